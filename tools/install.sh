@@ -1,0 +1,8 @@
+#!/bin/sh
+# Install a lock file and Entobot itself into .venv. uv is fast; pip knows mirrors that only pip was told of.
+set -eu
+lock=$1
+bin=.venv/bin
+$bin/uv pip install --quiet --python $bin/python --require-hashes -r "$lock" ||
+    $bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+$bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
