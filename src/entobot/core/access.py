@@ -1,0 +1,73 @@
+"""Who may call what: the one table. A route or command that is not listed here cannot be registered."""
+
+from enum import Enum
+
+from entobot.core.permissions import Scope
+
+
+class Open(Enum):
+    """Access that needs no scope."""
+
+    ANYONE = "anyone"
+    """No credentials at all."""
+    PROOF = "proof"
+    """A DPoP proof by the key in question; the handler checks it itself."""
+    AUTHENTICATED = "authenticated"
+    """Any device or the local owner; the handler limits it to the caller's own objects."""
+
+
+Access = Open | Scope
+
+ROUTES: dict[str, Access] = {
+    "GET /.well-known/jwks.json": Open.ANYONE,
+    "GET /api/certificate": Open.ANYONE,
+    "GET /api/docs": Open.ANYONE,
+    "GET /api/health": Open.ANYONE,
+    "GET /api/openapi.json": Open.ANYONE,
+    "GET /api/ready": Open.ANYONE,
+    "GET /api/v1/approvals": Scope.APPROVE,
+    "GET /api/v1/approvals/{approval_id}": Scope.APPROVE,
+    "GET /api/v1/audit": Scope.AUDIT,
+    "GET /api/v1/audit/verify": Scope.AUDIT,
+    "GET /api/v1/auth/devices": Open.AUTHENTICATED,
+    "GET /api/v1/conversations": Scope.CHAT,
+    "GET /api/v1/conversations/{conversation_id}/messages": Scope.CHAT,
+    "GET /api/v1/devices": Open.AUTHENTICATED,
+    "GET /api/v1/devices/{device_id}": Open.AUTHENTICATED,
+    "GET /api/v1/events": Scope.CHAT,
+    "GET /api/v1/pairing/invites": Scope.PAIR,
+    "GET /api/v1/pairing/invites/{invite_id}": Scope.PAIR,
+    "GET /api/v1/settings/bot": Scope.SETTINGS,
+    "GET /ca.crt": Open.ANYONE,
+    "GET /ca.mobileconfig": Open.ANYONE,
+    "PATCH /api/v1/devices/{device_id}": Open.AUTHENTICATED,
+    "POST /api/v1/api-keys": Scope.DEVICES_MANAGE,
+    "POST /api/v1/auth/pair": Open.ANYONE,
+    "POST /api/v1/auth/pair/{claim_id}/collect": Open.PROOF,
+    "POST /api/v1/auth/refresh": Open.PROOF,
+    "POST /api/v1/auth/ws-ticket": Open.AUTHENTICATED,
+    "POST /api/v1/commands": Open.AUTHENTICATED,
+    "POST /api/v1/devices/{device_id}/reactivate": Scope.DEVICES_MANAGE,
+    "POST /api/v1/devices/{device_id}/suspend": Scope.DEVICES_MANAGE,
+    "POST /api/v1/pairing/invites": Scope.PAIR,
+    "POST /api/v1/pairing/invites/{invite_id}/confirm": Scope.PAIR,
+    "POST /api/v1/pairing/invites/{invite_id}/resend": Scope.PAIR,
+    "PUT /api/v1/settings/bot": Scope.SETTINGS,
+    "DELETE /api/v1/devices/{device_id}": Open.AUTHENTICATED,
+    "DELETE /api/v1/pairing/invites/{invite_id}": Scope.PAIR,
+}
+"""REST. `AUTHENTICATED` routes narrow to the caller's own objects in their service."""
+
+COMMANDS: dict[str, Access] = {
+    "approval.decide": Scope.APPROVE,
+    "approval.list": Scope.APPROVE,
+    "conversation.create": Scope.CHAT,
+    "conversation.history": Scope.CHAT,
+    "conversation.list": Scope.CHAT,
+    "conversation.rename": Scope.CHAT,
+    "device.rename": Open.AUTHENTICATED,
+    "events.ack": Scope.CHAT,
+    "message.send": Scope.CHAT,
+    "run.cancel": Scope.CHAT,
+}
+"""Device commands, over WebSocket and `POST /api/v1/commands` alike."""

@@ -1,0 +1,112 @@
+"""Problems: errors that are safe to show. One sorted vocabulary for HTTP (RFC 9457) and the wire."""
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    ACTION_NOT_PRESENTABLE = "action_not_presentable"
+    APPROVAL_ALREADY_DECIDED = "approval_already_decided"
+    APPROVAL_EXPIRED = "approval_expired"
+    CLAIM_CHANGED = "claim_changed"
+    DEVICE_SUSPENDED = "device_suspended"
+    DRAINING = "draining"
+    FORBIDDEN = "forbidden"
+    HASH_MISMATCH = "hash_mismatch"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    INTERNAL = "internal"
+    INVALID = "invalid"
+    INVITE_BURNED = "invite_burned"
+    INVITE_EXPIRED = "invite_expired"
+    INVITE_NOT_FOUND = "invite_not_found"
+    INVITE_USED = "invite_used"
+    KEY_KNOWN = "key_known"
+    NOT_FOUND = "not_found"
+    PAIRING_DENIED = "pairing_denied"
+    PROOF_INVALID = "proof_invalid"
+    PROOF_REQUIRED = "proof_required"
+    PROOF_STALE = "proof_stale"
+    RATE_LIMITED = "rate_limited"
+    REFRESH_INVALID = "refresh_invalid"
+    REFRESH_SUPERSEDED = "refresh_superseded"
+    SIGNATURE_INVALID = "signature_invalid"
+    STEP_UP_REQUIRED = "step_up_required"
+    TOO_LARGE = "too_large"
+    UNAUTHENTICATED = "unauthenticated"
+
+
+STATUS: dict[Code, int] = {
+    Code.ACTION_NOT_PRESENTABLE: 422,
+    Code.APPROVAL_ALREADY_DECIDED: 409,
+    Code.APPROVAL_EXPIRED: 410,
+    Code.CLAIM_CHANGED: 409,
+    Code.DEVICE_SUSPENDED: 403,
+    Code.DRAINING: 503,
+    Code.FORBIDDEN: 403,
+    Code.HASH_MISMATCH: 409,
+    Code.IDEMPOTENCY_MISMATCH: 409,
+    Code.INTERNAL: 500,
+    Code.INVALID: 422,
+    Code.INVITE_BURNED: 409,
+    Code.INVITE_EXPIRED: 410,
+    Code.INVITE_NOT_FOUND: 404,
+    Code.INVITE_USED: 409,
+    Code.KEY_KNOWN: 409,
+    Code.NOT_FOUND: 404,
+    Code.PAIRING_DENIED: 403,
+    Code.PROOF_INVALID: 400,
+    Code.PROOF_REQUIRED: 401,
+    Code.PROOF_STALE: 401,
+    Code.RATE_LIMITED: 429,
+    Code.REFRESH_INVALID: 401,
+    Code.REFRESH_SUPERSEDED: 409,
+    Code.SIGNATURE_INVALID: 400,
+    Code.STEP_UP_REQUIRED: 403,
+    Code.TOO_LARGE: 413,
+    Code.UNAUTHENTICATED: 401,
+}
+"""HTTP status of each code (RFC 9110)."""
+
+RETRYABLE = frozenset({Code.DRAINING, Code.INTERNAL, Code.PROOF_STALE, Code.RATE_LIMITED})
+
+
+class Problem(Exception):  # noqa: N818  the field's word (RFC 9457); it is shown, not only raised
+    """An error that may be shown to the person who can act on it.
+
+    `detail` says what happened and what to do; it never holds a secret or an internal exception's text.
+    `extra` members are added to the problem+json body (e.g. `server_time`).
+    """
+
+    def __init__(
+        self, code: Code, detail: str, *, retry_after_s: float | None = None, extra: dict[str, object] | None = None
+    ) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.extra = extra or {}
+
+    @property
+    def status(self) -> int:
+        return STATUS[self.code]
+
+    @property
+    def retry(self) -> bool:
+        return self.code in RETRYABLE
+
+    def to_json(self) -> dict[str, object]:
+        """The RFC 9457 members plus `code`, `retry` and, where known, `retry_after_s`."""
+        body: dict[str, object] = {
+            "type": f"/docs/errors#{self.code}",
+            "title": self.code.replace("_", " ").capitalize(),
+            "status": self.status,
+            "code": str(self.code),
+            "detail": self.detail,
+            "retry": self.retry,
+        }
+        if self.retry_after_s is not None:
+            body["retry_after_s"] = self.retry_after_s
+        return body | self.extra
+
+
+class StartupRefused(Exception):  # noqa: N818  a refusal, told to the operator at start
+    """The gateway will not start (or a command will not run) like this; the text says what to change."""

@@ -1,0 +1,55 @@
+"""Ids: `prefix_` + ULID (26 Crockford characters, 48 bit time + 80 bit random), made by an injected source."""
+
+import re
+from enum import StrEnum
+from typing import Protocol
+
+from entobot.core.clock import Clock
+from entobot.core.secrets import CROCKFORD, Entropy
+
+ULID_PATTERN = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
+_ULID = re.compile(ULID_PATTERN)
+
+
+class Prefix(StrEnum):
+    API_KEY = "key_"
+    APPROVAL = "apr_"
+    AUDIT = "aud_"
+    CLAIM = "clm_"
+    CONVERSATION = "cnv_"
+    DEVICE = "dev_"
+    FAMILY = "fam_"
+    INVITE = "inv_"
+    MESSAGE = "msg_"
+    RUN = "run_"
+    STREAM = "str_"
+    TOOL_CALL = "tcl_"
+    USER = "usr_"
+
+
+class Ids(Protocol):
+    def new(self, prefix: Prefix) -> str:
+        """A fresh id; unique without coordination."""
+        ...
+
+
+def ulid(at_ms: int, random80: bytes) -> str:
+    number = (at_ms << 80) | int.from_bytes(random80, "big")
+    return "".join(CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def is_ulid(text: str) -> bool:
+    return _ULID.fullmatch(text) is not None
+
+
+def is_id(text: str, prefix: Prefix) -> bool:
+    return text.startswith(prefix) and is_ulid(text[len(prefix) :])
+
+
+class RandomIds:
+    def __init__(self, clock: Clock, entropy: Entropy) -> None:
+        self._clock = clock
+        self._entropy = entropy
+
+    def new(self, prefix: Prefix) -> str:
+        return prefix + ulid(self._clock.now_ms(), self._entropy.bytes(10))

@@ -1,0 +1,19 @@
+"""Addresses on the bus and in event envelopes, in one place."""
+
+DEVICES = "devices"
+APPROVALS = "approvals"
+CONTROL_DEVICES = "control.devices"
+CONTROL_INVITES = "control.invites"
+WORK_MESSAGES = "work.messages"
+WORK_APPROVALS = "work.approvals"
+WORK_RUNS = "work.runs"
+
+
+def user(user_id: str) -> str:
+    """Bus topic: this user's stream grew, or carries a live event."""
+    return f"user.{user_id}"
+
+
+def conversation(conversation_id: str) -> str:
+    """Envelope topic of everything that belongs to one conversation."""
+    return f"conversation:{conversation_id}"
