@@ -1,0 +1,1 @@
+"""The durable truth: the Database port and its adapters. Knows no feature."""

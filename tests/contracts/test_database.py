@@ -1,0 +1,196 @@
+"""The contract of the Database port, run on every adapter."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, create_engine, insert, select, update
+
+from entobot.storage.database import Database, StorageFailed, Transaction, metadata
+from entobot.storage.database_sqlite import SqliteDatabase
+
+things = Table("things", MetaData(), Column("name", Text, primary_key=True), Column("amount", Integer, nullable=False))
+
+ADD = insert(things)
+GET = select(things.c.amount).where(things.c.name == bindparam("which"))
+SET = update(things).where(things.c.name == bindparam("which")).values(amount=bindparam("to"))
+
+
+def create_things(path: Path) -> None:
+    engine = create_engine(f"sqlite:///{path}")
+    things.metadata.create_all(engine)
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    adapter = SqliteDatabase(tmp_path / "things.db", create_things)
+    await adapter.start()
+    yield adapter
+    await adapter.stop()
+
+
+def amount(tx: Transaction, name: str) -> int | None:
+    row = tx.first(GET, {"which": name})
+    return None if row is None else row["amount"]
+
+
+async def test_a_write_is_seen_by_the_next_read(store: Database) -> None:
+    await store.write(lambda tx: tx.run(ADD, {"name": "a", "amount": 1}))
+    assert await store.read(lambda tx: amount(tx, "a")) == 1
+
+
+async def test_a_failing_unit_rolls_back_alone(store: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        tx.run(ADD, {"name": "bad", "amount": 1})
+        raise ValueError("mine")
+
+    results = await asyncio.gather(
+        store.write(lambda tx: tx.run(ADD, {"name": "good", "amount": 1})),
+        store.write(fail),
+        store.write(lambda tx: tx.run(ADD, {"name": "also good", "amount": 2})),
+        return_exceptions=True,
+    )
+    assert isinstance(results[1], ValueError)
+    names = [await store.read(lambda tx, n=n: amount(tx, n)) for n in ("good", "bad", "also good")]
+    assert names == [1, None, 2]
+
+
+async def test_of_many_concurrent_check_then_writes_exactly_one_wins(store: Database) -> None:
+    await store.write(lambda tx: tx.run(ADD, {"name": "prize", "amount": 0}))
+
+    def take(tx: Transaction) -> bool:
+        if amount(tx, "prize") != 0:
+            return False
+        tx.run(SET, {"which": "prize", "to": 1})
+        return True
+
+    winners = await asyncio.gather(*(store.write(take) for _ in range(100)))
+    assert sum(winners) == 1
+
+
+async def test_concurrent_increments_are_not_lost(store: Database) -> None:
+    await store.write(lambda tx: tx.run(ADD, {"name": "count", "amount": 0}))
+
+    def increment(tx: Transaction) -> None:
+        tx.run(SET, {"which": "count", "to": (amount(tx, "count") or 0) + 1})
+
+    await asyncio.gather(*(store.write(increment) for _ in range(200)))
+    assert await store.read(lambda tx: amount(tx, "count")) == 200
+
+
+async def test_after_commit_runs_on_the_loop_in_commit_order_and_before_write_returns(store: Database) -> None:
+    heard: list[str] = []
+    loop = asyncio.get_running_loop()
+
+    def unit(name: str):  # noqa: ANN202
+        def run(tx: Transaction) -> None:
+            tx.run(ADD, {"name": name, "amount": 1})
+            tx.after_commit(lambda: heard.append(name if asyncio.get_running_loop() is loop else "wrong loop"))
+
+        return run
+
+    await asyncio.gather(*(store.write(unit(str(n))) for n in range(20)))
+    assert heard == [str(n) for n in range(20)]
+
+
+async def test_after_commit_is_not_called_for_a_failed_unit(store: Database) -> None:
+    heard: list[str] = []
+
+    def fail(tx: Transaction) -> None:
+        tx.after_commit(lambda: heard.append("told"))
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await store.write(fail)
+    assert heard == []
+
+
+async def test_a_read_unit_cannot_write(store: Database) -> None:
+    with pytest.raises(StorageFailed):
+        await store.read(lambda tx: tx.run(ADD, {"name": "x", "amount": 1}))
+    assert await store.read(lambda tx: amount(tx, "x")) is None
+
+
+async def test_a_unit_that_fails_alone_leaves_nothing(store: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        tx.run(ADD, {"name": "a", "amount": 1})
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await store.write(fail)
+    await store.write(lambda tx: tx.run(ADD, {"name": "b", "amount": 1}))
+    assert [await store.read(lambda tx, n=n: amount(tx, n)) for n in ("a", "b")] == [None, 1]
+
+
+async def test_reads_that_run_together_each_see_what_was_acknowledged_before_them(store: Database) -> None:
+    await store.write(lambda tx: tx.run(ADD, {"name": "a", "amount": 0}))
+    stale: list[tuple[int, int | None]] = []
+    is_over = False
+
+    async def keep_reading() -> None:
+        while not is_over:
+            await store.read(lambda tx: amount(tx, "a"))
+
+    busy = [asyncio.create_task(keep_reading()) for _ in range(8)]
+    for number in range(1, 100):
+        await store.write(lambda tx, n=number: tx.run(SET, {"which": "a", "to": n}))
+        found = await store.read(lambda tx: amount(tx, "a"))
+        if found != number:
+            stale.append((number, found))
+    is_over = True
+    await asyncio.gather(*busy)
+    assert stale == []
+
+
+async def test_a_read_that_fails_costs_those_beside_it_nothing(store: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        raise ValueError("mine")
+
+    await store.write(lambda tx: tx.run(ADD, {"name": "a", "amount": 1}))
+    found = await asyncio.gather(
+        *(store.read(fail if n % 2 else lambda tx: amount(tx, "a")) for n in range(20)), return_exceptions=True
+    )
+    assert found[::2] == [1] * 10
+    assert all(isinstance(error, ValueError) for error in found[1::2])
+
+
+async def test_a_cancelled_caller_does_not_undo_its_commit(store: Database) -> None:
+    task = asyncio.create_task(store.write(lambda tx: tx.run(ADD, {"name": "kept", "amount": 1})))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await store.write(lambda _: None)
+    assert await store.read(lambda tx: amount(tx, "kept")) == 1
+
+
+async def test_the_store_says_what_a_commit_survives(store: Database) -> None:
+    assert store.durability().survives_power_cut
+
+
+async def test_a_stopped_store_refuses(store: Database) -> None:
+    await store.stop()
+    with pytest.raises(StorageFailed):
+        await store.write(lambda _: None)
+
+
+def test_every_table_is_declared_once() -> None:
+    assert len({table.name for table in metadata.sorted_tables}) == len(metadata.sorted_tables)
+
+
+LISTED = select(things.c.name).where(things.c.name.in_(["a", "b"]), things.c.amount >= bindparam("least"))
+
+
+async def test_a_statement_may_mix_a_constant_list_with_parameters(store: Database) -> None:
+    for name, value in (("a", 1), ("b", 2), ("c", 3)):
+        await store.write(lambda tx, n=name, v=value: tx.run(ADD, {"name": n, "amount": v}))
+    for least, expected in ((1, ["a", "b"]), (2, ["b"])):
+        rows = await store.read(lambda tx, least=least: [row["name"] for row in tx.rows(LISTED, {"least": least})])
+        assert sorted(rows) == expected
+
+
+async def test_a_forgotten_parameter_is_an_error_each_time(store: Database) -> None:
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            await store.read(lambda tx: tx.rows(LISTED, {}))
