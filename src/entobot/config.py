@@ -1,0 +1,174 @@
+"""The settings tree: `entobot.toml` in the data folder, overruled by `ENTOBOT_<SECTION>__<KEY>` in the environment.
+
+An unknown key or variable refuses to start. Durations are ISO 8601 or seconds, `timedelta` in code; lists in a
+variable are written with commas or spaces.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from entobot.core.errors import StartupRefused
+
+ENVIRONMENT_PREFIX = "ENTOBOT_"
+FILE_NAME = "entobot.toml"
+MODEL_KEY_VARIABLES = {
+    "openai": "OPENAI_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "openrouter": "OPENROUTER_API_KEY",
+    "gemini": "GEMINI_API_KEY",
+    "groq": "GROQ_API_KEY",
+    "deepseek": "DEEPSEEK_API_KEY",
+}
+"""Model vendors and the variables in which people already keep their keys, in the order in which they are tried."""
+
+
+def _seconds(value: object) -> object:
+    """Variables are text: bare digits are seconds there, as a bare number is in the file."""
+    return float(value) if isinstance(value, str) and value.replace(".", "", 1).isdigit() else value
+
+
+def _words(value: object) -> object:
+    """Variables are text: a list is written with commas or spaces there."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class GatewaySettings(Section):
+    name: str = Field(default="", description="Shown to phones before they pair. Empty: this machine's host name.")
+    host: str = Field(default="0.0.0.0", description="Address to listen on. Beyond loopback needs TLS.")  # noqa: S104  phones on the network are the main use, and TLS is on
+    port: int = Field(default=18790, ge=0, le=65535, description="The one port: pages, REST and WebSocket.")
+    public_url: str = Field(default="", description="Origin that phones use. Empty: chosen at first start and kept.")
+    allowed_origins: Words = Field(default=(), description="Further exact origins; `*` is refused.")
+    heartbeat: Duration = Field(default=timedelta(seconds=30), description="Between WebSocket pings.")
+    max_connections: int = Field(default=20_000, ge=1, description="Open connections in all.")
+
+
+class TlsSettings(Section):
+    mode: Literal["local-ca", "given", "off"] = Field(
+        default="local-ca", description="`off` is plain HTTP and works on loopback only."
+    )
+    certificate: Path | None = Field(default=None, description="PEM chain for `given`.")
+    key: Path | None = Field(default=None, description="PEM key for `given`.")
+
+
+class StorageSettings(Section):
+    url: str = Field(default="", description="Empty: SQLite in the data folder.")
+
+
+class AgentSettings(Section):
+    runner: Literal["auto", "echo", "llm"] = Field(
+        default="auto", description="`auto`: `llm` when a model key or base URL is there, else `echo`."
+    )
+    model: str = Field(default="", description="`vendor:model`. Empty: the vendor's default.")
+    base_url: str = Field(default="", description="Any OpenAI-compatible server (vLLM, Ollama, llama.cpp).")
+    api_key: SecretStr = Field(default=SecretStr(""), description="Model key; the vendors' own variables work too.")
+    instructions: str = Field(default="", description="Added to the agent's system prompt.")
+    temperature: float | None = Field(default=None, ge=0, le=2, description="Empty: the model's own default.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Of one answer. Empty: the vendor's default.")
+    max_iterations: int = Field(default=20, ge=1, le=200, description="Model calls in one run.")
+    workspace: Path | None = Field(
+        default=None, description="Folder of the file tools. Empty: `workspace` in the data folder."
+    )
+    run_timeout: Duration = Field(default=timedelta(minutes=10), description="One model call.")
+    approval_timeout: Duration = Field(
+        default=timedelta(hours=24), description="How long an approval waits for a person."
+    )
+
+
+class LimitSettings(Section):
+    requests_per_second: float = Field(default=50, gt=0, description="HTTP requests from one address (IPv6: a /64).")
+    requests_burst: int = Field(default=200, ge=1, description="How many of them may come at once.")
+    frames_per_second: float = Field(default=100, gt=0, description="WebSocket frames and commands of one device.")
+    frames_burst: int = Field(default=400, ge=1, description="How many of them may come at once.")
+    opening_per_address: int = Field(
+        default=20, ge=1, description="Connections of one address whose request has not arrived yet."
+    )
+    opening: int = Field(default=400, ge=1, description="The same in all.")
+    unauthenticated_per_address: int = Field(default=10, ge=1, description="WebSockets not authenticated yet.")
+    unauthenticated: int = Field(default=200, ge=1, description="The same in all.")
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is left out below it."
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto`: console on a terminal, else JSON."
+    )
+
+
+class Settings(Section):
+    gateway: GatewaySettings = GatewaySettings()
+    tls: TlsSettings = TlsSettings()
+    storage: StorageSettings = StorageSettings()
+    agent: AgentSettings = AgentSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+
+
+def system_environment() -> Mapping[str, str]:
+    """The process environment; read here only."""
+    return os.environ  # noqa: TID251  the one place that reads the environment
+
+
+def load(home: Path, environment: Mapping[str, str], overrides: Mapping[str, Mapping[str, object]] = {}) -> Settings:
+    """The settings for a data folder: command line over environment over file over defaults.
+
+    A variable wins even when it is empty. Raises StartupRefused naming the key that is wrong.
+    """
+    tree: dict[str, dict[str, Any]] = _read_file(home / FILE_NAME)
+    for layer in (_from_environment(environment), overrides):
+        for section, values in layer.items():
+            tree.setdefault(section, {}).update(values)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise StartupRefused(_explain(error)) from None
+
+
+def _read_file(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StartupRefused(f"{path} cannot be read: {error}") from None
+    for section, values in tree.items():
+        if not isinstance(values, dict):
+            raise StartupRefused(f"{path}: '{section}' stands outside a section. Put it under one, e.g. [gateway].")
+    return tree
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    tree: dict[str, dict[str, Any]] = {}
+    for name, value in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX) or name == "ENTOBOT_HOME":
+            continue
+        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        if not separator:
+            raise StartupRefused(f"The variable {name} is not known. Settings are {ENVIRONMENT_PREFIX}SECTION__KEY.")
+        tree.setdefault(section, {})[key] = value
+    return tree
+
+
+def _explain(error: ValidationError) -> str:
+    lines = ["The settings are not right:"]
+    for item in error.errors(include_url=False, include_input=False):
+        place = ".".join(str(part) for part in item["loc"])
+        text = "is not a known setting" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"  {place}: {text}")
+    lines.append("See 'entobot config show' for every setting and its default.")
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from entobot.config import FILE_NAME, Settings, load
+from entobot.core.errors import StartupRefused
+
+
+def write(home: Path, text: str) -> None:
+    (home / FILE_NAME).write_text(text)
+
+
+def test_without_a_file_and_variables_the_defaults_hold(tmp_path: Path) -> None:
+    assert load(tmp_path, {}) == Settings()
+
+
+def test_the_file_beats_the_defaults(tmp_path: Path) -> None:
+    write(tmp_path, '[gateway]\nport = 4000\nallowed_origins = ["https://a.example"]\nheartbeat = "PT10S"')
+    gateway = load(tmp_path, {}).gateway
+    assert (gateway.port, gateway.allowed_origins, gateway.heartbeat) == (
+        4000,
+        ("https://a.example",),
+        timedelta(seconds=10),
+    )
+
+
+def test_the_environment_beats_the_file(tmp_path: Path) -> None:
+    write(tmp_path, '[gateway]\nport = 4000\nname = "file"')
+    gateway = load(tmp_path, {"ENTOBOT_GATEWAY__PORT": "5000"}).gateway
+    assert (gateway.port, gateway.name) == (5000, "file")
+
+
+def test_the_environment_beats_the_file_even_when_it_is_empty(tmp_path: Path) -> None:
+    write(tmp_path, '[agent]\nmodel = "openai:x"\nbase_url = "http://model"')
+    agent = load(tmp_path, {"ENTOBOT_AGENT__MODEL": "", "ENTOBOT_AGENT__BASE_URL": ""}).agent
+    assert (agent.model, agent.base_url) == ("", "")
+
+
+def test_an_empty_value_in_the_file_does_not_beat_the_environment(tmp_path: Path) -> None:
+    write(tmp_path, '[agent]\nmodel = ""')
+    assert load(tmp_path, {"ENTOBOT_AGENT__MODEL": "openai:x"}).agent.model == "openai:x"
+
+
+def test_the_command_line_beats_the_environment(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"ENTOBOT_GATEWAY__PORT": "5000"}, {"gateway": {"port": 6000}})
+    assert settings.gateway.port == 6000
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[gateway]\nprot = 1", "gateway.prot"),
+        ("[getaway]\nport = 1", "getaway"),
+        ("port = 1", "'port'"),
+        ("[gateway]\nport = 70000", "gateway.port"),
+        ('[tls]\nmode = "maybe"', "tls.mode"),
+        ("[gateway", FILE_NAME),
+        ("[gateway]\nname = '\udcff'", FILE_NAME),
+    ],
+)
+def test_a_wrong_file_refuses_and_names_what_is_wrong(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / FILE_NAME).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(StartupRefused, match=name):
+        load(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("ENTOBOT_GATEWAY__PROT", "gateway.prot"),
+        ("ENTOBOT_GETAWAY__PORT", "getaway"),
+        ("ENTOBOT_PORT", "ENTOBOT_PORT"),
+        ("ENTOBOT_GATEWAY__PORT", "gateway.port"),
+        ("ENTOBOT_", "ENTOBOT_"),
+    ],
+)
+def test_a_wrong_variable_refuses_and_names_what_is_wrong(tmp_path: Path, variable: str, name: str) -> None:
+    with pytest.raises(StartupRefused, match=name):
+        load(tmp_path, {variable: "x"})
+
+
+def test_variables_of_others_and_the_place_of_the_folder_are_left_alone(tmp_path: Path) -> None:
+    assert load(tmp_path, {"ENTOBOT_HOME": "/x", "PATH": "/bin", "GATEWAY__PORT": "1"}) == Settings()
+
+
+def test_a_secret_does_not_print(tmp_path: Path) -> None:
+    settings = load(tmp_path, {"ENTOBOT_AGENT__API_KEY": "sk-very-secret"})
+    assert settings.agent.api_key.get_secret_value() == "sk-very-secret"
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "very-secret" not in shown
+
+
+def test_a_wrong_value_is_not_repeated_in_the_refusal(tmp_path: Path) -> None:
+    with pytest.raises(StartupRefused) as refused:
+        load(tmp_path, {"ENTOBOT_GATEWAY__PORT": "sk-very-secret", "ENTOBOT_AGENT__API_KEYS": "sk-very-secret"})
+    assert "very-secret" not in str(refused.value)
+
+
+def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(StartupRefused) as refused:
+        load(tmp_path, {"ENTOBOT_GATEWAY__PORT": "x", "ENTOBOT_AGENT__MODLE": "x"})
+    assert "gateway.port" in str(refused.value)
+    assert "agent.modle" in str(refused.value)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().gateway.port = 1  # pyright: ignore[reportAttributeAccessIssue]  what is to be refused
+
+
+def test_every_setting_is_lower_case_without_double_underscores() -> None:
+    names = [name for section in Settings.model_fields.values() for name in section.default.model_fields_set]
+    for section_name, section in Settings.model_fields.items():
+        names += [section_name, *type(section.default).model_fields]
+    assert [name for name in names if name != name.lower() or "__" in name] == []
+
+
+@pytest.mark.parametrize("text", ["20", "20.0", "PT20S"])
+def test_a_duration_is_seconds_or_iso_8601_in_a_variable_too(tmp_path: Path, text: str) -> None:
+    settings = load(tmp_path, {"ENTOBOT_GATEWAY__HEARTBEAT": text})
+    assert settings.gateway.heartbeat == timedelta(seconds=20)
+
+
+@pytest.mark.parametrize("text", ["https://a.example,https://b.example", "https://a.example https://b.example"])
+def test_a_list_in_a_variable_is_written_with_commas_or_spaces(tmp_path: Path, text: str) -> None:
+    settings = load(tmp_path, {"ENTOBOT_GATEWAY__ALLOWED_ORIGINS": text})
+    assert settings.gateway.allowed_origins == ("https://a.example", "https://b.example")
