@@ -1,0 +1,1 @@
+"""Kit: connections to devices. Knows no feature; is handed a table of commands."""

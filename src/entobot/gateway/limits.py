@@ -1,0 +1,103 @@
+"""Caps and rates whose maps cannot grow for ever. Pure: the clock's reading is an argument."""
+
+from heapq import heappop, heappush
+
+
+class CountCaps:
+    """How many of something may be held at once, per key and in all. The map holds no more keys than `total`."""
+
+    def __init__(self, *, per_key: int, total: int) -> None:
+        self.per_key = per_key
+        self.total = total
+        self._held: dict[str, int] = {}
+        self._held_in_all = 0
+
+    @property
+    def held(self) -> int:
+        return self._held_in_all
+
+    def held_by(self, key: str) -> int:
+        return self._held.get(key, 0)
+
+    def try_take(self, key: str) -> bool:
+        """True when `key` now holds one more; every True is paid back by one `release`."""
+        held = self._held.get(key, 0)
+        if held >= self.per_key or self._held_in_all >= self.total:
+            return False
+        self._held[key] = held + 1
+        self._held_in_all += 1
+        return True
+
+    def release(self, key: str) -> None:
+        """Raises KeyError when the key holds nothing: a double release would lift the cap silently."""
+        held = self._held[key]
+        self._held_in_all -= 1
+        if held == 1:
+            del self._held[key]
+        else:
+            self._held[key] = held - 1
+
+
+_ROUNDING_S = 1e-6
+"""Float error that must not turn "wait exactly this long" into one more refusal."""
+
+
+class Gcra:
+    """Generic cell rate algorithm: per key at most `burst` at once and `rate_per_s` after that.
+
+    Of every key one number is kept: when it will have been idle long enough to be as good as new. At `max_keys` only
+    keys that are as good as new are evicted, so that nobody is forgiven by flooding the map; while there is none,
+    newcomers are refused.
+    """
+
+    def __init__(self, *, rate_per_s: float, burst: int, max_keys: int = 100_000) -> None:
+        if rate_per_s <= 0 or burst < 1 or max_keys < 1:
+            raise ValueError("rate_per_s, burst and max_keys must be positive")
+        self._interval_s = 1.0 / rate_per_s
+        self._tolerance_s = (burst - 1) * self._interval_s
+        self._max_keys = max_keys
+        self._idle_at: dict[str, float] = {}
+        self._by_idle_at: list[tuple[float, str]] = []  # one entry a key; its time is a lower bound
+
+    def __len__(self) -> int:
+        return len(self._idle_at)
+
+    def try_take(self, key: str, now_s: float) -> float:
+        """0.0 when admitted, else the seconds to wait before the next try can succeed. `now_s` must not go back."""
+        idle_at = self._idle_at.get(key)
+        if idle_at is None:
+            return self._admit_newcomer(key, now_s)
+        idle_at = max(idle_at, now_s)
+        wait_s = idle_at - self._tolerance_s - now_s
+        if wait_s > _ROUNDING_S:
+            return wait_s
+        self._idle_at[key] = idle_at + self._interval_s
+        return 0.0
+
+    def wait_s(self, key: str, now_s: float) -> float:
+        """What `try_take` would answer to a key it knows, without taking; 0.0 for any other."""
+        wait_s = self._idle_at.get(key, now_s) - self._tolerance_s - now_s
+        return wait_s if wait_s > _ROUNDING_S else 0.0
+
+    def _admit_newcomer(self, key: str, now_s: float) -> float:
+        if len(self._idle_at) >= self._max_keys:
+            wait_s = self._evict_one(now_s)
+            if wait_s > 0:
+                return wait_s
+        idle_at = now_s + self._interval_s
+        self._idle_at[key] = idle_at
+        heappush(self._by_idle_at, (idle_at, key))
+        return 0.0
+
+    def _evict_one(self, now_s: float) -> float:
+        """0.0 when an idle key made room, else the seconds until one may be idle."""
+        while True:
+            bound, key = self._by_idle_at[0]
+            if bound > now_s:
+                return bound - now_s
+            heappop(self._by_idle_at)
+            idle_at = self._idle_at[key]
+            if idle_at <= now_s:
+                del self._idle_at[key]
+                return 0.0
+            heappush(self._by_idle_at, (idle_at, key))

@@ -1,0 +1,112 @@
+"""Caps and rates: what is admitted, what the maps hold, what eviction forgives (nothing)."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from entobot.gateway.limits import CountCaps, Gcra
+from entobot.web.addresses import address_key
+
+keys = st.sampled_from("abcdefgh")
+
+
+@given(st.lists(st.tuples(keys, st.booleans())), st.integers(1, 4), st.integers(1, 8))
+def test_nobody_holds_more_than_allowed_and_the_map_is_bounded(steps: list[Any], per_key: int, total: int) -> None:
+    caps = CountCaps(per_key=per_key, total=total)
+    held: dict[str, int] = {}
+    for key, takes in steps:
+        if takes:
+            allowed = held.get(key, 0) < per_key and sum(held.values()) < total
+            assert caps.try_take(key) is allowed
+            held[key] = held.get(key, 0) + allowed
+        elif held.get(key):
+            caps.release(key)
+            held[key] -= 1
+        assert caps.held == sum(held.values())
+        assert all(caps.held_by(key) == count for key, count in held.items())
+        assert len(caps._held) <= total
+        assert 0 not in caps._held.values()
+
+
+def test_a_release_too_many_is_an_error() -> None:
+    caps = CountCaps(per_key=1, total=1)
+    assert caps.try_take("a")
+    caps.release("a")
+    with pytest.raises(KeyError):
+        caps.release("a")
+
+
+waits = st.floats(0, 5)
+
+
+@given(st.lists(waits), st.floats(0.1, 50), st.integers(1, 10))
+def test_never_more_than_burst_plus_rate_times_time_is_admitted(steps: list[Any], rate: float, burst: int) -> None:
+    limiter = Gcra(rate_per_s=rate, burst=burst)
+    now, admitted = 0.0, []
+    for step in steps:
+        now += step
+        if limiter.try_take("a", now) == 0.0:
+            admitted.append(now)
+    for first in range(len(admitted)):
+        for last in range(first, len(admitted)):
+            span = admitted[last] - admitted[first]
+            assert last - first + 1 <= burst + rate * span + 1e-3
+
+
+@given(st.lists(waits, min_size=1, max_size=50), st.floats(0.1, 50), st.integers(1, 10))
+def test_waiting_as_told_is_always_enough(steps: list[Any], rate: float, burst: int) -> None:
+    limiter = Gcra(rate_per_s=rate, burst=burst)
+    now = 0.0
+    for step in steps:
+        now += step / 10
+        wait_s = limiter.try_take("a", now)
+        if wait_s:
+            now += wait_s
+            assert limiter.try_take("a", now) == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.floats(0, 0.5))), st.integers(1, 5), st.integers(1, 4))
+def test_the_map_is_bounded_and_eviction_forgives_nobody(steps: list[Any], max_keys: int, burst: int) -> None:
+    bounded = Gcra(rate_per_s=1, burst=burst, max_keys=max_keys)
+    unbounded = Gcra(rate_per_s=1, burst=burst, max_keys=1000)
+    now = 0.0
+    for number, step in steps:
+        now += step
+        key = str(number)
+        before = unbounded._idle_at.get(key)
+        if bounded.try_take(key, now) == 0.0:
+            assert unbounded.try_take(key, now) == 0.0, "the bound admitted what the rate refuses"
+        elif key not in bounded._idle_at:
+            idle = [at for at in bounded._idle_at.values() if at <= now]
+            assert not idle, "a newcomer was refused though somebody could be evicted"
+        del before
+        assert len(bounded) <= max_keys
+        assert len(bounded._by_idle_at) == len(bounded)
+
+
+def test_a_flood_of_newcomers_is_refused_while_everybody_is_busy() -> None:
+    limiter = Gcra(rate_per_s=1, burst=3, max_keys=2)
+    for _ in range(3):
+        assert limiter.try_take("a", 0.0) == 0.0
+    assert limiter.try_take("b", 0.0) == 0.0
+    assert limiter.try_take("c", 0.0) == pytest.approx(1.0)
+    assert limiter.try_take("c", 1.0) == 0.0
+    assert limiter.try_take("a", 1.0) == 0.0
+    assert limiter.try_take("a", 1.0) > 0
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_an_address_counts_as_itself_and_ipv6_by_its_64(address: str, key: str) -> None:
+    assert address_key(address) == key
