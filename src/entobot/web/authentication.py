@@ -1,0 +1,64 @@
+"""Who calls a route. The verifier of device credentials is a port, filled by the composition root."""
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+
+from entobot.core.errors import Code, Problem
+from entobot.core.principal import Principal
+
+LOCAL_PEER = "entobot.local_peer"
+"""Key in `scope["extensions"]`, set by the Unix-socket listener only, after it read the peer's uid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a request shows: `method`, `path` without query, and the raw headers. `proofs` holds every DPoP header."""
+
+    method: str
+    path: str
+    authorization: str | None
+    proofs: tuple[str, ...]
+    has_cookie: bool
+    address: str
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, presented: Presented) -> Principal:
+        """The principal behind fresh, valid, unrevoked credentials.
+
+        Raises Problem: `unauthenticated`, `proof_required`, `proof_stale`, `proof_invalid`, `device_suspended`.
+        """
+        ...
+
+    async def local_owner(self) -> Principal:
+        """The owner, for a caller whose uid the Unix socket has checked."""
+        ...
+
+
+def presented(request: Request) -> Presented:
+    headers = request.headers
+    return Presented(
+        method=request.method,
+        path=request.scope["path"],
+        authorization=headers.get("authorization"),
+        proofs=tuple(headers.getlist("dpop")),
+        has_cookie="cookie" in headers,
+        address=request.client.host if request.client else "",
+    )
+
+
+def is_local(request: Request) -> bool:
+    return LOCAL_PEER in request.scope.get("extensions", {})
+
+
+def caller(request: Request) -> Principal:
+    """The authenticated principal; only routes that the access table protects have one."""
+    found = getattr(request.state, "principal", None)
+    if not isinstance(found, Principal):
+        raise Problem(Code.UNAUTHENTICATED, "This address needs a device token or the local socket.")
+    return found
+
+
+Caller = Annotated[Principal, Depends(caller)]

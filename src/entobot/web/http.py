@@ -1,0 +1,166 @@
+"""The kit's own routes: health, readiness, certificates, the API's description."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from entobot.core.clock import Clock, rfc3339
+from entobot.core.errors import Code, Problem
+from entobot.core.permissions import Scope
+from entobot.web.authentication import is_local
+from entobot.web.headers import PAGE_POLICY
+from entobot.web.pages import Pages, page_response
+from entobot.web.routes import Api
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing the gateway needs to do its work, as found just now."""
+
+    name: str
+    is_ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReport:
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def is_ready(self) -> bool:
+        return all(check.is_ok for check in self.checks)
+
+
+Ready = Callable[[], Awaitable[ReadyReport]]
+"""Asked on every `GET /api/ready`, by strangers too: it must be cheap."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """What a phone needs to trust a local CA. `description` is JSON; none of it is secret."""
+
+    description: bytes
+    ca_crt: bytes | None = None
+    ca_mobileconfig: bytes | None = None
+
+
+class HealthBody(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "status": "ok",
+                "version": "0.1.0",
+                "gateway_name": "Living room",
+                "origin": "https://192.168.1.20:18790",
+                "server_time": "2026-11-20T09:30:00.000Z",
+            }
+        }
+    )
+
+    status: Literal["ok"]
+    version: str
+    gateway_name: str
+    origin: str = Field(description="Where phones reach this gateway, and what proofs are made for.")
+    server_time: str = Field(description="RFC 3339 UTC. Clients keep the offset for their proofs.")
+
+
+class CheckBody(BaseModel):
+    name: str
+    ok: bool
+    detail: str
+
+
+class ReadyBody(BaseModel):
+    status: Literal["ready", "not_ready"]
+    checks: list[CheckBody] | None = Field(
+        default=None, description="Only for holders of the scope `metrics` and the local socket."
+    )
+
+
+def add_routes(
+    api: Api,
+    *,
+    version: str,
+    gateway_name: str,
+    origin: str,
+    clock: Clock,
+    ready: Ready,
+    certificate: CertificateFiles | None,
+    pages: Pages,
+    description: Callable[[], dict[str, Any]],
+) -> None:
+    _add_health(api, version, gateway_name, origin, clock, ready)
+    _add_certificate(api, certificate)
+    _add_description(api, pages, description)
+
+
+def _add_health(api: Api, version: str, gateway_name: str, origin: str, clock: Clock, ready: Ready) -> None:
+    async def get_health() -> HealthBody:
+        """Whether the gateway answers at all."""
+        return HealthBody(
+            status="ok",
+            version=version,
+            gateway_name=gateway_name,
+            origin=origin,
+            server_time=rfc3339(clock.now_ms()),
+        )
+
+    async def get_ready(request: Request) -> Response:
+        """Whether the gateway can do its work. Strangers are told yes or no."""
+        may_see_details = False
+        if is_local(request) or "authorization" in request.headers:
+            may_see_details = Scope.METRICS in (await api.identify(request)).scopes
+        report = await ready()
+        body: dict[str, Any] = {"status": "ready" if report.is_ready else "not_ready"}
+        if may_see_details:
+            body["checks"] = [{"name": c.name, "ok": c.is_ok, "detail": c.detail} for c in report.checks]
+        return JSONResponse(body, 200 if report.is_ready else 503)
+
+    refusals = (Code.UNAUTHENTICATED, Code.PROOF_INVALID, Code.DEVICE_SUSPENDED)
+    api.add("GET", "/api/health", get_health)
+    api.add("GET", "/api/ready", get_ready, problems=refusals, response_model=ReadyBody)
+
+
+def _add_certificate(api: Api, certificate: CertificateFiles | None) -> None:
+    def file(content: bytes | None, media_type: str, name: str | None = None) -> Response:
+        if content is None:
+            raise Problem(Code.NOT_FOUND, "This gateway does not use a certificate authority of its own.")
+        headers = {"content-disposition": f'attachment; filename="{name}"'} if name else {}
+        return Response(content, media_type=media_type, headers=headers)
+
+    async def get_certificate() -> Response:
+        """The certificate the gateway presents, and what browsers allow with it."""
+        return file(certificate and certificate.description, "application/json")
+
+    async def get_ca_crt() -> Response:
+        return file(certificate and certificate.ca_crt, "application/x-x509-ca-cert", "entobot-ca.crt")
+
+    async def get_ca_mobileconfig() -> Response:
+        name = "entobot-ca.mobileconfig"
+        return file(certificate and certificate.ca_mobileconfig, "application/x-apple-aspen-config", name)
+
+    missing = (Code.NOT_FOUND,)
+    api.add("GET", "/api/certificate", get_certificate, problems=missing)
+    api.add("GET", "/ca.crt", get_ca_crt, problems=missing, include_in_schema=False)
+    api.add("GET", "/ca.mobileconfig", get_ca_mobileconfig, problems=missing, include_in_schema=False)
+
+
+def _add_description(api: Api, pages: Pages, description: Callable[[], dict[str, Any]]) -> None:
+    page = pages.find("/docs/")
+    assert page is not None
+
+    async def get_openapi() -> Response:
+        return JSONResponse(description())
+
+    async def get_docs(request: Request) -> Response:
+        response = page_response(page, request.headers)
+        response.headers["content-security-policy"] = PAGE_POLICY
+        return response
+
+    api.add("GET", "/api/openapi.json", get_openapi, include_in_schema=False)
+    api.add("GET", "/api/docs", get_docs, include_in_schema=False)

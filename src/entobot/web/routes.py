@@ -1,0 +1,169 @@
+"""The default-deny router: a route exists only if the access table lists it, and is guarded as it says.
+
+Every route answers in this order: who is calling (before a byte of the body is read) · may they · body within its
+cap, JSON · idempotency key · handler.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute, Route
+
+from entobot.core.access import ROUTES, Access, Open
+from entobot.core.errors import Code, Problem
+from entobot.core.permissions import Scope
+from entobot.core.principal import Principal
+from entobot.web.authentication import Authenticator, is_local, presented
+from entobot.web.bodies import DEFAULT_MAX_BYTES, BoundedRequest, check_media_type, has_body
+from entobot.web.idempotency import Idempotency, Redact, keyed
+
+UNSAFE_METHODS = frozenset({"DELETE", "PATCH", "POST", "PUT"})
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Wrapped = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one route is guarded and described. `problems` are the codes of its own, for the description."""
+
+    method: str
+    path: str
+    access: Access
+    max_body_bytes: int = DEFAULT_MAX_BYTES
+    is_idempotent: bool = False
+    redact: Redact | None = None
+    problems: frozenset[Code] = field(default_factory=frozenset[Code])
+    operation: dict[str, Any] | None = None
+    """OpenAPI operation of a raw route; other routes are described from their types."""
+
+    @property
+    def is_write(self) -> bool:
+        return self.method in UNSAFE_METHODS
+
+
+class Api:
+    """Where features add their routes. `routes` and `rules` are read by `web.application` once all are added."""
+
+    def __init__(self, authenticator: Authenticator, idempotency: Idempotency) -> None:
+        self.routes: list[BaseRoute] = []
+        self.rules: list[Rule] = []
+        self._authenticator = authenticator
+        self._idempotency = idempotency
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        handler: Callable[..., Any],
+        *,
+        max_body_bytes: int = DEFAULT_MAX_BYTES,
+        idempotent: bool = True,
+        redact: Redact | None = None,
+        problems: Iterable[Code] = (),
+        **options: Any,
+    ) -> None:
+        """Register `handler` for `method path`; `options` go to FastAPI's route (`status_code`, `response_model` …).
+
+        A write honours `Idempotency-Key` unless `idempotent=False`; `redact` takes its JSON answer and returns what
+        may be stored (no secret). `problems` are the codes the handler raises beyond those every route has.
+        Raises KeyError when the access table does not list the route, ValueError when it is added twice.
+        """
+        rule = self._rule(
+            method, path, max_body_bytes, is_idempotent=idempotent, redact=redact, problems=frozenset(problems)
+        )
+        options.setdefault("operation_id", handler.__name__)
+        api = self
+
+        class GuardedRoute(APIRoute):
+            def get_route_handler(self) -> Wrapped:
+                return api._guarded(rule, super().get_route_handler())
+
+        self.routes.append(GuardedRoute(path, handler, methods=[method], **options))
+
+    def add_raw(
+        self,
+        method: str,
+        path: str,
+        endpoint: Endpoint,
+        *,
+        max_body_bytes: int = DEFAULT_MAX_BYTES,
+        problems: Iterable[Code] = (),
+        operation: dict[str, Any] | None = None,
+    ) -> None:
+        """Register an endpoint that reads the request and makes the response itself: same guard, no pydantic.
+
+        `await request.body()` is capped. The caller's principal is `authentication.caller(request)`. Idempotency is
+        the endpoint's own. `operation` is its OpenAPI operation, completed with security and problems.
+        """
+        described = {"operationId": getattr(endpoint, "__name__", path)} | (operation or {})
+        rule = self._rule(method, path, max_body_bytes, problems=frozenset(problems), operation=described)
+        guarded = self._guarded(rule, endpoint)
+        route = Route(path, guarded, methods=[method])
+        if route.methods is not None:
+            route.methods.discard("HEAD")  # answered for every GET in one place
+        self.routes.append(route)
+
+    def methods_for(self, path: str) -> list[str]:
+        """Methods with a route at `path`, for `Allow`."""
+        found = {
+            method
+            for route in self.routes
+            if isinstance(route, Route) and route.path_regex.match(path)
+            for method in route.methods or ()
+        }
+        if not found:
+            return []
+        return sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()))
+
+    async def identify(self, request: Request) -> Principal:
+        """The principal behind `request`, for open routes that tell some callers more. Raises as `Authenticator`."""
+        # The terminal is also a device: with credentials of its own it is that device, not the owner.
+        if is_local(request) and "authorization" not in request.headers:
+            return await self._authenticator.local_owner()
+        return await self._authenticator.authenticate(presented(request))
+
+    def _rule(self, method: str, path: str, max_body_bytes: int, *, is_idempotent: bool = False, **more: Any) -> Rule:
+        access = ROUTES[f"{method} {path}"]
+        if any(rule.method == method and rule.path == path for rule in self.rules):
+            raise ValueError(f"two handlers for {method} {path}")
+        is_keyed = is_idempotent and method in UNSAFE_METHODS and access not in (Open.ANYONE, Open.PROOF)
+        rule = Rule(method, path, access, max_body_bytes, is_idempotent=is_keyed, **more)
+        self.rules.append(rule)
+        return rule
+
+    def _guarded(self, rule: Rule, handler: Endpoint) -> Wrapped:
+        async def guarded(request: Request) -> Response:
+            _check_text(request)
+            principal = await self._admit(rule.access, request)
+            bounded = BoundedRequest(request.scope, request.receive, rule.max_body_bytes)
+            if rule.is_write and has_body(bounded):
+                check_media_type(bounded)
+                if rule.operation is None and await bounded.body():
+                    await bounded.json()  # here, since FastAPI would answer a Problem of its reader with a bare 400
+            if principal is None or not rule.is_idempotent or "idempotency-key" not in bounded.headers:
+                return await handler(bounded)
+            what = keyed(principal, bounded, await bounded.body())
+            return await self._idempotency.run(what, lambda: handler(bounded), rule.redact)
+
+        return guarded
+
+    async def _admit(self, access: Access, request: Request) -> Principal | None:
+        if access in (Open.ANYONE, Open.PROOF):
+            return None
+        principal = await self.identify(request)
+        if isinstance(access, Scope):
+            principal.require(access)
+        request.state.principal = principal
+        return principal
+
+
+def _check_text(request: Request) -> None:
+    """NUL is no text to a database: refuse it before it gets there."""
+    if "\0" in request.scope["path"]:
+        raise Problem(Code.NOT_FOUND, "There is nothing at this address.")
+    if b"%00" in request.scope["query_string"]:
+        raise Problem(Code.INVALID, "The query holds a NUL character.")

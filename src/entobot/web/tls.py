@@ -1,0 +1,43 @@
+"""TLS as Mozilla's "intermediate" guideline has it: 1.2 and 1.3, forward secrecy, authenticated ciphers only."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+_TLS_1_2_CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files: the chain, leaf first, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """Raises OSError or ssl.SSLError when the files cannot be read or do not belong together."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS_1_2_CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    load_files(context, files)
+    return context
+
+
+def load_files(context: ssl.SSLContext, files: TlsFiles) -> None:
+    context.load_cert_chain(files.certificate, files.key)
+
+
+def reload_files(context: ssl.SSLContext, files: TlsFiles) -> None:
+    """Handshakes from now on use the files as they are now; live connections keep theirs.
+
+    The files are tried on a context of their own first: a failed load would leave half of the old pair in place.
+    """
+    server_context(files)
+    load_files(context, files)
