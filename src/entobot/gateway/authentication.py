@@ -1,0 +1,35 @@
+"""Who opens a connection. The verifier of credentials is a port, filled by the composition root."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from entobot.core.principal import Principal
+from entobot.gateway.wire import Auth, Close
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """`expires_at_ms` is the token's end, wall clock; None for credentials without one."""
+
+    principal: Principal
+    expires_at_ms: int | None
+
+
+class Refused(Exception):  # noqa: N818  the protocol's word
+    """Credentials that do not open a connection, with the close code that says why."""
+
+    def __init__(self, code: Close, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class ConnectionAuthenticator(Protocol):
+    async def authenticate_connection(
+        self, auth: Auth, *, nonce: str, origin: str | None, address: str
+    ) -> Authenticated:
+        """Verify the credentials of an `auth` frame against the connection's nonce.
+
+        `origin` is the upgrade's Origin header, `address` the remote one. Raises Refused.
+        """
+        ...

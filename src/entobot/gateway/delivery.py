@@ -1,0 +1,265 @@
+"""Deliver one user's events to one connection: open, replay, live, at the speed of its acknowledgements."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from entobot.core.permissions import Scope
+from entobot.core.principal import Principal
+from entobot.gateway import wire
+from entobot.gateway.feed import Feed, Opening
+from entobot.gateway.hub import Channel, Frame
+from entobot.gateway.live import Live, Piece
+from entobot.gateway.window import MAX_PAUSE_S, Window
+from entobot.gateway.wire import Close
+from entobot.storage.database import Database, StorageFailed
+
+log = logging.getLogger(__name__)
+
+MAX_BUFFERED_BYTES = 512 * 1024
+"""Written and not yet taken by the kernel; above it live events are dropped and everything else waits."""
+MAX_SHOWN = 64
+"""Texts whose progress is remembered before those that ended unseen are forgotten."""
+_OVER = 2**62
+"""Progress of a text that ended while pieces of it still travel: none of them is shown."""
+
+
+class Outlet(Protocol):
+    """Where frames go."""
+
+    @property
+    def buffered_bytes(self) -> int: ...
+    def send(self, payload: bytes) -> None: ...
+
+
+class Delivery:
+    """From `open` on, every durable event after the opening position is sent in order, none missing, none twice.
+
+    Live events are sent only while nothing durable waits, and are dropped otherwise; when the connection is up to
+    date again, a text that is being written is shown anew from its beginning. Snapshots wait for the kernel, too.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        feed: Feed,
+        principal: Principal,
+        outlet: Outlet,
+        end: Callable[[Close, str], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._feed = feed
+        self._principal = principal
+        self._outlet = outlet
+        self._end = end
+        self._monotonic = monotonic
+        self._window = Window()
+        self._channel: Channel | None = None
+        self._cursor = 0
+        self._replay_to: int | None = None
+        self._missed_live = False
+        self._shown: dict[str, int] = {}
+        self._opening: deque[bytes] = deque()
+        self._refill: asyncio.Task[None] | None = None
+        self._full_since_s: float | None = None
+        self._is_retrying = False
+        self._is_stopped = False
+
+    def open(self, opening: Opening, channel: Channel) -> None:
+        """Send what `opening` says and go on from there."""
+        self._cursor = opening.after
+        if opening.reset is None:
+            self._replay_to = opening.seq
+        else:
+            self._opening.append(wire.reset(opening.reset))
+            self._opening.extend(wire.snapshots(opening.seq, opening.snapshot or {}, max_bytes=wire.MAX_FRAME_BYTES))
+            self._cursor = opening.seq
+        self._missed_live = True  # shows what is being written right now
+        self._channel = channel
+        channel.starts_at(opening.seq)
+        self.pull()
+
+    def reauthenticated(self, principal: Principal) -> None:
+        """The same device with new credentials: its scopes may have been narrowed."""
+        self._principal = principal
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        self._opening.clear()
+        if self._refill is not None:
+            self._refill.cancel()
+
+    # -- events
+
+    def news(self) -> None:
+        self.pull()
+
+    def show(self, live: Live, payload: bytes) -> None:
+        if self._channel is None or self._is_stopped or not self._may_see(live.scope):
+            return
+        if self._missed_live or not self._is_up_to_date or not self._kernel_has_room:
+            self._missed_live = True
+            self.pull()
+        elif live.piece is None or self._continues(live.piece):
+            self._outlet.send(payload)
+
+    def _continues(self, piece: Piece) -> bool:
+        """True when this piece is the next one of its text; a gap makes the text be shown anew."""
+        shown = self._shown.get(piece.message_id)
+        if piece.is_first:
+            self._shown[piece.message_id] = shown or 0
+            return shown is None
+        if piece.is_last:
+            return self._shown.pop(piece.message_id, None) == piece.offset
+        if shown is None or piece.offset > shown:
+            self._shown.pop(piece.message_id, None)
+            self._missed_live = True
+            self.pull()
+            if not self._missed_live:
+                self._shown.setdefault(piece.message_id, _OVER)
+            return False
+        if piece.offset < shown:
+            return False
+        self._shown[piece.message_id] = shown + piece.length
+        return True
+
+    def acknowledged(self, seq: int) -> bool:
+        """The client has everything up to `seq`. False when it was never sent that far."""
+        if seq > self._cursor:
+            return False
+        self._window.acknowledged(seq)
+        self.pull()
+        return True
+
+    def device_has(self, seq: int) -> None:
+        """The device has everything up to `seq`, perhaps by another connection that is further than this one."""
+        self.acknowledged(min(seq, self._cursor))
+
+    def writable(self) -> None:
+        """The kernel takes bytes again."""
+        self.pull()
+
+    def next_check_s(self) -> float:
+        """When `tick` may have something to do."""
+        full_s = float("inf") if self._full_since_s is None else self._full_since_s + MAX_PAUSE_S
+        return min(self._window.patience_ends_s, full_s)
+
+    def tick(self) -> None:
+        """Let the client go that was paused for too long, by its acknowledgements or by not reading at all."""
+        self.pull()
+        now_s = self._monotonic()
+        queued = 0 if self._channel is None else self._channel.latest - self._cursor
+        does_not_read = self._full_since_s is not None and now_s - self._full_since_s >= MAX_PAUSE_S
+        if does_not_read or self._window.is_deaf(queued, now_s):
+            self._end(Close.SLOW_CONSUMER, "events wait for acknowledgements")
+
+    @property
+    def _is_up_to_date(self) -> bool:
+        """Exactly where the channel is: ahead of it, live events would be older than what was sent."""
+        channel = self._channel
+        return channel is not None and not self._opening and self._cursor == channel.latest and self._window.is_open
+
+    def _may_see(self, scope: Scope | None) -> bool:
+        return scope is None or scope in self._principal.scopes
+
+    def pull(self) -> None:
+        """Send as much as window and kernel allow; the rest waits for `acknowledged` or `writable`."""
+        channel = self._channel
+        if channel is None or self._refill is not None or self._is_stopped:
+            return
+        if self._kernel_has_room:
+            self._full_since_s = None
+        while self._opening and self._kernel_has_room:
+            self._outlet.send(self._opening.popleft())
+        while self._has_room and self._cursor < self._target(channel):
+            frames = channel.recent_after(self._cursor)
+            if frames is None:
+                self._refill = asyncio.get_running_loop().create_task(self._read_more(channel))
+                break
+            if not frames:
+                break
+            self._send(frames)
+        self._finish_replay()
+        self._show_writing()
+        self._note_pressure(channel)
+
+    @property
+    def _kernel_has_room(self) -> bool:
+        return self._outlet.buffered_bytes <= MAX_BUFFERED_BYTES
+
+    @property
+    def _has_room(self) -> bool:
+        return not self._opening and self._window.is_open and self._kernel_has_room
+
+    def _target(self, channel: Channel) -> int:
+        return max(channel.latest, self._replay_to or 0)
+
+    def _note_pressure(self, channel: Channel) -> None:
+        if self._kernel_has_room:
+            return
+        if not self._opening and not self._missed_live and self._cursor >= self._target(channel):
+            return
+        if self._full_since_s is None:
+            self._full_since_s = self._monotonic()
+        if not self._is_retrying:  # the kernel may take it all at once, and then it never says `writable`
+            self._is_retrying = True
+            asyncio.get_running_loop().call_soon(self._retry)
+
+    def _retry(self) -> None:
+        self.pull()
+        self._is_retrying = False
+
+    def _send(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if not self._has_room:
+                return
+            self._cursor = frame.seq
+            if self._may_see(frame.scope):
+                self._outlet.send(frame.payload)
+                self._window.sent(frame.seq, len(frame.payload), self._monotonic())
+            self._finish_replay()
+
+    async def _read_more(self, channel: Channel) -> None:
+        target = self._target(channel)
+        try:
+            page = await channel.page_after(self._cursor)
+        except StorageFailed:
+            self._end(Close.DRAINING, "the store does not answer")
+            return
+        except Exception:
+            log.exception("events could not be read")
+            self._end(Close.DRAINING, "something went wrong here")
+            return
+        finally:
+            self._refill = None
+        if self._is_stopped:
+            return
+        frames = [frame for frame in page if frame.seq <= target]
+        if not frames:  # retention took them
+            self._cursor = target
+        self._send(frames)
+        self.pull()
+
+    def _finish_replay(self) -> None:
+        if self._replay_to is not None and self._cursor >= self._replay_to:
+            self._outlet.send(wire.resume_done(self._replay_to))
+            self._replay_to = None
+
+    def _show_writing(self) -> None:
+        is_ready = self._is_up_to_date and self._replay_to is None and self._kernel_has_room
+        if not self._missed_live or not is_ready:
+            return
+        self._missed_live = False
+        found = self._feed.writing(self._principal.user_id)
+        if len(self._shown) > MAX_SHOWN:
+            current = {writing.message_id for writing in found}
+            self._shown = {key: shown for key, shown in self._shown.items() if key in current}
+        for writing in found:
+            if self._may_see(writing.scope) and self._shown.get(writing.message_id) != writing.length:
+                self._shown[writing.message_id] = writing.length
+                for event in writing.events:
+                    self._outlet.send(wire.event(at_ms=writing.at_ms, topic=writing.topic, event_json=event))

@@ -1,0 +1,119 @@
+"""Execute commands: checked, idempotent, effect and result in one unit."""
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import msgspec
+
+from entobot.core.clock import Clock, to_ms
+from entobot.core.errors import Code, Problem
+from entobot.core.ids import is_ulid
+from entobot.core.principal import Principal
+from entobot.core.secrets import sha256
+from entobot.gateway import store
+from entobot.gateway.commands import Command
+from entobot.gateway.wire import UNREADABLE
+from entobot.storage.database import Database, StorageFailed, Transaction
+
+log = logging.getLogger(__name__)
+
+RESULTS_KEPT = timedelta(hours=24)
+FAILURE_TOLD_EVERY_S = 60.0
+
+Guard = Callable[[Transaction, Principal], None]
+"""Raises Problem when the principal's device was suspended, revoked or re-keyed since it authenticated."""
+
+
+class Executor:
+    """Runs commands for every transport alike."""
+
+    def __init__(self, database: Database, clock: Clock, commands: Mapping[str, Command], guard: Guard) -> None:
+        self._database = database
+        self._clock = clock
+        self._commands = commands
+        self._guard = guard
+        self._failure_told_s = float("-inf")
+        self._decoders = {name: msgspec.json.Decoder(command.data) for name, command in commands.items()}
+
+    async def execute(self, principal: Principal, command_id: str, name: str, data: bytes) -> bytes:
+        """The JSON text of the result, after the effect is committed and fsynced.
+
+        Raises Problem; then nothing changed. The same `command_id` of a device has its effect once in 24 h and gets
+        the first result again; with other data it raises `idempotency_mismatch`.
+        """
+        command = self._commands.get(name)
+        if command is None:
+            raise Problem(Code.NOT_FOUND, f"There is no command '{name[:40]}'.")
+        if not is_ulid(command_id):
+            raise Problem(Code.INVALID, "A command id is a ULID: 26 Crockford characters.")
+        command.check(principal)
+        request = self._decode(name, data)
+        try:
+            return await self._run(command, principal, command_id, request)
+        except StorageFailed as failure:
+            self._tell(failure)
+            raise Problem(Code.INTERNAL, "The store did not take it. Try again.") from None
+
+    async def _run(self, command: Command, principal: Principal, command_id: str, request: object) -> bytes:
+        if not command.writes:
+            return await self._database.read(self._read_unit(command, principal, request))
+        digest = sha256(command.name.encode() + b"\n" + msgspec.json.encode(request))
+        answer = await self._database.write(self._write_unit(command, principal, command_id, digest, request))
+        if isinstance(answer, Problem):
+            raise answer
+        return answer
+
+    def _tell(self, failure: StorageFailed) -> None:
+        """Once a minute: a line for each command would fill what is left of a full disk."""
+        now_s = self._clock.monotonic()
+        if now_s - self._failure_told_s >= FAILURE_TOLD_EVERY_S:
+            self._failure_told_s = now_s
+            log.error("commands are not committed: %s", failure)
+
+    def _decode(self, name: str, data: bytes) -> object:
+        try:
+            return self._decoders[name].decode(data)
+        except UNREADABLE as error:
+            raise Problem(Code.INVALID, f"The data of {name} is not right: {str(error)[:200]}") from None
+
+    def _read_unit(self, command: Command, principal: Principal, request: object) -> Callable[[Transaction], bytes]:
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> bytes:
+            self._guard(tx, principal)
+            return msgspec.json.encode(command.run(tx, principal, request, now_ms))
+
+        return unit
+
+    def _write_unit(
+        self, command: Command, principal: Principal, command_id: str, digest: bytes, request: object
+    ) -> Callable[[Transaction], bytes | Problem]:
+        now_ms = self._clock.now_ms()
+        owner = principal.device_id or principal.user_id
+
+        def unit(tx: Transaction) -> bytes | Problem:
+            self._guard(tx, principal)
+            earlier = store.find_result(tx, owner, command_id)
+            if earlier is not None:
+                return _same_result(earlier, digest)
+            outcome = command.run(tx, principal, request, now_ms)
+            if isinstance(outcome, Problem):
+                return outcome
+            result = msgspec.json.encode(outcome)
+            store.insert_result(tx, device_id=owner, command_id=command_id, digest=digest, result=result, now_ms=now_ms)
+            return result
+
+        return unit
+
+    async def sweep(self) -> None:
+        """Forget results older than 24 h."""
+        before = self._clock.now_ms() - to_ms(RESULTS_KEPT)
+        await self._database.write(lambda tx: store.forget_results(tx, before))
+
+
+def _same_result(earlier: tuple[bytes, bytes], digest: bytes) -> bytes:
+    known, result = earlier
+    if known != digest:
+        raise Problem(Code.IDEMPOTENCY_MISMATCH, "This command id was used for another command. Use a new one.")
+    return result

@@ -1,0 +1,367 @@
+"""This node's live connections: who is here, which events they get, and who must go.
+
+Per user one channel reads new rows of the durable log once, whatever the number of devices, and keeps the latest in
+memory. Each subscriber pulls from there at its own speed: a slow one waits or goes, and delays nobody.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from typing import Protocol
+
+import msgspec
+
+from entobot.bus.bus import Bus
+from entobot.core import topics
+from entobot.core.clock import Clock
+from entobot.core.permissions import Scope
+from entobot.core.principal import Principal
+from entobot.gateway import wire
+from entobot.gateway.feed import Feed, LoggedEvent, standing_of
+from entobot.gateway.live import Live
+from entobot.gateway.wire import Close
+from entobot.storage.database import Database, StorageFailed, Transaction
+
+log = logging.getLogger(__name__)
+
+RECENT_EVENTS = 512
+RECENT_BYTES = 1024 * 1024
+PAGE = 300
+MAX_WAITING = 1024
+"""Live events of a user that may wait for the store; more are dropped."""
+EVERYTHING = 2**62
+MAX_CONNECTIONS_PER_DEVICE = 4
+STANDING_CHUNK = 200
+SEEN_FLUSH_S = 0.25
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """A durable event, encoded once for every subscriber."""
+
+    seq: int
+    scope: Scope | None
+    payload: bytes
+
+
+class Subscriber(Protocol):
+    """One connection as the hub sees it. Called on the loop's thread; must not block."""
+
+    @property
+    def principal(self) -> Principal: ...
+    @property
+    def last_heard_s(self) -> float: ...
+    def news(self) -> None:
+        """The channel has events after the subscriber's position."""
+        ...
+
+    def show(self, live: Live, payload: bytes) -> None:
+        """A live event and its frame; to be dropped when the subscriber is not up to date."""
+        ...
+
+    def acknowledged(self, seq: int) -> None:
+        """The device has everything up to `seq`, as it said by command."""
+        ...
+
+    def end(self, code: Close, reason: str, retry_after_s: float | None = None) -> None: ...
+
+
+class Channel:
+    """One user's events on this node, in order: durable ones from the log, live ones as they come.
+
+    Both kinds are told in the order in which they were published: an event that was read early, because it was
+    committed while an earlier one was being read, waits for its own doorbell and so for the live events before it.
+    """
+
+    def __init__(self, user_id: str, database: Database, feed: Feed) -> None:
+        self.user_id = user_id
+        self.subscribers: list[Subscriber] = []
+        self.latest = -1
+        """The highest `seq` that subscribers may have; -1 until the first of them has opened."""
+        self._read_to = -1
+        self._rung_early = -1
+        self._database = database
+        self._feed = feed
+        self._recent: deque[Frame] = deque()
+        self._recent_bytes = 0
+        self._work: deque[Live | int] = deque()
+        self._pump: asyncio.Task[None] | None = None
+
+    def ring(self, seq: int = EVERYTHING) -> None:
+        """The log grew to `seq`. Rings that follow one another are one."""
+        if self.latest < 0:
+            self._rung_early = max(self._rung_early, seq)
+            return
+        last = self._work[-1] if self._work else None
+        if isinstance(last, int):
+            self._work[-1] = max(last, seq)
+        else:
+            self._work.append(seq)
+        self._start()
+
+    def show(self, live: Live) -> None:
+        if self.latest < 0 or len(self._work) >= MAX_WAITING:
+            return
+        self._work.append(live)
+        self._start()
+
+    def append(self, event: LoggedEvent) -> None:
+        """This node committed the event: its ring need not read the log then. Only the next one is of use."""
+        if event.seq == self._read_to + 1 and self.latest >= 0:
+            self._remember([_frame(event)])
+
+    def starts_at(self, seq: int) -> None:
+        """A subscriber has opened at `seq`; what comes later has to be read."""
+        if self.latest < 0:
+            self.latest = self._read_to = seq
+        seq, self._rung_early = max(seq, self._rung_early), -1
+        if seq > self.latest:
+            self.ring(seq)
+
+    def recent_after(self, seq: int) -> list[Frame] | None:
+        """Events after `seq` from memory, or None when memory does not reach back so far."""
+        if not self._recent or self._recent[0].seq > seq + 1:
+            return None
+        found: list[Frame] = []
+        for frame in reversed(self._recent):  # most ask for the newest only
+            if frame.seq <= seq:
+                break
+            if frame.seq <= self.latest:
+                found.append(frame)
+        found.reverse()
+        return found
+
+    async def page_after(self, seq: int) -> list[Frame]:
+        rows = await self._database.read(lambda tx: self._feed.after(tx, self.user_id, seq, PAGE))
+        return [_frame(row) for row in rows]
+
+    def _start(self) -> None:
+        if self._pump is None:
+            self._pump = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._work:
+                item = self._work.popleft()
+                if isinstance(item, int):
+                    await self._tell_up_to(item)
+                else:
+                    self._show(item)
+        except StorageFailed:
+            log.warning("events wait: the store does not answer")  # the sweep rings again
+        finally:
+            self._pump = None
+
+    async def _tell_up_to(self, seq: int) -> None:
+        is_more = True
+        while is_more and self._read_to < seq:
+            page = await self.page_after(self._read_to)
+            self._remember(page)
+            self._tell(min(seq, self._read_to))
+            is_more = len(page) == PAGE
+        self._tell(min(seq, self._read_to))
+
+    def _remember(self, page: list[Frame]) -> None:
+        for frame in page:
+            if frame.seq <= self._read_to:  # `append` was faster than the read
+                continue
+            self._recent.append(frame)
+            self._recent_bytes += len(frame.payload)
+            self._read_to = frame.seq
+        while len(self._recent) > RECENT_EVENTS or self._recent_bytes > RECENT_BYTES:
+            self._recent_bytes -= len(self._recent.popleft().payload)
+
+    def _tell(self, latest: int) -> None:
+        if latest <= self.latest:
+            return
+        self.latest = latest
+        for subscriber in tuple(self.subscribers):
+            try:
+                subscriber.news()
+            except Exception:
+                log.exception("a subscriber failed")
+                _let_go(subscriber)
+
+    def _show(self, live: Live) -> None:
+        payload = wire.event(at_ms=live.at_ms, topic=live.topic, event_json=live.event)
+        for subscriber in tuple(self.subscribers):
+            try:
+                subscriber.show(live, payload)
+            except Exception:
+                log.exception("a subscriber failed")
+                _let_go(subscriber)
+
+
+def _let_go(subscriber: Subscriber) -> None:
+    """One subscriber's fault is not the others'; it comes back and starts clean."""
+    subscriber.end(Close.DRAINING, "something went wrong here")
+
+
+class Hub:
+    def __init__(self, database: Database, bus: Bus, clock: Clock, feed: Feed) -> None:
+        self._database = database
+        self._bus = bus
+        self._clock = clock
+        self.feed = feed
+        self._channels: dict[str, Channel] = {}
+        self._by_device: dict[str, list[Subscriber]] = {}
+        self._unsubscribe = [
+            bus.subscribe("user.*", self._on_user),
+            bus.subscribe(topics.CONTROL_DEVICES, self._on_device_changed),
+        ]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._seen: dict[str, tuple[str, int]] = {}
+        self._flush: asyncio.TimerHandle | None = None
+
+    # -- who is here
+
+    @property
+    def connection_count(self) -> int:
+        return sum(len(subscribers) for subscribers in self._by_device.values())
+
+    def is_online(self, device_id: str) -> bool:
+        return device_id in self._by_device
+
+    def join(self, subscriber: Subscriber) -> Channel:
+        """From now on the subscriber hears of changes to its device and its user's events.
+
+        It must verify the device's standing after this, so that no revoke falls between. A device's fifth connection
+        ends the one that was silent longest.
+        """
+        principal = subscriber.principal
+        mine = self._by_device.setdefault(_key(principal), [])
+        mine.append(subscriber)
+        if len(mine) > MAX_CONNECTIONS_PER_DEVICE:
+            oldest = min(mine[:-1], key=lambda one: one.last_heard_s)
+            self.leave(oldest)  # here and now, however long its end takes
+            oldest.end(Close.TOO_MANY_CONNECTIONS, "the device opened more connections")
+        channel = self._channels.get(principal.user_id)
+        if channel is None:
+            channel = self._channels[principal.user_id] = Channel(principal.user_id, self._database, self.feed)
+        channel.subscribers.append(subscriber)
+        return channel
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Idempotent."""
+        principal = subscriber.principal
+        mine = self._by_device.get(_key(principal), [])
+        if subscriber in mine:
+            mine.remove(subscriber)
+            if not mine:
+                del self._by_device[_key(principal)]
+        channel = self._channels.get(principal.user_id)
+        if channel is not None and subscriber in channel.subscribers:
+            channel.subscribers.remove(subscriber)
+            if not channel.subscribers:
+                del self._channels[principal.user_id]
+
+    def subscribers(self) -> list[Subscriber]:
+        return [one for mine in self._by_device.values() for one in mine]
+
+    def seen(self, device_id: str, user_id: str, seq: int) -> None:
+        """Note that a device has everything up to `seq`; written with the next flush."""
+        known = self._seen.get(device_id)
+        if known is None or known[1] < seq:
+            self._seen[device_id] = (user_id, seq)
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(SEEN_FLUSH_S, self._write_seen)
+
+    def acknowledged(self, device_id: str, seq: int) -> None:
+        """A device acknowledged by the command `events.ack`, which has noted it already."""
+        for subscriber in tuple(self._by_device.get(device_id, ())):
+            subscriber.acknowledged(seq)
+
+    def _write_seen(self) -> None:
+        self._flush = None
+        seen, self._seen = self._seen, {}
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> None:
+            for device_id, (user_id, seq) in seen.items():
+                self.feed.acknowledge(tx, device_id, user_id, seq, now_ms)
+
+        async def write() -> None:
+            try:
+                await self._database.write(unit)
+            except StorageFailed:
+                log.warning("what devices have seen was not noted; they will acknowledge again")
+
+        self._spawn(write())
+
+    # -- doorbells
+
+    def _on_user(self, topic: str, payload: bytes) -> None:
+        channel = self._channels.get(topic.removeprefix("user."))
+        if channel is None:
+            return
+        if payload.startswith(b"{"):
+            channel.show(msgspec.json.decode(payload, type=Live))
+        else:
+            channel.ring(int(payload) if payload else EVERYTHING)
+
+    def appended(self, user_id: str, event: LoggedEvent) -> None:
+        """An event that this node has committed, before its ring. In commit order; loop thread only."""
+        channel = self._channels.get(user_id)
+        if channel is not None:
+            channel.append(event)
+
+    def _on_device_changed(self, topic: str, payload: bytes) -> None:
+        del topic
+        mine = self._by_device.get(payload.decode("ascii", "replace"))
+        if mine:
+            self._spawn(self._check_now(tuple(mine)))
+
+    async def _check_now(self, subscribers: tuple[Subscriber, ...]) -> None:
+        try:
+            await self.check_standing(subscribers)
+        except StorageFailed:
+            log.warning("a device's standing was not checked; the sweep checks it again")
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def check_standing(self, subscribers: Iterable[Subscriber]) -> None:
+        """End the connections whose device was suspended, revoked or given a new epoch."""
+        waiting = list(subscribers)
+        while waiting:
+            chunk, waiting = waiting[:STANDING_CHUNK], waiting[STANDING_CHUNK:]
+            found = await self._database.read(
+                lambda tx, chunk=chunk: [standing_of(self.feed, tx, one.principal) for one in chunk]
+            )
+            for subscriber, standing in zip(chunk, found, strict=True):
+                if standing is not None:
+                    subscriber.end(standing.code, standing.reason)
+
+    async def sweep(self) -> None:
+        """What missed doorbells would leave undone: re-check every device, re-read every log."""
+        await self.check_standing(self.subscribers())
+        for channel in tuple(self._channels.values()):
+            channel.ring()
+
+    # -- the end
+
+    def drain(self, retry_after_s: Iterable[float]) -> None:
+        """Ask everybody to come back, each after its own delay; after none when there are not enough."""
+        delays = iter(retry_after_s)
+        for subscriber in self.subscribers():
+            subscriber.end(Close.DRAINING, "the gateway stops", next(delays, None))
+
+    async def stop(self) -> None:
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        if self._flush is not None:
+            self._flush.cancel()
+            self._write_seen()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+
+
+def _key(principal: Principal) -> str:
+    return principal.device_id or principal.user_id
+
+
+def _frame(row: LoggedEvent) -> Frame:
+    payload = wire.event(at_ms=row.at_ms, topic=row.topic, event_json=row.event, seq=row.seq)
+    return Frame(row.seq, row.scope, payload)

@@ -1,0 +1,381 @@
+"""Drive one connection: carry out what its state machine decides, for any transport that offers a Link."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Protocol
+
+from entobot.core.clock import Clock
+from entobot.core.errors import Code, Problem
+from entobot.core.principal import Principal
+from entobot.core.secrets import Entropy, random_secret
+from entobot.gateway import wire
+from entobot.gateway.authentication import ConnectionAuthenticator, Refused
+from entobot.gateway.connection import (
+    Acknowledge,
+    Authenticate,
+    Connection,
+    Effect,
+    End,
+    Execute,
+    Join,
+    Pace,
+    Send,
+    SendPing,
+)
+from entobot.gateway.delivery import Delivery
+from entobot.gateway.executor import Executor
+from entobot.gateway.feed import Feed, Opening, Standing, standing_of
+from entobot.gateway.hub import Hub
+from entobot.gateway.limits import CountCaps, Gcra
+from entobot.gateway.link import Link, Timer, Timers
+from entobot.gateway.live import Live
+from entobot.gateway.wire import Close, Resume
+from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.web.addresses import address_key
+
+log = logging.getLogger(__name__)
+
+NONCE_BYTES = 16
+MAX_REFUSED_FRAMES = 50
+"""Frames over the limit, in a row, after which the connection is ended instead of told again."""
+EXPIRES_NEVER_S = 10.0 * 365 * 24 * 3600
+_BROKEN = "something went wrong here"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What every session of a node shares."""
+
+    database: Database
+    clock: Clock
+    entropy: Entropy
+    hub: Hub
+    executor: Executor
+    feed: Feed
+    authenticator: ConnectionAuthenticator
+    timers: Timers
+    pace: Pace
+    waiting: CountCaps
+    """Connections that are not authenticated, by address."""
+    frames: Gcra
+    """Frames by device, refused before they are parsed."""
+    server: str
+    spawn: Callable[[Coroutine[None, None, None]], None]
+    on_refused: Callable[[str, str], None]
+    """Told (reason, address) when credentials were refused."""
+
+
+class Feeding(Protocol):
+    """What brings a user's events to one link; see `delivery.Delivery`."""
+
+    def news(self) -> None: ...
+    def show(self, live: Live, payload: bytes) -> None: ...
+    def acknowledged(self, seq: int) -> bool: ...
+    def device_has(self, seq: int) -> None: ...
+    def reauthenticated(self, principal: Principal) -> None: ...
+    def writable(self) -> None: ...
+    def next_check_s(self) -> float: ...
+    def tick(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Session:
+    """`LinkHandler` and `hub.Subscriber` in one: a link that speaks `entobot.v1`."""
+
+    __slots__ = ("_address", "_connection", "_delivery", "_heard_bytes", "_is_counted", "_link", "_origin", "_over", "_parts", "_timer")  # fmt: skip
+
+    def __init__(self, link: Link, parts: SessionParts, origin: str | None) -> None:
+        self._link = link
+        self._parts = parts
+        self._origin = origin
+        self._address = address_key(link.peer)
+        self._connection: Connection | None = None
+        self._delivery: Feeding | None = None
+        self._timer: Timer | None = None
+        self._is_counted = False
+        self._over = 0
+        self._heard_bytes = 0
+
+    # -- LinkHandler
+
+    def opened(self) -> None:
+        parts = self._parts
+        if not parts.waiting.try_take(self._address):
+            self._link.close(Close.RATE_LIMITED, "too many connections wait for authentication")
+            return
+        self._is_counted = True
+        self._connection = self._greet(random_secret(parts.entropy, NONCE_BYTES))
+        self._schedule()
+
+    def _greet(self, nonce: str) -> Connection:
+        parts = self._parts
+        hello = wire.hello(
+            nonce=nonce,
+            server=parts.server,
+            now_ms=parts.clock.now_ms(),
+            heartbeat_s=int(parts.pace.heartbeat_s),
+        )
+        self._link.send(hello)
+        return Connection(nonce=nonce, now_s=parts.clock.monotonic(), pace=parts.pace)
+
+    def text(self, payload: bytes) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        now_s = self._parts.clock.monotonic()
+        self._heard_bytes = self._link.received_bytes
+        if connection.principal is not None and not connection.is_closed and self._is_over_limit(now_s):
+            connection.heard(now_s)
+            return
+        self._carry_out(connection.text(payload, now_s))
+
+    def binary(self) -> None:
+        if self._connection is not None:
+            self._carry_out(self._connection.binary())
+
+    def too_large(self) -> None:
+        if self._connection is not None:
+            self._carry_out(self._connection.too_large())
+
+    def pong(self) -> None:
+        self._heard_bytes = self._link.received_bytes
+        if self._connection is not None:
+            self._connection.heard(self._parts.clock.monotonic())
+
+    def writable(self) -> None:
+        if self._delivery is not None:
+            self._delivery.writable()
+
+    def closed(self, code: int) -> None:
+        del code
+        self._release()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._connection is not None:
+            self._connection.lost()
+        self._leave()
+
+    # -- hub.Subscriber
+
+    @property
+    def principal(self) -> Principal:
+        assert self._connection is not None
+        assert self._connection.principal is not None
+        return self._connection.principal
+
+    @property
+    def last_heard_s(self) -> float:
+        return 0.0 if self._connection is None else self._connection.last_heard_s
+
+    def news(self) -> None:
+        if self._delivery is not None:
+            self._delivery.news()
+
+    def show(self, live: Live, payload: bytes) -> None:
+        if self._delivery is not None:
+            self._delivery.show(live, payload)
+
+    def acknowledged(self, seq: int) -> None:
+        if self._delivery is not None:
+            self._delivery.device_has(seq)
+
+    def end(self, code: Close, reason: str, retry_after_s: float | None = None) -> None:
+        if self._connection is None:
+            return
+        if retry_after_s is not None and not self._connection.is_closed:
+            problem = Problem(_code_of(code), reason, retry_after_s=round(retry_after_s, 1))
+            self._link.send(self._error(problem))
+        self._carry_out(self._connection.end(code, reason))
+
+    # -- effects
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(payload):
+                    self._link.send(payload)
+                case SendPing():
+                    self._link.ping()
+                case End(code, reason):
+                    self._leave()
+                    self._link.close(code, reason)
+                case Authenticate():
+                    self._parts.spawn(self._authenticate(effect))
+                case Join(principal, auth):
+                    self._parts.spawn(self._join(principal, auth.resume))
+                case Execute():
+                    self._parts.spawn(self._execute(effect))
+                case Acknowledge(seq):
+                    self._acknowledge(seq)
+
+    async def _authenticate(self, effect: Authenticate) -> None:
+        connection, parts = self._connection, self._parts
+        assert connection is not None
+        try:
+            found = await parts.authenticator.authenticate_connection(
+                effect.frame, nonce=effect.nonce, origin=self._origin, address=self._link.peer
+            )
+        except Refused as refusal:
+            parts.on_refused(refusal.reason, self._link.peer)
+            self._carry_out(connection.refused(refusal.code, refusal.reason))
+            return
+        except StorageFailed:
+            self._carry_out(connection.refused(Close.DRAINING, "the store does not answer"))
+            return
+        except Exception:
+            log.exception("credentials could not be checked")
+            self._carry_out(connection.refused(Close.DRAINING, _BROKEN))
+            return
+        lasts_s = EXPIRES_NEVER_S
+        if found.expires_at_ms is not None:
+            lasts_s = max(0.0, (found.expires_at_ms - parts.clock.now_ms()) / 1000)
+        self._carry_out(connection.authenticated(found.principal, lasts_s, parts.clock.monotonic()))
+        if self._delivery is not None:
+            self._delivery.reauthenticated(found.principal)
+        self._schedule()
+
+    async def _join(self, principal: Principal, resume: Resume | None) -> None:
+        """Join first, then verify: a revoke is either seen by the read, or told by the bus to whoever has joined."""
+        parts, connection = self._parts, self._connection
+        assert connection is not None
+        self._release()
+        if connection.is_closed:
+            return
+        delivery = Delivery(
+            database=parts.database,
+            feed=parts.feed,
+            principal=principal,
+            outlet=self._link,
+            end=lambda code, reason: self._carry_out(connection.end(code, reason)),
+            monotonic=parts.clock.monotonic,
+        )
+        channel = parts.hub.join(self)
+        self._delivery = delivery
+
+        def unit(tx: Transaction) -> Opening | Standing:
+            return standing_of(parts.feed, tx, principal) or parts.feed.open(tx, principal, resume)
+
+        try:
+            opening = await parts.database.read(unit)
+        except StorageFailed:
+            opening = Standing(Close.DRAINING, "the store does not answer")
+        except Exception:
+            log.exception("a connection could not be opened")
+            opening = Standing(Close.DRAINING, _BROKEN)
+        if connection.is_closed:
+            self._leave()
+            return
+        if isinstance(opening, Standing):
+            self._carry_out(connection.end(opening.code, opening.reason))
+            return
+        connection.joined()
+        self._link.set_max_message_bytes(wire.MAX_FRAME_BYTES)
+        self._link.send(
+            wire.ready(
+                device_id=principal.device_id or "",
+                user_id=principal.user_id,
+                scopes=principal.scopes,
+                stream=opening.stream_id,
+                seq=opening.seq,
+                expires_in_s=connection.expires_in_s(parts.clock.monotonic()),
+            )
+        )
+        delivery.open(opening, channel)
+        self._schedule()  # credentials that are nearly over are asked for at once
+
+    async def _execute(self, effect: Execute) -> None:
+        connection, frame = self._connection, effect.frame
+        assert connection is not None
+        try:
+            data = await self._parts.executor.execute(effect.principal, frame.id, frame.name, bytes(frame.data))
+            answer = wire.result(frame.id, data)
+        except Problem as problem:
+            answer = wire.error(problem, frame.id)
+        except Exception:
+            log.exception("a command failed")
+            answer = wire.error(Problem(Code.INTERNAL, "Something went wrong here. It is logged."), frame.id)
+        if len(answer) > wire.MAX_FRAME_BYTES:
+            answer = wire.error(Problem(Code.TOO_LARGE, "The result does not fit a frame. Ask for less."), frame.id)
+        self._carry_out(connection.executed(frame, answer))
+
+    def _acknowledge(self, seq: int) -> None:
+        delivery, connection = self._delivery, self._connection
+        assert connection is not None
+        if delivery is None or not delivery.acknowledged(seq):
+            self._carry_out(connection.end(Close.PROTOCOL_ERROR, "acknowledged what was never sent"))
+            return
+        principal = self.principal
+        if principal.device_id is not None:
+            self._parts.hub.seen(principal.device_id, principal.user_id, seq)
+
+    # -- limits and time
+
+    def _is_over_limit(self, now_s: float) -> bool:
+        wait_s = self._parts.frames.try_take(self.principal.device_id or self.principal.user_id, now_s)
+        if wait_s <= 0:
+            self._over = 0
+            return False
+        self._over += 1
+        if self._over > MAX_REFUSED_FRAMES:
+            self.end(Close.RATE_LIMITED, "frames go on coming over the limit", wait_s)
+        else:
+            busy = Problem(Code.RATE_LIMITED, "Too many frames. Wait, then send it again.", retry_after_s=wait_s)
+            self._link.send(self._error(busy))
+        return True
+
+    def _error(self, problem: Problem) -> bytes:
+        return wire.error(problem)
+
+    def _schedule(self) -> None:
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        due_s = connection.next_check_s()
+        if self._delivery is not None:
+            due_s = min(due_s, self._delivery.next_check_s())
+        self._timer = self._parts.timers.after(max(0.0, due_s - self._parts.clock.monotonic()), self._tick)
+
+    def _tick(self) -> None:
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            return
+        now_s = self._parts.clock.monotonic()
+        if self._link.received_bytes != self._heard_bytes:  # a ping, or part of a large frame
+            self._heard_bytes = self._link.received_bytes
+            connection.heard(now_s)
+        fresh_nonce = random_secret(self._parts.entropy, NONCE_BYTES)
+        self._carry_out(connection.tick(now_s, fresh_nonce))
+        if self._delivery is not None:
+            self._delivery.tick()
+        self._schedule()
+
+    def _release(self) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self._parts.waiting.release(self._address)
+
+    def _leave(self) -> None:
+        if self._delivery is not None:
+            self._delivery.stop()
+            self._delivery = None
+            self._parts.hub.leave(self)
+
+
+def _code_of(close: Close) -> Code:
+    return Code.DRAINING if close is Close.DRAINING else Code.RATE_LIMITED
+
+
+def spawner() -> tuple[Callable[[Coroutine[None, None, None]], None], set[asyncio.Task[None]]]:
+    """A way to start tasks that are kept until they end, and the set of those that have not."""
+    running: set[asyncio.Task[None]] = set()
+
+    def spawn(work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    return spawn, running

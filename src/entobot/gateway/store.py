@@ -1,0 +1,39 @@
+"""The gateway kit's own table: results of commands, so that an `id` is effective once in 24 h."""
+
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text, bindparam, delete, insert, select
+
+from entobot.storage.database import Transaction, metadata
+
+results = Table(
+    "command_results",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    Column("command_id", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("result", LargeBinary, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Index("ix_command_results_at", "at_ms"),
+)
+
+_FIND = select(results.c.digest, results.c.result).where(
+    results.c.device_id == bindparam("device"), results.c.command_id == bindparam("command")
+)
+_INSERT = insert(results)
+_FORGET = delete(results).where(results.c.at_ms < bindparam("before"))
+
+
+def find_result(tx: Transaction, device_id: str, command_id: str) -> tuple[bytes, bytes] | None:
+    """The digest of the command's name and data, and its result, if it was executed before."""
+    row = tx.first(_FIND, {"device": device_id, "command": command_id})
+    return None if row is None else (row["digest"], row["result"])
+
+
+def insert_result(
+    tx: Transaction, *, device_id: str, command_id: str, digest: bytes, result: bytes, now_ms: int
+) -> None:
+    values = {"device_id": device_id, "command_id": command_id, "digest": digest, "result": result, "at_ms": now_ms}
+    tx.run(_INSERT, values)
+
+
+def forget_results(tx: Transaction, before_ms: int) -> int:
+    return tx.run(_FORGET, {"before": before_ms})

@@ -1,0 +1,52 @@
+"""Flow control of one connection: how much was sent and not acknowledged. Pure."""
+
+from collections import deque
+
+MAX_UNACKED_EVENTS = 256
+MAX_UNACKED_BYTES = 1024 * 1024
+MAX_PAUSE_S = 30.0
+MAX_QUEUED_EVENTS = 1024
+
+
+class Window:
+    """Durable events in flight. Sending pauses at 256 events or 1 MiB; acknowledgements are cumulative.
+
+    Events outside a device's scopes are never sent, so they do not count.
+    """
+
+    __slots__ = ("_bytes", "_paused_since_s", "_sent")
+
+    def __init__(self) -> None:
+        self._sent: deque[tuple[int, int]] = deque()
+        self._bytes = 0
+        self._paused_since_s: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return len(self._sent) < MAX_UNACKED_EVENTS and self._bytes < MAX_UNACKED_BYTES
+
+    @property
+    def patience_ends_s(self) -> float:
+        """When a pause will have lasted too long; inf while there is none."""
+        return float("inf") if self._paused_since_s is None else self._paused_since_s + MAX_PAUSE_S
+
+    def sent(self, seq: int, size_bytes: int, now_s: float) -> None:
+        self._sent.append((seq, size_bytes))
+        self._bytes += size_bytes
+        if not self.is_open and self._paused_since_s is None:
+            self._paused_since_s = now_s
+
+    def acknowledged(self, seq: int) -> bool:
+        """Everything up to `seq` arrived. True when sending may go on after a pause."""
+        while self._sent and self._sent[0][0] <= seq:
+            self._bytes -= self._sent.popleft()[1]
+        if self._paused_since_s is not None and self.is_open:
+            self._paused_since_s = None
+            return True
+        return False
+
+    def is_deaf(self, queued_events: int, now_s: float) -> bool:
+        """True when the client has to be let go: paused for too long, or too much waits for it."""
+        if self._paused_since_s is None:
+            return False
+        return now_s >= self.patience_ends_s or queued_events > MAX_QUEUED_EVENTS

@@ -1,0 +1,146 @@
+import gzip
+from pathlib import Path
+
+import httpx
+import pytest
+
+from entobot.core.errors import Code
+from entobot.web.pages import APP_PATHS, Pages, load_pages
+from tests.web.conftest import Build, client_of
+from tests.web.test_problems import check_problem
+
+INDEX = b"<!doctype html><title>Phone app</title>" + b" " * 600
+SCRIPT = b"console.log(1);" * 100
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Pages:
+    folder = tmp_path / "pages"
+    for name, content in {
+        "index.html": INDEX,
+        "assets/phone-abc123.js": SCRIPT,
+        "assets/tiny-abc123.css": b"a{}",
+        "sw.js": b"// worker",
+        "manifest.webmanifest": b"{}",
+        "icon-192.png": b"\x89PNG",
+        ".secret": b"hidden",
+        "docs/swagger-ui.css": b"a{}",
+        "docs/swagger-ui-bundle.js": b"void 0",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (tmp_path / "outside.txt").write_text("outside")
+    (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
+    return load_pages(folder)
+
+
+@pytest.fixture
+async def client(build: Build, built: Pages):  # noqa: ANN201
+    async with client_of(build(pages=built)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", [*APP_PATHS, "/chat/cnv_01", "/approvals/apr_01"])
+async def test_every_address_of_the_app_is_its_one_page(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.get(path)
+    assert (response.status_code, response.content) == (200, INDEX)
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "cache"),
+    [
+        ("/assets/phone-abc123.js", "text/javascript; charset=utf-8", "public, max-age=31536000, immutable"),
+        ("/sw.js", "text/javascript; charset=utf-8", "no-cache"),
+        ("/manifest.webmanifest", "application/manifest+json", "no-cache"),
+        ("/icon-192.png", "image/png", "no-cache"),
+    ],
+)
+async def test_files_have_their_type_and_caching(
+    client: httpx.AsyncClient, path: str, media_type: str, cache: str
+) -> None:
+    headers = (await client.get(path)).headers
+    assert (headers["content-type"], headers["cache-control"]) == (media_type, cache)
+
+
+async def test_text_is_sent_compressed_to_those_who_take_it(client: httpx.AsyncClient, built: Pages) -> None:
+    zipped = await client.get("/assets/phone-abc123.js", headers={"accept-encoding": "gzip"})
+    plain = await client.get("/assets/phone-abc123.js", headers={"accept-encoding": "identity"})
+    assert (zipped.content, plain.content) == (SCRIPT, SCRIPT)
+    assert zipped.headers["content-encoding"] == "gzip"
+    assert int(zipped.headers["content-length"]) < 100
+    assert "content-encoding" not in plain.headers
+    assert zipped.headers["etag"] != plain.headers["etag"]
+    assert zipped.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    page = built.find("/assets/phone-abc123.js")
+    assert page is not None
+    assert page.zipped is not None
+    assert gzip.decompress(page.zipped) == SCRIPT
+
+
+async def test_a_known_version_is_not_sent_again(client: httpx.AsyncClient) -> None:
+    etag = (await client.get("/")).headers["etag"]
+    again = await client.get("/", headers={"if-none-match": f'"other", W/{etag}'})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    assert (await client.get("/", headers={"if-none-match": '"other"'})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../outside.txt",
+        "/%2e%2e/outside.txt",
+        "/assets/..%2f..%2foutside.txt",
+        "/.secret",
+        "/link.txt",
+        "/assets",
+        "/assets/",
+        "/chat/a/b",
+        "/chat/%2e%2e",
+        "/index.html",
+        "/pair/",
+    ],
+)
+async def test_nothing_but_the_built_files_is_found(client: httpx.AsyncClient, path: str) -> None:
+    check_problem(await client.get(path), 404, "not_found")
+
+
+async def test_a_page_can_only_be_read(client: httpx.AsyncClient) -> None:
+    response = await client.post("/pair")
+    check_problem(response, 405, "invalid")
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS"
+    assert (await client.options("/pair")).status_code == 204
+    head = await client.head("/pair", headers={"accept-encoding": "identity"})
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(INDEX)))
+
+
+async def test_there_is_no_admin_page_yet(client: httpx.AsyncClient) -> None:
+    response = await client.get("/admin")
+    assert response.status_code == 404
+    assert "text/html" in response.headers["content-type"]
+
+
+async def test_pages_that_were_not_built_say_how_to_build_them(build: Build, tmp_path: Path) -> None:
+    async with client_of(build(pages=load_pages(tmp_path / "absent"))) as client:
+        app = await client.get("/")
+        docs = await client.get("/api/docs")
+    assert app.status_code == 503
+    assert "make setup" in app.text
+    assert "make setup" in docs.text
+    assert "/api/openapi.json" in docs.text
+
+
+async def test_the_description_page_loads_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    page = await client.get("/api/docs")
+    assert "//" not in page.text.replace("<!doctype", "")
+    assert "<script>" not in page.text
+    assert "style=" not in page.text
+    for asset in ("/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/docs/docs-init.js"):
+        assert asset in page.text
+        assert (await client.get(asset)).status_code == 200
+
+
+async def test_the_errors_page_knows_every_code(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/docs/errors")).text
+    assert all(f'id="{code}"' in page for code in Code)
