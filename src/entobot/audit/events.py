@@ -1,0 +1,43 @@
+"""Every audit event, sorted. `<subject>.<what happened>`; retired names stay as comments."""
+
+from enum import StrEnum
+
+
+class AuditEvent(StrEnum):
+    API_KEY_CREATED = "api_key.created"
+    APPROVAL_ALREADY_DECIDED = "approval.already_decided"
+    APPROVAL_CANCELLED = "approval.cancelled"
+    APPROVAL_DECIDED = "approval.decided"
+    APPROVAL_EXPIRED = "approval.expired"
+    APPROVAL_REFUSED = "approval.refused"
+    APPROVAL_REQUESTED = "approval.requested"
+    AUDIT_PERSONAL_ERASED = "audit.personal_erased"
+    AUTH_REFUSED = "auth.refused"
+    DEVICE_PAIRED = "device.paired"
+    DEVICE_REACTIVATED = "device.reactivated"
+    DEVICE_RENAMED = "device.renamed"
+    DEVICE_REVOKED = "device.revoked"
+    DEVICE_SUSPENDED = "device.suspended"
+    GATEWAY_STARTED = "gateway.started"
+    GATEWAY_STOPPED = "gateway.stopped"
+    INVITE_BURNED = "invite.burned"
+    INVITE_CANCELLED = "invite.cancelled"
+    INVITE_CLAIMED = "invite.claimed"
+    INVITE_CLAIM_REFUSED = "invite.claim_refused"
+    INVITE_CONFIRMED = "invite.confirmed"
+    INVITE_CREATED = "invite.created"
+    INVITE_DENIED = "invite.denied"
+    INVITE_EXPIRED = "invite.expired"
+    KEY_ROTATED = "key.rotated"
+    RUN_CANCELLED = "run.cancelled"
+    SETTINGS_CHANGED = "settings.changed"
+    TOKEN_FAMILY_REVOKED = "token.family_revoked"  # noqa: S105  an event name
+    TOKEN_REFRESH_REFUSED = "token.refresh_refused"  # noqa: S105  an event name
+    TOOL_EXECUTED = "tool.executed"
+    TOOL_OUTCOME_UNKNOWN = "tool.outcome_unknown"
+
+
+class Outcome(StrEnum):
+    DENIED = "denied"
+    FAILURE = "failure"
+    SUCCESS = "success"

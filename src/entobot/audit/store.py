@@ -1,0 +1,241 @@
+"""Tables of the audit log: the chain, its head, the personal values beside it, and the signed heads."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.sql import ColumnElement
+
+from entobot.audit.model import Actor, Entry, Found, Head, Personal, canonical, genesis, parse_personal, personal_text
+from entobot.storage.database import Row, Transaction, metadata
+
+BIG = BigInteger().with_variant(Integer, "sqlite")
+THE_HEAD = 1
+
+log = Table(
+    "audit_log",
+    metadata,
+    Column("seq", BIG, primary_key=True, autoincrement=False),
+    Column("audit_id", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("actor_user", Text),
+    Column("actor_device", Text),
+    Column("subject", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("commitments", Text, nullable=False),
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Index("ix_audit_log_subject", "subject"),
+)
+personal = Table(
+    "audit_personal",
+    metadata,
+    Column("seq", BIG, primary_key=True, autoincrement=False),
+    Column("fields", Text, nullable=False),
+)
+head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("log_id", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+signed_heads = Table(
+    "audit_signed_heads",
+    metadata,
+    Column("seq", BIG, primary_key=True, autoincrement=False),
+    Column("jws", Text, nullable=False),
+)
+
+_HEAD = select(head.c.log_id, head.c.seq, head.c.hash).where(head.c.id == THE_HEAD)
+_CREATE_HEAD = upsert(head).on_conflict_do_nothing()
+_MOVE_HEAD = (
+    update(head)
+    .where(head.c.id == THE_HEAD, head.c.seq == bindparam("from_seq"))
+    .values(seq=bindparam("to_seq"), hash=bindparam("to_hash"))
+)
+_INSERT_ENTRY = insert(log)
+_INSERT_PERSONAL = insert(personal)
+_INSERT_SIGNED = upsert(signed_heads).on_conflict_do_nothing()
+_HASH_AT = select(log.c.hash).where(log.c.seq == bindparam("at_seq"))
+_WITH_PERSONAL = select(log, personal.c.fields).select_from(log.outerjoin(personal, log.c.seq == personal.c.seq))
+_WALK = (
+    _WITH_PERSONAL.where(log.c.seq > bindparam("after"), log.c.seq <= bindparam("through"))
+    .order_by(log.c.seq)
+    .limit(bindparam("count"))
+)
+_SIGNED = (
+    select(signed_heads.c.seq, signed_heads.c.jws)
+    .where(signed_heads.c.seq > bindparam("after"), signed_heads.c.seq <= bindparam("through"))
+    .order_by(signed_heads.c.seq)
+)
+_LAST_SIGNED = select(func.max(signed_heads.c.seq).label("seq"))
+_LAST_ENTRY = select(func.max(log.c.seq).label("seq"))
+
+_FILTERS: dict[str, ColumnElement[bool]] = {
+    "actor": (log.c.actor_user == bindparam("actor")) | (log.c.actor_device == bindparam("actor")),
+    "event_prefix": func.substr(log.c.event, 1, func.length(bindparam("event_prefix", type_=Text)))
+    == bindparam("event_prefix"),
+    "outcome": log.c.outcome == bindparam("outcome"),
+    "since_ms": log.c.at_ms >= bindparam("since_ms"),
+    "subject": log.c.subject == bindparam("subject"),
+    "until_ms": log.c.at_ms < bindparam("until_ms"),
+    "after": log.c.seq > bindparam("after"),
+    "before": log.c.seq < bindparam("before"),
+}
+_ERASABLE = ("actor", "before", "since_ms", "subject", "until_ms")
+
+
+@cache
+def _search(filters: frozenset[str]) -> Select[tuple[object, ...]]:
+    statement = _WITH_PERSONAL.where(*(_FILTERS[name] for name in sorted(filters)))
+    order = log.c.seq.asc() if "after" in filters else log.c.seq.desc()
+    return statement.order_by(order).limit(bindparam("count"))
+
+
+def find_head(tx: Transaction) -> Head | None:
+    row = tx.first(_HEAD)
+    return None if row is None else Head(row["log_id"], int(row["seq"]), _digest(row["hash"]))
+
+
+def create_head(tx: Transaction, log_id: str) -> Head:
+    """The head of an empty log; whoever was first has made it."""
+    tx.run(_CREATE_HEAD, {"id": THE_HEAD, "log_id": log_id, "seq": 0, "hash": genesis(log_id)})
+    made = find_head(tx)
+    assert made is not None
+    return made
+
+
+def append(tx: Transaction, entry: Entry, fields: Mapping[str, Personal]) -> None:
+    """Insert the entry and move the head onto it. The entry must follow the head that this unit has read."""
+    actor = entry.actor
+    values = {
+        "seq": entry.seq,
+        "audit_id": entry.audit_id,
+        "at_ms": entry.at_ms,
+        "event": entry.event,
+        "outcome": entry.outcome,
+        "actor_user": None if actor is None else actor.user_id,
+        "actor_device": None if actor is None else actor.device_id,
+        "subject": entry.subject,
+        "facts": canonical(entry.facts) if entry.facts else "{}",
+        "commitments": canonical(entry.commitments) if entry.commitments else "{}",
+        "previous": entry.previous,
+        "hash": entry.hash,
+    }
+    tx.run(_INSERT_ENTRY, values)
+    if fields:
+        tx.run(_INSERT_PERSONAL, {"seq": entry.seq, "fields": personal_text(fields)})
+    moved = tx.run(_MOVE_HEAD, {"from_seq": entry.seq - 1, "to_seq": entry.seq, "to_hash": values["hash"]})
+    assert moved == 1, "units are isolated like a serial execution"
+
+
+def insert_signed_head(tx: Transaction, seq: int, jws: str) -> None:
+    tx.run(_INSERT_SIGNED, {"seq": seq, "jws": jws})
+
+
+def find_hash(tx: Transaction, seq: int) -> bytes | None:
+    row = tx.first(_HASH_AT, {"at_seq": seq})
+    return None if row is None else _digest(row["hash"])
+
+
+def last_seq(tx: Transaction) -> int:
+    """The number of the newest entry that is there, whatever the head says."""
+    row = tx.first(_LAST_ENTRY)
+    return 0 if row is None or row["seq"] is None else int(row["seq"])
+
+
+def last_signed_seq(tx: Transaction) -> int | None:
+    row = tx.first(_LAST_SIGNED)
+    return None if row is None or row["seq"] is None else int(row["seq"])
+
+
+def signed_between(tx: Transaction, after: int, through: int) -> dict[int, str]:
+    return {int(row["seq"]): row["jws"] for row in tx.rows(_SIGNED, {"after": after, "through": through})}
+
+
+def walk(
+    tx: Transaction, after: int, through: int, count: int
+) -> Iterator[tuple[int, Entry | None, Mapping[str, Personal] | None]]:
+    """Number, entry, personal values in order. An entry that cannot even be read is None."""
+    for row in tx.rows(_WALK, {"after": after, "through": through, "count": count}):
+        try:
+            yield int(row["seq"]), _entry(row), _personal(row)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            yield int(row["seq"]), None, None
+
+
+def search(tx: Transaction, filters: Mapping[str, object], count: int) -> list[Found]:
+    """Entries that meet every filter (keys of `_FILTERS`): upwards with `after`, else downwards.
+
+    Raises ValueError for an altered entry that cannot be read.
+    """
+    return [_found(row) for row in tx.rows(_search(frozenset(filters)), {**filters, "count": count})]
+
+
+def erase(tx: Transaction, filters: Mapping[str, object]) -> int:
+    """Delete the personal values of the entries that meet every filter. Returns how many entries lost theirs."""
+    return tx.run(_erase(frozenset(filters)), filters)
+
+
+@cache
+def _erase(filters: frozenset[str]):  # noqa: ANN202  a Delete without a type of its own worth naming
+    chosen = select(log.c.seq).where(*(_FILTERS[name] for name in sorted(filters) if name in _ERASABLE))
+    return delete(personal).where(personal.c.seq.in_(chosen))
+
+
+def _found(row: Row) -> Found:
+    entry = _entry(row)
+    fields = _personal(row)
+    if fields is None:
+        return Found(entry, None if entry.commitments else {})
+    return Found(entry, {name: field.value for name, field in fields.items()})
+
+
+def _personal(row: Row) -> dict[str, Personal] | None:
+    return None if row["fields"] is None else parse_personal(row["fields"])
+
+
+def _entry(row: Row) -> Entry:
+    user, device = row["actor_user"], row["actor_device"]
+    if user is None and device is not None:
+        raise ValueError("a device without its user")
+    return Entry(
+        seq=int(row["seq"]),
+        audit_id=row["audit_id"],
+        at_ms=int(row["at_ms"]),
+        event=row["event"],
+        outcome=row["outcome"],
+        actor=None if user is None else Actor(user, device),
+        subject=row["subject"],
+        facts=json.loads(row["facts"]),
+        commitments=json.loads(row["commitments"]),
+        previous=_digest(row["previous"]),
+        hash=_digest(row["hash"]),
+    )
+
+
+def _digest(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) != 32:
+        raise ValueError("no SHA-256 digest")
+    return value
