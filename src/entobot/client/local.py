@@ -1,0 +1,55 @@
+"""Requests to the gateway of this machine over its Unix socket, as the owner."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from entobot.client.device import answer
+from entobot.web.unix_socket import short_socket_path
+
+TIMEOUT_S = 40.0
+"""Longer than the longest wait that a route offers."""
+
+
+class GatewayNotRunning(Exception):  # noqa: N818  a state, told to the person at the terminal
+    """Nobody answers at the socket."""
+
+
+@contextmanager
+def local_http(socket_path: Path) -> Generator[httpx.Client]:
+    """An HTTP client bound to the socket. The host in its URLs has no meaning."""
+    with short_socket_path(socket_path) as short:
+        transport = httpx.HTTPTransport(uds=short)
+        with httpx.Client(transport=transport, base_url="http://gateway", timeout=TIMEOUT_S) as client:
+            yield client
+
+
+class LocalGateway:
+    """The REST routes of the running gateway."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._socket_path = socket_path
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON answer. Raises Problem for a refusal, GatewayNotRunning when nobody listens."""
+        try:
+            with local_http(self._socket_path) as http:
+                return answer(http.request(method, path, **options))
+        except (httpx.ConnectError, FileNotFoundError):
+            raise GatewayNotRunning(
+                f"No gateway runs on {self._socket_path.parent}. Start one with 'entobot up'."
+            ) from None
+
+    def pages(self, path: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Every row of a list route, page after page."""
+        rows: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            page = self.request("GET", path, params=parameters | ({} if cursor is None else {"cursor": cursor}))
+            rows += page["rows"]
+            cursor = page.get("next")
+            if cursor is None:
+                return rows
