@@ -1,0 +1,1 @@
+"""The registry of devices and the credentials they hold."""

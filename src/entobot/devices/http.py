@@ -1,0 +1,197 @@
+"""REST routes about devices and their credentials."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from entobot.core.clock import rfc3339, rfc3339_or_none
+from entobot.core.errors import Code
+from entobot.core.permissions import Scope
+from entobot.devices.key_desk import MAX_LIFE_S
+from entobot.devices.model import Credentials, Device, Platform, Status
+from entobot.devices.service import MAX_PAGE, Devices
+from entobot.web.authentication import Caller, presented
+from entobot.web.routes import Api
+
+JWKS_MAX_AGE_S = 3600
+"""Well below the day for which a key is published before it signs."""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DeviceRow(_Body):
+    device_id: str
+    user_id: str
+    device_name: str
+    platform: Platform
+    app_version: str
+    os_version: str
+    status: Status
+    scopes: list[str]
+    key_thumbprint: str | None = Field(
+        description="RFC 7638 thumbprint of the device's key; null for a device that holds an API key."
+    )
+    created_at: str
+    last_seen_at: str | None = Field(description="To the minute.")
+    is_online: bool
+
+
+class DevicePage(_Body):
+    rows: list[DeviceRow]
+    next: str | None = Field(description="Pass as `cursor` for the following page.")
+
+
+class Rename(_Body):
+    device_name: str = Field(max_length=256, description="1 to 64 characters, none of them invisible.")
+
+
+class NewApiKey(_Body):
+    device_name: str = Field(max_length=256, description="1 to 64 characters, none of them invisible.")
+    platform: Literal["desktop", "iot"] = "iot"
+    scopes: list[Scope] | None = Field(default=None, max_length=32, description="`chat` by default.")
+    expires_in_s: int | None = Field(
+        default=None, strict=True, ge=1, le=MAX_LIFE_S, description="Seconds; without it the key has no end."
+    )
+
+
+class CreatedApiKey(_Body):
+    device_id: str
+    api_key: str = Field(description="Shown once.")
+    scopes: list[str]
+    expires_at: str | None
+
+
+class TicketBody(_Body):
+    ticket: str = Field(description="For one `auth` frame, from the Origin of this request.")
+    expires_in: int = Field(description="Seconds.")
+
+
+class Refresh(_Body):
+    refresh_token: str = Field(max_length=256)
+
+
+class CredentialsBody(_Body):
+    device_id: str
+    user_id: str
+    scopes: list[str]
+    access_token: str
+    token_type: str = Field(description="`DPoP`")
+    expires_in: int = Field(description="Seconds.")
+    refresh_token: str
+    refresh_expires_in: int = Field(description="Seconds.")
+
+
+def credentials_body(credentials: Credentials) -> CredentialsBody:
+    """The answer of collect and refresh."""
+    return CredentialsBody(
+        device_id=credentials.device_id,
+        user_id=credentials.user_id,
+        scopes=sorted(credentials.scopes),
+        access_token=credentials.access_token,
+        token_type=credentials.token_type,
+        expires_in=credentials.expires_in,
+        refresh_token=credentials.refresh_token,
+        refresh_expires_in=credentials.refresh_expires_in,
+    )
+
+
+def add_routes(api: Api, devices: Devices) -> None:
+    routes, one = _Routes(devices), "/api/v1/devices/{device_id}"
+    refresh_problems = (*_PROOF, Code.REFRESH_INVALID, Code.REFRESH_SUPERSEDED, Code.DEVICE_SUSPENDED)
+    api.add("GET", "/.well-known/jwks.json", routes.jwks)
+    api.add("POST", "/api/v1/api-keys", routes.create_api_key, status_code=201, redact=_without_key)
+    api.add("POST", "/api/v1/auth/refresh", routes.refresh, problems=refresh_problems)
+    api.add("POST", "/api/v1/auth/ws-ticket", routes.create_ticket, idempotent=False)
+    api.add("GET", "/api/v1/auth/devices", routes.list_devices, operation_id="list_devices_alias")
+    api.add("GET", "/api/v1/devices", routes.list_devices)
+    api.add("GET", one, routes.get_device, problems=_ONE)
+    api.add("PATCH", one, routes.rename_device, problems=(*_ONE, Code.FORBIDDEN))
+    api.add("DELETE", one, routes.revoke_device, problems=(*_ONE, Code.FORBIDDEN))
+    api.add("POST", one + "/suspend", routes.suspend_device, problems=_ONE)
+    api.add("POST", one + "/reactivate", routes.reactivate_device, problems=_ONE)
+
+
+def _without_key(created: dict[str, Any]) -> dict[str, Any]:
+    """What may be stored of the answer, for a repeat with the same Idempotency-Key."""
+    return {name: value for name, value in created.items() if name != "api_key"} | {"secret_shown": True}
+
+
+_PROOF = (Code.PROOF_INVALID, Code.PROOF_REQUIRED, Code.PROOF_STALE)
+_ONE = (Code.NOT_FOUND,)
+
+
+class _Routes:
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+
+    async def jwks(self, response: Response) -> dict[str, list[dict[str, str]]]:
+        response.headers["Cache-Control"] = f"public, max-age={JWKS_MAX_AGE_S}"
+        return self._devices.jwks()
+
+    async def refresh(self, body: Refresh, request: Request) -> CredentialsBody:
+        return credentials_body(await self._devices.refresh(body.refresh_token, presented(request)))
+
+    async def create_api_key(self, body: NewApiKey, principal: Caller, response: Response) -> CreatedApiKey:
+        response.headers["Cache-Control"] = "no-store"
+        made = await self._devices.create_api_key(
+            principal,
+            body.device_name,
+            platform=Platform(body.platform),
+            scopes=None if body.scopes is None else frozenset(body.scopes),
+            expires_in_s=body.expires_in_s,
+        )
+        return CreatedApiKey(
+            device_id=made.device.device_id,
+            api_key=made.secret,
+            scopes=sorted(made.device.scopes),
+            expires_at=rfc3339_or_none(made.expires_at_ms),
+        )
+
+    async def create_ticket(self, principal: Caller, request: Request, response: Response) -> TicketBody:
+        response.headers["Cache-Control"] = "no-store"
+        issued = await self._devices.issue_ticket(principal, request.headers.get("origin"))
+        return TicketBody(ticket=issued.text, expires_in=issued.expires_in)
+
+    async def list_devices(
+        self,
+        principal: Caller,
+        status: Status | None = None,
+        cursor: Annotated[str | None, Query(max_length=64)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
+    ) -> DevicePage:
+        page = await self._devices.find_page(principal, status, cursor, limit)
+        return DevicePage(rows=[self._row(device) for device in page.rows], next=page.next)
+
+    async def get_device(self, device_id: str, principal: Caller) -> DeviceRow:
+        return self._row(await self._devices.find(principal, device_id))
+
+    async def rename_device(self, device_id: str, body: Rename, principal: Caller) -> DeviceRow:
+        return self._row(await self._devices.rename(principal, device_id, body.device_name))
+
+    async def revoke_device(self, device_id: str, principal: Caller) -> DeviceRow:
+        return self._row(await self._devices.revoke(principal, device_id))
+
+    async def suspend_device(self, device_id: str, principal: Caller) -> DeviceRow:
+        return self._row(await self._devices.suspend(principal, device_id))
+
+    async def reactivate_device(self, device_id: str, principal: Caller) -> DeviceRow:
+        return self._row(await self._devices.reactivate(principal, device_id))
+
+    def _row(self, device: Device) -> DeviceRow:
+        return DeviceRow(
+            device_id=device.device_id,
+            user_id=device.user_id,
+            device_name=device.name,
+            platform=device.platform,
+            app_version=device.app_version,
+            os_version=device.os_version,
+            status=device.status,
+            scopes=sorted(device.scopes),
+            key_thumbprint=device.thumbprint,
+            created_at=rfc3339(device.created_at_ms),
+            last_seen_at=rfc3339_or_none(device.last_seen_at_ms),
+            is_online=self._devices.is_online(device.device_id),
+        )

@@ -1,0 +1,426 @@
+"""Use cases about devices: know them, let them in, rename, suspend, reactivate, revoke."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from entobot.accounts.service import Accounts
+from entobot.audit.events import AuditEvent
+from entobot.audit.service import Audit
+from entobot.bus.bus import Bus
+from entobot.core.clock import Clock
+from entobot.core.errors import Code, Problem
+from entobot.core.ids import Ids, Prefix, is_id
+from entobot.core.permissions import Scope, narrow
+from entobot.core.principal import Principal
+from entobot.core.secrets import Entropy
+from entobot.devices import store
+from entobot.devices.api_keys import ApiKeys
+from entobot.devices.authentication import Authentication
+from entobot.devices.changes import Changes
+from entobot.devices.credentials import CredentialsDesk
+from entobot.devices.dpop import Proof
+from entobot.devices.key_desk import CreatedKey, KeyDesk
+from entobot.devices.keys import PublicKey, parse_stored_key
+from entobot.devices.model import (
+    Authenticated,
+    Change,
+    Credentials,
+    Device,
+    Platform,
+    Status,
+    clean_name,
+    clean_version,
+)
+from entobot.devices.signing import SigningKeys
+from entobot.devices.tickets import IssuedTicket, TicketDesk
+from entobot.devices.tokens import Tokens
+from entobot.storage.database import Database, Transaction
+from entobot.stream.service import Stream
+from entobot.web.authentication import Presented
+
+MAX_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Newest first. `next` is the cursor of the following page, None at the end."""
+
+    rows: list[Device]
+    next: str | None
+
+
+def nobody_is_online(_: str) -> bool:
+    return False
+
+
+class Devices:
+    """Methods that take `tx` first are composed in the units of other features; the others own their transaction.
+
+    `further_origins` are the configured ones beside `origin`. `is_online` tells whether a device is connected to
+    any node. Fulfils `web.authentication.Authenticator`.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        ids: Ids,
+        audit: Audit,
+        stream: Stream,
+        accounts: Accounts,
+        bus: Bus,
+        keys: SigningKeys,
+        tokens: Tokens,
+        api_keys: ApiKeys,
+        entropy: Entropy,
+        origin: str,
+        further_origins: Sequence[str] = (),
+        is_online: Callable[[str], bool] = nobody_is_online,
+    ) -> None:
+        self.is_online = is_online
+        self._database = database
+        self._clock = clock
+        self._audit = audit
+        self._accounts = accounts
+        self._keys = keys
+        self._tokens = tokens
+        self._changes = Changes(stream, bus)
+        self._authentication = Authentication(
+            database=database,
+            clock=clock,
+            audit=audit,
+            accounts=accounts,
+            tokens=tokens,
+            api_keys=api_keys,
+            origins=(origin, *further_origins),
+        )
+        self._desk = CredentialsDesk(
+            database=database,
+            clock=clock,
+            ids=ids,
+            audit=audit,
+            accounts=accounts,
+            tokens=tokens,
+            changes=self._changes,
+            authentication=self._authentication,
+        )
+        self._key_desk, self._ticket_desk = self._open_desks(ids, api_keys, entropy)
+        self._rotation = asyncio.Lock()
+
+    def _open_desks(self, ids: Ids, api_keys: ApiKeys, entropy: Entropy) -> tuple[KeyDesk, TicketDesk]:
+        keys = KeyDesk(
+            database=self._database,
+            clock=self._clock,
+            ids=ids,
+            audit=self._audit,
+            accounts=self._accounts,
+            changes=self._changes,
+            authentication=self._authentication,
+            api_keys=api_keys,
+        )
+        tickets = TicketDesk(
+            database=self._database,
+            clock=self._clock,
+            entropy=entropy,
+            audit=self._audit,
+            accounts=self._accounts,
+            authentication=self._authentication,
+        )
+        return keys, tickets
+
+    # -- for pairing
+
+    def is_key_known(self, tx: Transaction, thumbprint: str) -> bool:
+        """Whether this key ever belonged to a device, revoked ones included."""
+        return store.is_key_known(tx, thumbprint)
+
+    def register(
+        self,
+        tx: Transaction,
+        *,
+        device_id: str,
+        user_id: str,
+        name: str,
+        platform: str,
+        app_version: str,
+        os_version: str | None,
+        key: PublicKey,
+        scopes: frozenset[Scope],
+        paired_by: str,
+        confirm_mode: str,
+        now_ms: int,
+    ) -> Device:
+        """Add a device. Scopes are narrowed to the user's. The audit entry is the caller's.
+
+        Raises `key_known`, `invalid`, `not_found` (the user).
+        """
+        device = Device(
+            device_id=device_id,
+            user_id=user_id,
+            name=clean_name(name),
+            platform=_platform(platform),
+            app_version=clean_version(app_version),
+            os_version=clean_version(os_version or ""),
+            jwk=key.canonical,
+            thumbprint=key.thumbprint,
+            scopes=narrow(scopes, self._accounts.get_user(tx, user_id).scopes),
+            status=Status.ACTIVE,
+            epoch=1,
+            created_at_ms=now_ms,
+            last_seen_at_ms=None,
+            first_used_at_ms=None,
+            paired_by=paired_by,
+            confirmed_by_mode=confirm_mode,
+        )
+        if not store.insert_device(tx, device):
+            raise Problem(Code.KEY_KNOWN, "This key belonged to a device before. Pair with a new key.")
+        return device
+
+    def issue(self, tx: Transaction, device_id: str, now_ms: int) -> Credentials:
+        """First credentials of a device. Repeating it, until one is used, voids what was given before.
+
+        Raises `not_found`, `invite_used` once they were used, `device_suspended`, `unauthenticated` (revoked).
+        """
+        return self._desk.issue(tx, device_id, now_ms)
+
+    def was_used(self, tx: Transaction, device_id: str) -> bool:
+        """Whether the device has ever used a credential. Raises `not_found`."""
+        return self.get_device(tx, device_id).first_used_at_ms is not None
+
+    def get_device(self, tx: Transaction, device_id: str) -> Device:
+        """Raises `not_found`."""
+        device = store.find_device(tx, device_id)
+        if device is None:
+            raise _not_found()
+        return device
+
+    def public_key(self, tx: Transaction, device_id: str) -> PublicKey:
+        """The key with which the device signs. Raises `not_found`, `forbidden` for a device that holds an API key."""
+        jwk = self.get_device(tx, device_id).jwk
+        if jwk is None:
+            raise Problem(Code.FORBIDDEN, "This device holds an API key and cannot sign. Use a paired device.")
+        return parse_stored_key(jwk)
+
+    def announce(self, tx: Transaction, user_id: str, device_id: str, change: Change, now_ms: int) -> None:
+        """Append the durable event `device.changed` to the user's stream."""
+        self._changes.announce(tx, user_id, device_id, change, now_ms)
+
+    # -- who is asking
+
+    def guard(self, tx: Transaction, principal: Principal) -> None:
+        """Refuse a principal whose device has changed since it was authenticated: called in the unit that acts.
+
+        Raises `device_suspended`, `unauthenticated`.
+        """
+        self._authentication.guard(tx, principal)
+
+    def verify_presented_proof(self, presented: Presented, now_ms: int) -> Proof:
+        """The proof of a request without access token (collect). Spend it in the unit that acts. Raises Problem."""
+        return self._authentication.verify_presented_proof(presented, None, now_ms)
+
+    def spend_proof(self, tx: Transaction, proof: Proof, now_ms: int) -> Problem | None:
+        """Use up a proof, once. Returns the Problem of one that was used before, for the caller to raise."""
+        return self._authentication.spend_proof(tx, proof, now_ms)
+
+    async def authenticate(self, presented: Presented) -> Principal:
+        return await self._authentication.authenticate(presented)
+
+    async def authenticate_connection(self, token: str, proof: str, nonce: str) -> Authenticated:
+        """Who opens or renews a WebSocket. Raises ConnectionRefused."""
+        return await self._authentication.authenticate_connection(token, proof, nonce)
+
+    async def authenticate_key_connection(self, key: str, address: str) -> Authenticated:
+        """Who opens or renews a connection with an API key. Raises ConnectionRefused."""
+        return await self._authentication.authenticate_key_connection(key, address)
+
+    async def issue_ticket(self, principal: Principal, origin: str | None) -> IssuedTicket:
+        """A ticket for one WebSocket of the device that asks. Raises `forbidden`, and what `guard` raises."""
+        return await self._ticket_desk.issue(principal, origin)
+
+    async def spend_ticket(self, ticket: str, origin: str | None) -> Authenticated:
+        """Who opens or renews a connection with a ticket, which is used up. Raises ConnectionRefused."""
+        return await self._ticket_desk.spend(ticket, origin)
+
+    async def local_owner(self) -> Principal:
+        return await self._authentication.local_owner()
+
+    async def create_api_key(
+        self,
+        maker: Principal,
+        name: str,
+        *,
+        platform: Platform = Platform.IOT,
+        scopes: frozenset[Scope] | None = None,
+        expires_in_s: int | None = None,
+    ) -> CreatedKey:
+        """A new device that holds an API key, scopes `chat` unless named. Raises `forbidden`, `invalid`."""
+        return await self._key_desk.create(
+            maker, name=name, platform=platform, scopes=scopes, expires_in_s=expires_in_s
+        )
+
+    async def refresh(self, refresh_token: str, presented: Presented) -> Credentials:
+        """Raises `refresh_invalid`, `refresh_superseded`, `device_suspended`, and what a bad proof raises."""
+        return await self._desk.refresh(refresh_token, presented)
+
+    # -- looking
+
+    def view(self, tx: Transaction, principal: Principal, device_id: str) -> Device:
+        """A device that the principal may see. Raises `not_found`, and what `guard` raises."""
+        self.guard(tx, principal)
+        device = store.find_device(tx, device_id) if is_id(device_id, Prefix.DEVICE) else None
+        if device is None or not (_manages(principal) or device.user_id == principal.user_id):
+            raise _not_found()
+        return device
+
+    def list_devices(
+        self,
+        tx: Transaction,
+        principal: Principal,
+        *,
+        status: Status | None = None,
+        cursor: str | None = None,
+        limit: int = MAX_PAGE,
+    ) -> Page:
+        """The principal's own user's devices, or everybody's with `devices.manage`. Raises `invalid`."""
+        self.guard(tx, principal)
+        if cursor is not None and not is_id(cursor, Prefix.DEVICE):
+            raise Problem(Code.INVALID, "The cursor is not one that this list gave out.")
+        count = max(1, min(limit, MAX_PAGE))
+        owner = "" if _manages(principal) else principal.user_id
+        found = store.page(tx, user_id=owner, status=status or "", before=cursor or "", count=count + 1)
+        rows = found[:count]
+        return Page(rows, rows[-1].device_id if len(found) > count else None)
+
+    async def find_page(self, principal: Principal, status: Status | None, cursor: str | None, limit: int) -> Page:
+        return await self._database.read(
+            lambda tx: self.list_devices(tx, principal, status=status, cursor=cursor, limit=limit)
+        )
+
+    async def find(self, principal: Principal, device_id: str) -> Device:
+        """Raises `not_found`."""
+        return await self._database.read(lambda tx: self.view(tx, principal, device_id))
+
+    # -- changing
+
+    def rename_in(self, tx: Transaction, principal: Principal, device_id: str, name: str, now_ms: int) -> Device:
+        """Raises `not_found`, `forbidden`, `invalid`."""
+        device = self._reach(tx, principal, device_id, is_own_enough=True)
+        return self._move(tx, principal, (device, device.rename(name)), _RENAMED, now_ms)
+
+    async def rename(self, principal: Principal, device_id: str, name: str) -> Device:
+        """Raises `not_found`, `forbidden`, `invalid`."""
+        now_ms = self._clock.now_ms()
+        return await self._database.write(lambda tx: self.rename_in(tx, principal, device_id, name, now_ms))
+
+    async def suspend(self, principal: Principal, device_id: str) -> Device:
+        """Keep a device out until it is reactivated. Raises `not_found`, `forbidden`, `invalid`."""
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> Device:
+            device = self._reach(tx, principal, device_id, is_own_enough=False)
+            return self._move(tx, principal, (device, device.suspend()), _SUSPENDED, now_ms)
+
+        return await self._database.write(unit)
+
+    async def reactivate(self, principal: Principal, device_id: str) -> Device:
+        """Let a suspended device in again. Raises `not_found`, `forbidden`, `invalid`."""
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> Device:
+            device = self._reach(tx, principal, device_id, is_own_enough=False)
+            return self._move(tx, principal, (device, device.reactivate()), _REACTIVATED, now_ms)
+
+        return await self._database.write(unit)
+
+    async def revoke(self, principal: Principal, device_id: str) -> Device:
+        """End a device for good; its key stays known. Raises `not_found`, `forbidden`."""
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> Device:
+            device = self._reach(tx, principal, device_id, is_own_enough=True)
+            store.delete_family(tx, device_id)
+            return self._move(tx, principal, (device, device.revoke()), _REVOKED, now_ms)
+
+        return await self._database.write(unit)
+
+    def _reach(self, tx: Transaction, principal: Principal, device_id: str, *, is_own_enough: bool) -> Device:
+        """A device that the principal may change: any with `devices.manage`, else at most the one it acts through."""
+        device = self.view(tx, principal, device_id)
+        if not _manages(principal) and not (is_own_enough and device.device_id == principal.device_id):
+            raise Problem(
+                Code.FORBIDDEN, f"This needs the scope '{Scope.DEVICES_MANAGE}', which was not granted to this device."
+            )
+        return device
+
+    def _move(
+        self,
+        tx: Transaction,
+        principal: Principal,
+        step: tuple[Device, Device],
+        words: tuple[AuditEvent, Change],
+        now_ms: int,
+    ) -> Device:
+        """Store a transition with all that belongs to it. One that changes nothing leaves no trace."""
+        before, after = step
+        if after == before:
+            return before
+        event, change = words
+        self._changes.apply(tx, before, after)
+        self._changes.announce(tx, after.user_id, after.device_id, change, now_ms)
+        self._audit.record(
+            tx,
+            event,
+            now_ms=now_ms,
+            actor=principal,
+            subject=after.device_id,
+            facts={"status": after.status, "epoch": after.epoch},
+            personal={"device_name": after.name},
+        )
+        return after
+
+    # -- the gateway's own keys
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """The public keys that sign access tokens (RFC 7517 §5)."""
+        return self._keys.jwks(self._clock.now_ms())
+
+    async def rotate_keys_if_due(self, principal: Principal | None = None, *, force: bool = False) -> bool:
+        """Move the signing keys on when 90 days are over, or at once when forced. Returns whether they moved."""
+        async with self._rotation:
+            now_ms = self._clock.now_ms()
+            if not force and not self._keys.is_due(now_ms):
+                return False
+            if not await asyncio.to_thread(self._keys.rotate, now_ms, force=force):
+                return False
+            kid = self._keys.active_kid
+
+        def unit(tx: Transaction) -> None:
+            self._audit.record(
+                tx, AuditEvent.KEY_ROTATED, now_ms=now_ms, actor=principal, subject=kid, facts={"forced": force}
+            )
+
+        await self._database.write(unit)
+        return True
+
+
+_RENAMED = (AuditEvent.DEVICE_RENAMED, Change.RENAMED)
+_SUSPENDED = (AuditEvent.DEVICE_SUSPENDED, Change.SUSPENDED)
+_REACTIVATED = (AuditEvent.DEVICE_REACTIVATED, Change.REACTIVATED)
+_REVOKED = (AuditEvent.DEVICE_REVOKED, Change.REVOKED)
+
+
+def _manages(principal: Principal) -> bool:
+    return Scope.DEVICES_MANAGE in principal.scopes
+
+
+def _not_found() -> Problem:
+    return Problem(Code.NOT_FOUND, "There is no such device.")
+
+
+def _platform(text: str) -> Platform:
+    try:
+        return Platform(text)
+    except ValueError:
+        raise Problem(Code.INVALID, f"The platform must be one of {', '.join(Platform)}.") from None
