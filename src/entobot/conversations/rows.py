@@ -1,0 +1,35 @@
+"""The wire shapes of conversations and messages, shared by REST, commands and snapshots."""
+
+from entobot.conversations.model import Conversation, Message, Preview
+from entobot.core.clock import rfc3339
+
+
+def conversation_row(conversation: Conversation, last: Preview | None = None) -> dict[str, object]:
+    row: dict[str, object] = {
+        "conversation_id": conversation.conversation_id,
+        "title": conversation.title,
+        "created_at": rfc3339(conversation.created_at_ms),
+        "updated_at": rfc3339(conversation.updated_at_ms),
+    }
+    if last is not None:
+        row["last_message"] = {
+            "message_id": last.message_id,
+            "role": last.role,
+            "content": last.content,
+            "created_at": rfc3339(last.created_at_ms),
+        }
+    return row
+
+
+def message_row(message: Message) -> dict[str, object]:
+    error = None if message.error_code is None else {"code": message.error_code, "message": message.error_text}
+    return {
+        "message_id": message.message_id,
+        "conversation_id": message.conversation_id,
+        "role": message.role,
+        "content": message.content,
+        "sender_device_id": message.sender_device_id,
+        "created_at": rfc3339(message.created_at_ms),
+        "run_id": message.run_id,
+        "error": error,
+    }
