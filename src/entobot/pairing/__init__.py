@@ -1,0 +1,1 @@
+"""Invites (QR, link, code) → a device with credentials. Claim, confirm, collect; nothing else makes a device."""
