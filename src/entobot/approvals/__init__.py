@@ -1,0 +1,1 @@
+"""May the agent do this? Ask every device, first answer wins, expire."""

@@ -1,0 +1,49 @@
+"""Device commands: `approval.decide`, `approval.list`."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from entobot.approvals.action import MAX_ACTION_BYTES
+from entobot.approvals.model import MAX_REASON_CHARACTERS, MAX_SIGNATURE_BYTES, Answer, Decision
+from entobot.approvals.rows import approval_row
+from entobot.approvals.service import Approvals
+from entobot.core.errors import Problem
+from entobot.core.principal import Principal
+from entobot.gateway.commands import Command
+from entobot.storage.database import Transaction
+
+Id = Annotated[str, Meta(max_length=64)]
+
+
+class Decide(Struct, forbid_unknown_fields=True):
+    approval_id: Id
+    decision: Literal["approve", "deny"]
+    action_sha256: Id
+    signature: Annotated[str, Meta(max_length=MAX_SIGNATURE_BYTES)]
+    edited_action: Annotated[str, Meta(max_length=MAX_ACTION_BYTES)] | None = None
+    reason: Annotated[str, Meta(max_length=MAX_REASON_CHARACTERS)] | None = None
+
+
+class ListApprovals(Struct, forbid_unknown_fields=True):
+    state: Literal["pending", "all"] = "pending"
+    cursor: Id | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 50
+
+
+def commands(approvals: Approvals) -> list[Command]:
+    def decide(tx: Transaction, caller: Principal, data: Decide, now_ms: int) -> object:
+        answer = Answer(data.approval_id, Decision(data.decision), data.action_sha256, data.edited_action, data.reason)
+        decided = approvals.decide(tx, caller, answer, data.signature, now_ms)
+        return decided if isinstance(decided, Problem) else approval_row(decided)
+
+    def list_(tx: Transaction, caller: Principal, data: ListApprovals, now_ms: int) -> object:
+        rows, cursor = approvals.list(
+            tx, caller.user_id, only_pending=data.state == "pending", cursor=data.cursor, limit=data.limit
+        )
+        return {"rows": [approval_row(row) for row in rows], "next": cursor}
+
+    return [
+        Command("approval.decide", Decide, decide),
+        Command("approval.list", ListApprovals, list_, writes=False),
+    ]

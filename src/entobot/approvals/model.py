@@ -1,0 +1,165 @@
+"""An approval: pending → approved | denied | expired | cancelled. Pure; time comes in as an argument."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from entobot.approvals.action import Action, parse_action
+from entobot.core.errors import Code, Problem
+from entobot.core.secrets import sha256_b64u
+
+SIGNATURE_TYPE = "entobot-approval+jwt"
+SIGNATURE_HEADER = frozenset({"alg", "typ"})
+MAX_SIGNATURE_BYTES = 8 * 1024
+MAX_REASON_CHARACTERS = 1000
+MAX_JTI_CHARACTERS = 64
+CLOCK_TOLERANCE_MS = 60_000
+_PAYLOAD = frozenset({"aud", "approval_id", "decision", "action_sha256", "edited_sha256", "reason", "iat", "jti"})
+
+
+class ApprovalState(StrEnum):
+    APPROVED = "approved"
+    CANCELLED = "cancelled"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    PENDING = "pending"
+
+
+class Decision(StrEnum):
+    APPROVE = "approve"
+    DENY = "deny"
+
+
+class Risk(StrEnum):
+    HIGH = "high"
+    LOW = "low"
+    MEDIUM = "medium"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """`action` is the text that was shown, `edited_action` the one that a person signed instead of it."""
+
+    approval_id: str
+    user_id: str
+    run_id: str
+    conversation_id: str
+    tool_call_id: str
+    tool: str
+    action: str
+    title: str
+    risk: Risk
+    state: ApprovalState
+    created_at_ms: int
+    expires_at_ms: int
+    edited_action: str | None = None
+    reason: str | None = None
+    decided_at_ms: int | None = None
+    decided_by_device_id: str | None = None
+
+    @property
+    def action_sha256(self) -> str:
+        return sha256_b64u(self.action)
+
+    @property
+    def decision(self) -> str | None:
+        """What the wire calls the outcome: `approve`, `deny`, `expired` or `cancelled`; None while pending."""
+        return _OUTCOME[self.state]
+
+    def approved_action(self) -> Action:
+        """What may be executed: the signed text, parsed. Only an approved approval has one."""
+        assert self.state is ApprovalState.APPROVED, "only what a person approved is ever executed"
+        return parse_action(self.action if self.edited_action is None else self.edited_action)
+
+
+_OUTCOME: dict[ApprovalState, str | None] = {
+    ApprovalState.APPROVED: "approve",
+    ApprovalState.CANCELLED: "cancelled",
+    ApprovalState.DENIED: "deny",
+    ApprovalState.EXPIRED: "expired",
+    ApprovalState.PENDING: None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A device's `approval.decide` as it arrived, apart from the signature."""
+
+    approval_id: str
+    decision: Decision
+    action_sha256: str
+    edited_action: str | None = None
+    reason: str | None = None
+
+
+def check_open(approval: Approval, now_ms: int) -> None:
+    """Raises `approval_already_decided`, or `approval_expired` also when the sweep has not been by yet."""
+    if approval.state is ApprovalState.EXPIRED or (
+        approval.state is ApprovalState.PENDING and now_ms >= approval.expires_at_ms
+    ):
+        raise Problem(Code.APPROVAL_EXPIRED, "The time to decide this has passed; nothing was executed.")
+    if approval.state is not ApprovalState.PENDING:
+        raise Problem(
+            Code.APPROVAL_ALREADY_DECIDED,
+            "This was decided already; the first answer counts.",
+            extra={"decision": approval.decision},
+        )
+
+
+def check_answer(
+    approval: Approval, answer: Answer, payload: Mapping[str, object], *, audience: str, now_ms: int
+) -> Action | None:
+    """Compare a verified signature's payload with our row and the frame; nothing in it is believed by itself.
+
+    Returns the edited action, parsed, when there is one. Raises `hash_mismatch` when the device saw another text,
+    `signature_invalid` when any signed value is not the one of the row and the frame, `invalid` for an edit that
+    is not allowed.
+    """
+    if answer.action_sha256 != approval.action_sha256:
+        raise Problem(Code.HASH_MISMATCH, "This device was shown another text than the one that waits here.")
+    edited = answer.edited_action
+    expected: dict[str, object] = {
+        "aud": audience,
+        "approval_id": approval.approval_id,
+        "decision": str(answer.decision),
+        "action_sha256": approval.action_sha256,
+        "edited_sha256": None if edited is None else _hash_of(edited),
+        "reason": answer.reason,
+    }
+    if frozenset(payload) != _PAYLOAD:
+        raise _refused("it does not sign exactly the agreed members")
+    for name, value in expected.items():
+        if type(payload[name]) is not type(value) or payload[name] != value:
+            raise _refused(f"its '{name}' is not that of this decision")
+    _check_freshness(approval, payload, now_ms)
+    return None if edited is None else _checked_edit(approval, answer, edited)
+
+
+def _check_freshness(approval: Approval, payload: Mapping[str, object], now_ms: int) -> None:
+    jti, iat = payload["jti"], payload["iat"]
+    if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI_CHARACTERS:
+        raise _refused("its 'jti' is missing or too long")
+    if type(iat) is not int or abs(iat) > 2**53:
+        raise _refused("its 'iat' is no time")
+    if not approval.created_at_ms - CLOCK_TOLERANCE_MS <= iat * 1000 <= now_ms + CLOCK_TOLERANCE_MS:
+        raise _refused("it was made at another time; check the clock of the device")
+
+
+def _checked_edit(approval: Approval, answer: Answer, edited: str) -> Action:
+    if answer.decision is not Decision.APPROVE:
+        raise Problem(Code.INVALID, "A denial cannot carry an edited action.")
+    action = parse_action(edited)
+    if (action.approval_id, action.run_id, action.tool) != (approval.approval_id, approval.run_id, approval.tool):
+        raise Problem(Code.INVALID, "An edit may change the arguments only.")
+    return action
+
+
+def _hash_of(text: str) -> str:
+    try:
+        return sha256_b64u(text)
+    except UnicodeEncodeError:
+        raise Problem(Code.INVALID, "The edited action is not valid Unicode text.") from None
+
+
+def _refused(why: str) -> Problem:
+    return Problem(Code.SIGNATURE_INVALID, f"The signature does not stand for this decision: {why}.")

@@ -1,0 +1,28 @@
+"""The wire shapes of approvals, shared by events, REST, commands and snapshots."""
+
+from entobot.approvals.model import Approval
+from entobot.core.clock import rfc3339
+
+
+def requested_data(approval: Approval) -> dict[str, object]:
+    return {
+        "approval_id": approval.approval_id,
+        "run_id": approval.run_id,
+        "conversation_id": approval.conversation_id,
+        "action": approval.action,
+        "action_sha256": approval.action_sha256,
+        "title": approval.title,
+        "risk": approval.risk,
+        "created_at": rfc3339(approval.created_at_ms),
+        "expires_at": rfc3339(approval.expires_at_ms),
+    }
+
+
+def approval_row(approval: Approval) -> dict[str, object]:
+    """`decision`, `decided_at` and `decided_by_device_id` are there once it is known what they are."""
+    row = requested_data(approval) | {"state": approval.state}
+    if approval.decision is not None and approval.decided_at_ms is not None:
+        row |= {"decision": approval.decision, "decided_at": rfc3339(approval.decided_at_ms)}
+    if approval.decided_by_device_id is not None:
+        row["decided_by_device_id"] = approval.decided_by_device_id
+    return row
