@@ -1,0 +1,1 @@
+"""Runs: prompt → steps → reply; runners, tools, and what survives a restart."""

@@ -1,0 +1,319 @@
+"""Runner adapter on pydantic-ai (extra `agent`).
+
+It uses the library's one-request interface: tools are declared as external, a turn is one streamed request, and
+nothing in here can execute anything. The message history is the state: JSON text that outlives a restart.
+Everything of the library is imported when the runner is built, in a thread (`runner_loading.py`).
+"""
+
+import contextlib
+import importlib
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+from entobot.agents.choice import Endpoint
+from entobot.agents.runner import (
+    Line,
+    RunErrorCode,
+    RunFailed,
+    Speaker,
+    TextDelta,
+    ToolCallDelta,
+    ToolOffer,
+    ToolRequest,
+    TurnEnd,
+    TurnEvent,
+    TurnRequest,
+)
+from entobot.config import AgentSettings
+from entobot.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent, ToolCallPart
+    from pydantic_ai.models import Model, ModelRequestParameters
+    from pydantic_ai.settings import ModelSettings
+
+log = get_logger("agents")
+
+INSTRUCTIONS = """\
+You answer people who write to you from their phones. Be brief and concrete.
+Your tools work in a folder of this machine, the workspace. Some ask a person first; when a call was refused or its \
+time ran out, say so and do not repeat it unless you are asked to. Never claim that something was done when its tool \
+did not report success."""
+DISCOVERY_TIMEOUT_S = 10.0
+PROVIDER_NAMES = {"gemini": "google"}
+"""Where the library calls a vendor something else than the settings do."""
+
+
+class LlmRunner:
+    """See `Runner`."""
+
+    def __init__(self, model: "Model", *, instructions: str, settings: "ModelSettings", name: str) -> None:
+        self.name = name
+        self._model = model
+        self._instructions = instructions
+        self._settings = settings
+        self._entered = contextlib.AsyncExitStack()
+        self._is_entered = False
+
+    async def turn(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+        from pydantic_ai.direct import model_request_stream
+
+        names = {_safe_name(offer.name): offer.name for offer in request.tools}
+        if not self._is_entered:  # the vendor's HTTP client belongs to the loop that the turns run on
+            self._is_entered = True
+            await self._entered.enter_async_context(self._model)
+        messages = self._messages(request)
+        with _own_words(self.name):
+            async with model_request_stream(
+                self._model,
+                messages,
+                model_settings=self._settings,
+                model_request_parameters=_parameters(request.tools),
+            ) as stream:
+                calls: dict[int, str] = {}
+                async for event in stream:
+                    delta = _delta(event, calls, names)
+                    if delta is not None:
+                        yield delta
+                response = stream.get()
+            end = _end(messages, response, names)
+        yield end
+
+    async def close(self) -> None:
+        await self._entered.aclose()
+
+    def _messages(self, request: TurnRequest) -> "list[ModelMessage]":
+        from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ToolReturnPart
+
+        if request.state is None:
+            return _history(request.transcript, self._instructions)
+        messages = ModelMessagesTypeAdapter.validate_json(request.state)
+        parts = [
+            ToolReturnPart(
+                tool_name=_safe_name(outcome.name),
+                content=outcome.content,
+                tool_call_id=outcome.tool_call_id,
+                outcome="failed" if outcome.is_error else "success",
+            )
+            for outcome in request.tool_results
+        ]
+        messages.append(ModelRequest(parts=parts, instructions=self._instructions))
+        return messages
+
+
+def _history(transcript: Sequence[Line], instructions: str) -> "list[ModelMessage]":
+    from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
+
+    messages: list[ModelMessage] = []
+    for line in transcript:
+        if line.speaker is Speaker.USER:
+            messages.append(ModelRequest(parts=[UserPromptPart(content=line.content)], instructions=instructions))
+        else:
+            messages.append(ModelResponse(parts=[TextPart(content=line.content)]))
+    return messages
+
+
+def _parameters(offers: Sequence[ToolOffer]) -> "ModelRequestParameters":
+    from pydantic_ai.models import ModelRequestParameters
+    from pydantic_ai.tools import ToolDefinition
+
+    return ModelRequestParameters(
+        function_tools=[
+            ToolDefinition(
+                name=_safe_name(offer.name),
+                description=offer.description,
+                parameters_json_schema=dict(offer.schema),
+                kind="external",
+            )
+            for offer in offers
+        ]
+    )
+
+
+def _delta(event: "ModelResponseStreamEvent", calls: dict[int, str], names: dict[str, str]) -> TurnEvent | None:
+    """What a stream event means to us; thinking and the library's own bookkeeping mean nothing."""
+    from pydantic_ai import messages as m
+
+    if isinstance(event, m.PartStartEvent):
+        part = event.part
+        if isinstance(part, m.TextPart):
+            return TextDelta(part.content) if part.content else None
+        if isinstance(part, m.ToolCallPart):
+            calls[event.index] = part.tool_call_id
+            return ToolCallDelta(part.tool_call_id, _our_name(part.tool_name, names), _fragment(part.args))
+    if isinstance(event, m.PartDeltaEvent):
+        delta = event.delta
+        if isinstance(delta, m.TextPartDelta):
+            return TextDelta(delta.content_delta) if delta.content_delta else None
+        if isinstance(delta, m.ToolCallPartDelta) and event.index in calls:
+            return ToolCallDelta(calls[event.index], "", _fragment(delta.args_delta))
+    return None
+
+
+def _fragment(args: object) -> str:
+    """Some vendors send whole objects: those are shown at the end of the turn, as one text."""
+    return args if isinstance(args, str) else ""
+
+
+def _end(messages: "list[ModelMessage]", response: "ModelResponse", names: dict[str, str]) -> TurnEnd:
+    from pydantic_ai.messages import ModelMessagesTypeAdapter, TextPart, ToolCallPart
+
+    if response.finish_reason is None:
+        raise RunFailed(RunErrorCode.PROVIDER_ERROR, "The model's answer broke off.")
+    if response.finish_reason == "content_filter":
+        raise RunFailed(RunErrorCode.PROVIDER_REJECTED, "The model's provider withheld the answer.")
+    text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
+    calls = tuple(
+        ToolRequest(part.tool_call_id, _our_name(part.tool_name, names), _args_text(part))
+        for part in response.parts
+        if isinstance(part, ToolCallPart)
+    )
+    if response.finish_reason == "length" and calls:
+        raise RunFailed(RunErrorCode.PROVIDER_ERROR, "The model ran out of tokens in the middle of a tool call.")
+    state = ModelMessagesTypeAdapter.dump_json([*messages, response]).decode("utf-8")
+    return TurnEnd(text, calls, state)
+
+
+def _args_text(part: "ToolCallPart") -> str:
+    """As the model wrote them. The library's own rendering would quietly resolve a member that is named twice."""
+    if isinstance(part.args, str):
+        return part.args or "{}"
+    return json.dumps(part.args or {}, ensure_ascii=False)
+
+
+# -- names: vendors allow letters, digits, `_` and `-` only
+
+
+def _safe_name(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64]
+
+
+def _our_name(safe_name: str, names: dict[str, str]) -> str:
+    return names.get(safe_name, safe_name)
+
+
+# -- failures, in our own words
+
+
+@contextlib.contextmanager
+def _own_words(name: str):  # noqa: ANN202  a context manager
+    """Turn whatever the library and the vendor's client raise into RunFailed; the original's text goes nowhere."""
+    try:
+        yield
+    except RunFailed:
+        raise
+    except Exception as error:  # noqa: BLE001  vendors' clients raise whatever they like, and none of it is ours to show
+        failure = explain(error)
+        log.warning("agent.model_failed", model=name, code=str(failure.code), error=type(error).__name__)
+        raise failure from None
+
+
+def explain(error: Exception) -> RunFailed:
+    """Our code and sentence for an exception of a model call."""
+    import httpx
+    from pydantic_ai import exceptions as e
+
+    status = error.status_code if isinstance(error, e.ModelHTTPError) else None
+    kinds: tuple[tuple[type[Exception] | tuple[type[Exception], ...], RunErrorCode, str], ...] = (
+        (
+            e.ModelAuthenticationError,
+            RunErrorCode.PROVIDER_UNAUTHORIZED,
+            "The model's provider refused the key. Whoever runs this gateway must set a valid one.",
+        ),
+        (
+            e.ModelNotFoundError,
+            RunErrorCode.PROVIDER_REJECTED,
+            "The model's provider does not know this model or address. Check agent.model and agent.base_url.",
+        ),
+        (
+            e.ModelContextWindowExceededError,
+            RunErrorCode.PROVIDER_REJECTED,
+            "The conversation is longer than this model can read. Begin a new one.",
+        ),
+        (
+            e.ModelQuotaExceededError,
+            RunErrorCode.PROVIDER_OUT_OF_CREDIT,
+            "The account at the model's provider has no credit left.",
+        ),
+        (
+            e.ModelRateLimitError,
+            RunErrorCode.PROVIDER_RATE_LIMITED,
+            "The model's provider is receiving too many requests. Try again later.",
+        ),
+        (e.ModelRequestRejectedError, RunErrorCode.PROVIDER_REJECTED, "The model's provider refused the request."),
+        (
+            (e.ModelTimeoutError, e.ModelRequestTimeout, TimeoutError, httpx.TimeoutException),
+            RunErrorCode.PROVIDER_TIMEOUT,
+            "The model did not answer in time.",
+        ),
+        (
+            (e.ModelConnectionError, httpx.TransportError, ConnectionError),
+            RunErrorCode.PROVIDER_UNREACHABLE,
+            "The model's provider could not be reached, or the connection broke.",
+        ),
+    )
+    for kind, code, text in kinds:
+        if isinstance(error, kind):
+            return RunFailed(code, text)
+    suffix = "" if status is None else f" (HTTP {status})"
+    return RunFailed(RunErrorCode.PROVIDER_ERROR, f"The model's provider gave no usable answer{suffix}.")
+
+
+# -- building
+
+
+def build_llm(endpoint: Endpoint, settings: AgentSettings, *, max_retries: int = 2) -> LlmRunner:
+    """Import the library and make the runner. Takes about a second and blocks: call it in a thread.
+
+    Raises RunFailed when a server that was to be asked for its model does not answer.
+    """
+    from pydantic_ai.settings import ModelSettings
+
+    importlib.import_module("pydantic_ai.direct")  # here, so that the first turn does not import it on the event loop
+    # A number of seconds, as every vendor's client takes it; the client's own shorter limit for connecting stays.
+    model_settings = ModelSettings(timeout=settings.run_timeout.total_seconds(), max_retries=max_retries)
+    if settings.temperature is not None:
+        model_settings["temperature"] = settings.temperature
+    if settings.max_tokens is not None:
+        model_settings["max_tokens"] = settings.max_tokens
+    model, name = _build_model(endpoint)
+    added = settings.instructions.strip()
+    instructions = f"{INSTRUCTIONS}\n\n{added}" if added else INSTRUCTIONS
+    return LlmRunner(model, instructions=instructions, settings=model_settings, name=name)
+
+
+def _build_model(endpoint: Endpoint) -> "tuple[Model, str]":
+    if endpoint.base_url is not None:
+        from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.profiles.openai import OpenAIModelProfile
+        from pydantic_ai.providers.openai import OpenAIProvider
+
+        name = endpoint.model or _served_model(endpoint.base_url, endpoint.api_key)
+        provider = OpenAIProvider(base_url=endpoint.base_url, api_key=endpoint.api_key or "none")
+        # By default a stream that was cut would pass for a finished answer.
+        profile = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
+        return OpenAIChatModel(name, provider=provider, profile=profile), name
+    from pydantic_ai.models import infer_model
+    from pydantic_ai.providers import Provider, infer_provider_class
+
+    def provider_with_key(vendor: str) -> "Provider[object]":
+        return infer_provider_class(vendor)(api_key=endpoint.api_key)  # pyright: ignore[reportCallIssue]  every vendor we name takes one
+
+    vendor = PROVIDER_NAMES.get(endpoint.vendor, endpoint.vendor)
+    return infer_model(f"{vendor}:{endpoint.model}", provider_with_key), f"{endpoint.vendor}:{endpoint.model}"
+
+
+def _served_model(base_url: str, api_key: str | None) -> str:
+    """The first model that an OpenAI-compatible server lists."""
+    import httpx
+
+    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    try:
+        answer = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=DISCOVERY_TIMEOUT_S)
+        answer.raise_for_status()
+        return str(answer.json()["data"][0]["id"])
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):
+        text = "The model server does not say which model it serves. Is it running? Otherwise set agent.model."
+        raise RunFailed(RunErrorCode.PROVIDER_UNREACHABLE, text) from None

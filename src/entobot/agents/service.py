@@ -1,0 +1,405 @@
+"""Use cases of runs. Every method is a unit of work, or a part of one; the worker carries out what they decide."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from entobot.agents import store
+from entobot.agents.events import RunEvents
+from entobot.agents.model import (
+    CallState,
+    Execute,
+    Run,
+    RunState,
+    Step,
+    Think,
+    ToolCall,
+    Wait,
+    clean_text,
+    is_executing,
+    is_waiting,
+    next_ready,
+)
+from entobot.agents.runner import RETRYABLE, Line, RunErrorCode, RunFailed, Speaker
+from entobot.agents.tools import Toolbox, ToolSpec
+from entobot.approvals.action import MAX_RAW_BYTES, action_args_json, parse_args
+from entobot.approvals.model import Approval, ApprovalState
+from entobot.approvals.service import Approvals
+from entobot.audit.events import AuditEvent, Outcome
+from entobot.audit.service import Audit
+from entobot.bus.bus import Bus
+from entobot.conversations.model import Message, MessageRole
+from entobot.conversations.service import Conversations
+from entobot.core import topics
+from entobot.core.clock import to_ms
+from entobot.core.errors import Code, Problem
+from entobot.core.ids import Ids
+from entobot.core.principal import Principal
+from entobot.storage.database import Transaction
+
+TRANSCRIPT_MESSAGES = 60
+RESTARTED = "The gateway was stopped while the answer was being written. Ask again to get it."
+OUTCOME_UNKNOWN = (
+    "The gateway was stopped while this ran. Whether it took effect is not known; it is not run again by itself."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`max_iterations` model calls a run; `max_busy_per_user` runs at a time, not counting those that wait."""
+
+    max_iterations: int = 20
+    max_busy_per_user: int = 32
+    approval_timeout: timedelta = timedelta(hours=24)
+    lease: timedelta = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    run: Run
+    transcript: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UserBusy:
+    """The user has as many runs under way as one may."""
+
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A tool call of a turn, with the ids it got. `args_json` is the model's, unchecked."""
+
+    tool_call_id: str
+    model_call_id: str
+    name: str
+    args_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOutcome:
+    message_id: str
+    text: str
+    calls: tuple[Requested, ...]
+    runner_state: str
+
+
+class Agents:
+    def __init__(
+        self,
+        *,
+        ids: Ids,
+        bus: Bus,
+        audit: Audit,
+        events: RunEvents,
+        conversations: Conversations,
+        approvals: Approvals,
+        tools: Toolbox,
+        limits: Limits,
+    ) -> None:
+        self._ids = ids
+        self._bus = bus
+        self._audit = audit
+        self._events = events
+        self._conversations = conversations
+        self._approvals = approvals
+        self._tools = tools
+        self._limits = limits
+
+    # -- a run begins
+
+    def claim(self, tx: Transaction, conversation_id: str, run_id: str, now_ms: int) -> Claimed | UserBusy | None:
+        """Give the oldest unanswered message to a new run. None when there is none or a run is active there."""
+        if store.find_active_run(tx, conversation_id) is not None:
+            return None
+        prompt = self._conversations.next_unanswered(tx, conversation_id)
+        if prompt is None:
+            return None
+        if store.count_busy(tx, prompt.user_id) >= self._limits.max_busy_per_user:
+            return UserBusy(prompt.user_id)
+        if not self._conversations.take(tx, prompt.message_id, run_id):
+            return None
+        run = Run(
+            run_id=run_id,
+            user_id=prompt.user_id,
+            conversation_id=conversation_id,
+            message_id=prompt.message_id,
+            state=RunState.THINKING,
+            iterations=1,
+            runner_state=None,
+            created_at_ms=now_ms,
+            lease_until_ms=self._lease(now_ms),
+        )
+        store.insert_run(tx, run)
+        self._events.started(tx, run, now_ms)
+        known = self._conversations.transcript(tx, conversation_id, TRANSCRIPT_MESSAGES)
+        return Claimed(run, _lines(known, prompt))
+
+    # -- a turn ends
+
+    def finish_turn(self, tx: Transaction, run: Run, turn: TurnOutcome, now_ms: int) -> bool:
+        """Store what the model said and asked for. False when the run is no longer thinking (cancelled meanwhile)."""
+        run = replace(run, runner_state=turn.runner_state, lease_until_ms=self._lease(now_ms))
+        after = replace(run, state=RunState.ACTING if turn.calls else RunState.FINISHED)
+        if not store.move_run(tx, after, from_state=RunState.THINKING, now_ms=now_ms):
+            return False
+        if turn.text.strip():
+            self._conversations.reply(
+                tx,
+                user_id=run.user_id,
+                conversation_id=run.conversation_id,
+                message_id=turn.message_id,
+                content=turn.text,
+                run_id=run.run_id,
+                now_ms=now_ms,
+            )
+        for position, requested in enumerate(turn.calls):
+            call = self._admit(tx, run, position, requested, now_ms)
+            store.insert_call(tx, call, now_ms)
+            if call.state is CallState.REFUSED:
+                self._events.tool_result(tx, run, call, now_ms)
+        if not turn.calls:
+            self._events.finished(tx, run, now_ms)
+        return True
+
+    def _admit(self, tx: Transaction, run: Run, position: int, requested: Requested, now_ms: int) -> ToolCall:
+        """Check a call that the model made, and ask for approval where its tool needs it."""
+        call = ToolCall(
+            tool_call_id=requested.tool_call_id,
+            run_id=run.run_id,
+            iteration=run.iterations,
+            position=position,
+            model_call_id=clean_text(requested.model_call_id),
+            name=clean_text(requested.name),
+            args_json=clean_text(requested.args_json[:MAX_RAW_BYTES]),
+            state=CallState.READY,
+        )
+        spec = self._tools.find(requested.name)
+        if spec is None:
+            return replace(call, state=CallState.REFUSED, result="There is no such tool.")
+        try:
+            args = parse_args(requested.args_json)
+            self._tools.check(spec.name, args)
+            if not spec.needs_approval:
+                return call
+            approval = self._ask(tx, run, call, spec, now_ms)
+        except Problem as problem:
+            return replace(call, state=CallState.REFUSED, result=f"{problem.code}: {problem.detail}")
+        return replace(call, state=CallState.WAITING, approval_id=approval.approval_id)
+
+    def _ask(self, tx: Transaction, run: Run, call: ToolCall, spec: ToolSpec, now_ms: int) -> Approval:
+        return self._approvals.request(
+            tx,
+            user_id=run.user_id,
+            run_id=run.run_id,
+            conversation_id=run.conversation_id,
+            tool_call_id=call.tool_call_id,
+            tool=spec.name,
+            args_json=call.args_json,
+            title=self._tools.title(spec, parse_args(call.args_json)),
+            risk=spec.risk,
+            expires_at_ms=now_ms + to_ms(self._limits.approval_timeout),
+            now_ms=now_ms,
+        )
+
+    # -- tool calls
+
+    def advance(self, tx: Transaction, run_id: str, now_ms: int) -> Step | None:
+        """What comes next for a run whose model has spoken; None when it is not this caller's to bring on.
+
+        A call that is returned to be executed is `executing` in the same commit, so however often a run is woken, on
+        however many nodes, and whenever the power goes: each call starts at most once.
+        """
+        run = store.find_run(tx, run_id)
+        if run is None or run.state not in (RunState.ACTING, RunState.WAITING):
+            return None
+        calls = [self._with_decision(tx, run, call, now_ms) for call in store.calls_of(tx, run)]
+        if is_executing(calls):
+            return None
+        ready = next_ready(calls)
+        if ready is not None:
+            return self._begin(tx, run, ready, now_ms)
+        if is_waiting(calls):
+            self._move(tx, run, RunState.WAITING, now_ms)
+            return Wait()
+        if run.iterations >= self._limits.max_iterations:
+            text = f"The agent stopped after {run.iterations} steps, which is the limit for one answer."
+            self.fail(tx, run_id, RunFailed(RunErrorCode.ITERATION_LIMIT, text), now_ms)
+            return None
+        thinking = replace(run, iterations=run.iterations + 1)
+        return Think(self._move(tx, thinking, RunState.THINKING, now_ms), tuple(call.outcome() for call in calls))
+
+    def resume(self, tx: Transaction, run_id: str, now_ms: int) -> tuple[Run | None, Step | None]:
+        """`advance`, and the run as it stands then."""
+        step = self.advance(tx, run_id, now_ms)
+        return store.find_run(tx, run_id), step
+
+    def _with_decision(self, tx: Transaction, run: Run, call: ToolCall, now_ms: int) -> ToolCall:
+        if call.state is not CallState.WAITING or call.approval_id is None:
+            return call
+        approval = self._approvals.find(tx, call.approval_id)
+        assert approval is not None, "an approval is stored with the call that waits for it"
+        if approval.state is ApprovalState.PENDING:
+            return call
+        if approval.state is ApprovalState.APPROVED:
+            # From here on only the text that was signed exists.
+            decided = replace(call, state=CallState.READY, args_json=action_args_json(approval.approved_action()))
+        else:
+            decided = replace(call, state=CallState.REFUSED, result=_refusal_text(approval))
+        if store.move_call(tx, decided, from_state=CallState.WAITING, now_ms=now_ms) and decided.result is not None:
+            self._events.tool_result(tx, run, decided, now_ms)
+        return decided
+
+    def _begin(self, tx: Transaction, run: Run, call: ToolCall, now_ms: int) -> Execute:
+        executing = replace(call, state=CallState.EXECUTING)
+        begun = store.move_call(tx, executing, from_state=CallState.READY, now_ms=now_ms)
+        assert begun, "the call was ready in this very unit"
+        return Execute(self._move(tx, run, RunState.ACTING, now_ms), executing)
+
+    def record_result(
+        self, tx: Transaction, run: Run, call: ToolCall, *, state: CallState, result: str, now_ms: int
+    ) -> None:
+        """Note how an execution ended. Also when the run was cancelled meanwhile: what was done was done."""
+        ended = replace(call, state=state, result=clean_text(result))
+        if not store.move_call(tx, ended, from_state=CallState.EXECUTING, now_ms=now_ms):
+            return
+        self._events.tool_result(tx, run, ended, now_ms)
+        self._record_execution(tx, run, ended, now_ms)
+
+    # -- a run ends early
+
+    def fail(self, tx: Transaction, run_id: str, failure: RunFailed, now_ms: int) -> bool:
+        """End an active run with RUN_ERROR. False when it had ended before."""
+        run = store.find_run(tx, run_id)
+        if run is None or not run.is_active:
+            return False
+        self._end(tx, run, RunState.FAILED, now_ms, error_code=failure.code)
+        self._conversations.fail(tx, run.message_id, failure.code, failure.message)
+        self._events.failed(tx, run, failure, now_ms, retry=failure.code in RETRYABLE)
+        return True
+
+    def cancel(self, tx: Transaction, principal: Principal, run_id: str, now_ms: int) -> RunState:
+        """End a run because its user says so; the worker drops the model call when it hears. Returns the state.
+
+        A tool that is being executed is not interrupted; its result is recorded. Raises `not_found`.
+        """
+        run = store.find_run(tx, run_id)
+        if run is None or run.user_id != principal.user_id:
+            raise Problem(Code.NOT_FOUND, "There is no such run.")
+        if not run.is_active:
+            return run.state
+        self._end(tx, run, RunState.CANCELLED, now_ms)
+        self._conversations.fail(tx, run.message_id, "cancelled", "The answer was stopped.")
+        self._events.cancelled(tx, run, now_ms)
+        self._audit.record(tx, AuditEvent.RUN_CANCELLED, now_ms=now_ms, actor=principal, subject=run_id)
+        return RunState.CANCELLED
+
+    def _end(self, tx: Transaction, run: Run, state: RunState, now_ms: int, error_code: str | None = None) -> None:
+        ended = store.move_run(
+            tx, replace(run, state=state), from_state=run.state, now_ms=now_ms, error_code=error_code
+        )
+        assert ended, "the run was active in this very unit"
+        for call in store.calls_of(tx, run):
+            if call.state in (CallState.READY, CallState.WAITING):
+                cancelled = replace(call, state=CallState.CANCELLED, result="The run ended before this was done.")
+                store.move_call(tx, cancelled, from_state=call.state, now_ms=now_ms)
+        self._approvals.cancel_for_run(tx, run.run_id, now_ms)
+        bell = run.run_id.encode("ascii")
+        tx.after_commit(lambda: self._bus.publish(topics.WORK_RUNS, bell))
+
+    # -- after a restart, and for what was missed
+
+    def recover(
+        self, tx: Transaction, now_ms: int, *, held: frozenset[str] = frozenset(), all_leases: bool
+    ) -> list[str]:
+        """End what cannot go on and return the runs that can.
+
+        A run cut while its model spoke fails as `gateway_restarted`. A tool call found `executing` may or may not have
+        happened: it becomes `unknown` and its run fails as `tool_outcome_unknown`, because a model that is told so
+        tends to call the tool again, and whether to repeat it is for a person to say. Waiting runs stay.
+        `held` are this process's own runs; `all_leases` says that no other process can be holding one.
+        """
+        for call in store.executing_calls(tx):
+            run = store.find_run(tx, call.run_id)
+            if run is not None and run.run_id not in held and (all_leases or run.lease_until_ms <= now_ms):
+                self._mark_unknown(tx, run, call, now_ms)
+        resumable: list[str] = []
+        for run in store.active_runs(tx):
+            if run.run_id in held:
+                continue
+            is_cut = all_leases or run.lease_until_ms <= now_ms
+            if run.state is RunState.WAITING:
+                if self._has_news(tx, run):
+                    resumable.append(run.run_id)
+            elif is_cut and run.state is RunState.THINKING:
+                self.fail(tx, run.run_id, RunFailed(RunErrorCode.GATEWAY_RESTARTED, RESTARTED), now_ms)
+            elif is_cut:
+                resumable.append(run.run_id)
+        return resumable
+
+    def renew(self, tx: Transaction, run_ids: Sequence[str], now_ms: int) -> None:
+        """Keep other nodes' hands off the runs that this one works on."""
+        for run_id in run_ids:
+            store.renew_lease(tx, run_id, self._lease(now_ms))
+
+    def _has_news(self, tx: Transaction, run: Run) -> bool:
+        waiting = [call.approval_id for call in store.calls_of(tx, run) if call.state is CallState.WAITING]
+        found = [self._approvals.find(tx, approval_id) for approval_id in waiting if approval_id is not None]
+        return not found or any(a is not None and a.state is not ApprovalState.PENDING for a in found)
+
+    def _mark_unknown(self, tx: Transaction, run: Run, call: ToolCall, now_ms: int) -> None:
+        unknown = replace(call, state=CallState.UNKNOWN, result=OUTCOME_UNKNOWN)
+        if not store.move_call(tx, unknown, from_state=CallState.EXECUTING, now_ms=now_ms):
+            return
+        self._events.tool_result(tx, run, unknown, now_ms)
+        self._record_execution(tx, run, unknown, now_ms)
+        failure = RunFailed(RunErrorCode.TOOL_OUTCOME_UNKNOWN, f"{call.name}: {OUTCOME_UNKNOWN}")
+        self.fail(tx, run.run_id, failure, now_ms)
+
+    # -- small parts
+
+    def _record_execution(self, tx: Transaction, run: Run, call: ToolCall, now_ms: int) -> None:
+        is_known = call.state is not CallState.UNKNOWN
+        self._audit.record(
+            tx,
+            AuditEvent.TOOL_EXECUTED if is_known else AuditEvent.TOOL_OUTCOME_UNKNOWN,
+            now_ms=now_ms,
+            outcome=Outcome.SUCCESS if call.state is CallState.DONE else Outcome.FAILURE,
+            subject=call.tool_call_id,
+            facts={"run_id": run.run_id, "tool": call.name, "approval_id": call.approval_id},
+        )
+
+    def _move(self, tx: Transaction, run: Run, state: RunState, now_ms: int) -> Run:
+        current = store.find_run(tx, run.run_id)
+        assert current is not None, "runs are never deleted while they are active"
+        moved = replace(run, state=state, lease_until_ms=self._lease(now_ms))
+        done = store.move_run(tx, moved, from_state=current.state, now_ms=now_ms)
+        assert done, "the run was read in this very unit"
+        return moved
+
+    def _lease(self, now_ms: int) -> int:
+        return now_ms + to_ms(self._limits.lease)
+
+
+def _lines(known: Sequence[Message], prompt: Message) -> tuple[Line, ...]:
+    """The conversation as it stood when the prompt's turn came: later questions are left out, earlier answers, which
+    may stand after the prompt, are told before it.
+    """
+    places = {message.message_id: place for place, message in enumerate(known)}
+    prompt_place = places.get(prompt.message_id, 0)
+    before = [
+        message
+        for place, message in enumerate(known)
+        if message.message_id != prompt.message_id and (message.role is MessageRole.ASSISTANT or place < prompt_place)
+    ]
+    return tuple(Line(Speaker(message.role.value), message.content) for message in [*before, prompt])
+
+
+def _refusal_text(approval: Approval) -> str:
+    if approval.state is ApprovalState.EXPIRED:
+        return "Nobody decided in time; it was not done."
+    if approval.state is ApprovalState.CANCELLED:
+        return "The run was stopped; it was not done."
+    reason = "" if approval.reason is None else f" Reason given: {approval.reason}"
+    return f"A person refused this; it was not done.{reason}"

@@ -1,0 +1,185 @@
+"""What an agent can do: `clock`, `files.list`, `files.read`, `files.write`, `note`."""
+
+import json
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from entobot.agents.model import MAX_TITLE_CHARACTERS
+from entobot.agents.runner import ToolOffer
+from entobot.agents.workspace import PathRefused, Workspace, check_path
+from entobot.approvals.action import Args
+from entobot.approvals.model import Risk
+from entobot.core.clock import Clock, rfc3339
+from entobot.core.errors import Code, Problem
+
+MAX_READ_BYTES = 256 * 1024
+MAX_ENTRIES = 500
+NOTES = "notes.txt"
+
+
+class Arguments(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ToolFailed(Exception):  # noqa: N818  reads as what happened
+    """The tool could not do it and changed nothing. The text goes to the model and to devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """`run` blocks and is called in a thread of its own; `title` sums a call up for the person who is asked."""
+
+    name: str
+    description: str
+    arguments: type[Arguments]
+    run: Callable[[Any], str]
+    needs_approval: bool = False
+    risk: Risk = Risk.LOW
+    title: Callable[[Any], str] = lambda _: ""
+
+
+class Toolbox:
+    def __init__(self, specs: list[ToolSpec]) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self.offers = tuple(ToolOffer(s.name, s.description, _schema(s.arguments)) for s in specs)
+
+    def find(self, name: str) -> ToolSpec | None:
+        return self._specs.get(name)
+
+    def check(self, name: str, args: Args) -> Arguments:
+        """The arguments as the tool takes them. Raises `invalid`. Also the check of an edited action."""
+        spec = self.find(name)
+        if spec is None:
+            raise Problem(Code.INVALID, "There is no such tool.")
+        try:
+            return spec.arguments.model_validate_json(json.dumps(args))
+        except ValidationError as error:
+            raise Problem(Code.INVALID, f"The arguments do not fit the tool: {_explain(error)}.") from None
+
+    def run(self, name: str, args: Args) -> str:
+        """Blocks. Raises ToolFailed when nothing was done, anything else when that is not known."""
+        checked = self.check(name, args)
+        spec = self._specs[name]
+        try:
+            return spec.run(checked)
+        except PathRefused as refusal:
+            raise ToolFailed(str(refusal)) from None
+
+    def title(self, spec: ToolSpec, args: Args) -> str:
+        """One printable line: control and bidirectional characters are replaced, long ones cut."""
+        line = spec.title(self.check(spec.name, args)) or spec.name
+        visible = "".join("\ufffd" if unicodedata.category(c).startswith("C") else c for c in line)
+        return visible if len(visible) <= MAX_TITLE_CHARACTERS else visible[: MAX_TITLE_CHARACTERS - 1] + "…"
+
+
+def _file_path(path: str) -> str:
+    return _checked_path(path, may_be_root=False)
+
+
+def _folder_path(path: str) -> str:
+    return _checked_path(path, may_be_root=True)
+
+
+def _checked_path(path: str, *, may_be_root: bool) -> str:
+    try:
+        check_path(path, may_be_root=may_be_root)
+    except PathRefused as refusal:
+        raise ValueError(str(refusal)) from None
+    return path
+
+
+class ClockArguments(Arguments):
+    pass
+
+
+class ListArguments(Arguments):
+    path: Annotated[
+        str, AfterValidator(_folder_path), Field(description="Folder in the workspace; '.' is the root.")
+    ] = "."
+
+
+class ReadArguments(Arguments):
+    path: Annotated[str, AfterValidator(_file_path), Field(description="File, relative to the workspace.")]
+
+
+class WriteArguments(Arguments):
+    path: Annotated[str, AfterValidator(_file_path), Field(description="File in the workspace; folders are made.")]
+    content: Annotated[str, Field(description="The whole new content, as UTF-8 text.")]
+
+
+class NoteArguments(Arguments):
+    text: Annotated[str, Field(min_length=1, description="One note, appended to notes.txt in the workspace.")]
+
+
+def built_in_tools(clock: Clock, workspace: Workspace) -> Toolbox:
+    def tell_time(_: ClockArguments) -> str:
+        return rfc3339(clock.now_ms())
+
+    def list_files(args: ListArguments) -> str:
+        entries, is_cut = workspace.list(args.path, MAX_ENTRIES)
+        lines = [f"{e.name}/" if e.kind == "folder" else f"{e.name}  {_detail(e.kind, e.size_bytes)}" for e in entries]
+        if is_cut:
+            lines.append(f"… (only the first {MAX_ENTRIES})")
+        return "\n".join(lines) or "(empty)"
+
+    def read_file(args: ReadArguments) -> str:
+        try:
+            return workspace.read(args.path, MAX_READ_BYTES).decode("utf-8")
+        except UnicodeDecodeError:
+            raise ToolFailed("The file is not UTF-8 text.") from None
+
+    def write_file(args: WriteArguments) -> str:
+        data = args.content.encode("utf-8")
+        workspace.write(args.path, data)
+        return f"Wrote {len(data)} bytes to {args.path}."
+
+    def note(args: NoteArguments) -> str:
+        workspace.append(NOTES, f"{args.text}\n".encode())
+        return f"noted: {args.text}"
+
+    return Toolbox(
+        [
+            ToolSpec("clock", "The present date and time, UTC (RFC 3339).", ClockArguments, tell_time),
+            ToolSpec("files.list", "List a folder of the workspace.", ListArguments, list_files),
+            ToolSpec("files.read", "Read a text file of the workspace (256 KiB at most).", ReadArguments, read_file),
+            ToolSpec(
+                "files.write",
+                "Create or replace a text file of the workspace. A person is asked first.",
+                WriteArguments,
+                write_file,
+                needs_approval=True,
+                risk=Risk.MEDIUM,
+                title=lambda args: f"Write {args.path}",
+            ),
+            ToolSpec(
+                "note",
+                "Append a line to notes.txt in the workspace. A person is asked first.",
+                NoteArguments,
+                note,
+                needs_approval=True,
+                title=lambda args: f"Note: {args.text}",
+            ),
+        ]
+    )
+
+
+def _detail(kind: str, size_bytes: int) -> str:
+    return f"{size_bytes} bytes" if kind == "file" else kind
+
+
+def _schema(arguments: type[Arguments]) -> dict[str, Any]:
+    schema = arguments.model_json_schema()
+    schema.pop("title", None)
+    for member in cast("dict[str, dict[str, Any]]", schema.get("properties", {})).values():
+        member.pop("title", None)
+    return schema
+
+
+def _explain(error: ValidationError) -> str:
+    """Which argument is wrong and why, without repeating what was sent."""
+    items = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in items[:5])

@@ -1,0 +1,369 @@
+"""Carries runs out: claims unanswered messages, calls the model, executes tools, and takes up what was left."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+from entobot.agents.live import FLUSH_EVERY, LiveTurn
+from entobot.agents.model import MAX_ANSWER_BYTES, CallState, Execute, Run, Step, Think, ToolCall, Wait, clean_text
+from entobot.agents.runner import (
+    Line,
+    RunErrorCode,
+    RunFailed,
+    Runner,
+    TextDelta,
+    ToolOutcome,
+    TurnEnd,
+    TurnEvent,
+    TurnRequest,
+)
+from entobot.agents.service import RESTARTED, Agents, Claimed, Requested, TurnOutcome, UserBusy
+from entobot.agents.threads import in_daemon_thread
+from entobot.agents.tools import Toolbox, ToolFailed
+from entobot.approvals.action import parse_args
+from entobot.approvals.service import Approvals
+from entobot.bus.bus import Bus
+from entobot.conversations.service import Conversations
+from entobot.core import topics
+from entobot.core.clock import Clock
+from entobot.core.errors import Problem
+from entobot.core.ids import Ids, Prefix
+from entobot.storage.database import Database, Transaction
+from entobot.stream.service import Stream
+from entobot.telemetry.log import get_logger
+
+CLOSING_S = 1.0
+
+log = get_logger("agents")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`turn_timeout` ends one model call, `sweep_every` is how late a missed bell is made up for."""
+
+    turn_timeout: timedelta = timedelta(minutes=10)
+    sweep_every: timedelta = timedelta(seconds=15)
+    flush_every: timedelta = FLUSH_EVERY
+    max_tasks: int = 64
+
+
+class _Interrupt:
+    """A model call under way, and the way to end it whatever the model does."""
+
+    def __init__(self, live: LiveTurn) -> None:
+        self.live = live
+        self.told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def tell(self, *, is_stopping: bool) -> None:
+        if not self.told.done():
+            self.live.drop()
+            self.told.set_result(is_stopping)
+
+
+class Worker:
+    """One per process. `start` takes up what an earlier process left; `stop` never waits longer than it is told."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        bus: Bus,
+        clock: Clock,
+        ids: Ids,
+        stream: Stream,
+        conversations: Conversations,
+        approvals: Approvals,
+        agents: Agents,
+        tools: Toolbox,
+        runner: Runner,
+        pace: Pace,
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._stream = stream
+        self._conversations = conversations
+        self._approvals = approvals
+        self._agents = agents
+        self._tools = tools
+        self._runner = runner
+        self._pace = pace
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._backlog: dict[str, None] = {}
+        self._held_back: dict[str, set[str]] = {}
+        self._driving: set[str] = set()
+        self._turns: dict[str, _Interrupt] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        self._unsubscribe: list[Callable[[], None]] = []
+        self._is_stopping = False
+
+    # -- life
+
+    async def start(self, *, is_only_process: bool = True) -> None:
+        """Hear bells, take up what was left, and sweep from now on. `is_only_process`: nobody else can hold a run."""
+        self._is_stopping = False
+        self._unsubscribe = [
+            self._bus.subscribe(topics.WORK_MESSAGES, lambda _, payload: self._ring(payload.decode("ascii"))),
+            self._bus.subscribe(topics.WORK_APPROVALS, lambda _, payload: self._ring(payload.decode("ascii"))),
+            self._bus.subscribe(topics.WORK_RUNS, lambda _, payload: self._hear_end(payload.decode("ascii"))),
+        ]
+        await self.sweep(all_leases=is_only_process)
+        self._sweeper = asyncio.create_task(self._sweep_forever())
+
+    async def stop(self, grace: timedelta) -> None:
+        """Give up model calls, recording them as `gateway_restarted`; give tools `grace` to end. Never longer."""
+        self._is_stopping = True
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._backlog.clear()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for turn in tuple(self._turns.values()):
+            turn.tell(is_stopping=True)
+        tasks = set(self._tasks.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace.total_seconds())
+            for task in late:
+                task.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._runner.close(), CLOSING_S)
+
+    async def sweep(self, *, all_leases: bool = False) -> None:
+        """Make up for missed bells: expire approvals, end or resume runs that nobody drives, serve waiting messages."""
+        now_ms = self._clock.now_ms()
+        await self._approvals.expire(self._database, now_ms)
+        held = frozenset(self._driving)
+
+        def unit(tx: Transaction) -> list[str]:
+            self._agents.renew(tx, sorted(held), now_ms)
+            return self._agents.recover(tx, now_ms, held=held, all_leases=all_leases)
+
+        for run_id in await self._database.write(unit):
+            self._ring(run_id)
+        for conversation_id in await self._database.read(self._conversations.awaiting):
+            self._ring(conversation_id)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.sweep_every.total_seconds())
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("agent.sweep_failed")
+
+    # -- bells and tasks: one task per conversation or run that was rung for
+
+    def _ring(self, key: str) -> None:
+        """`key` is a conversation or a run; ringing twice for what is being served serves it once more afterwards."""
+        if self._is_stopping:
+            return
+        self._backlog[key] = None
+        self._fill()
+
+    def _fill(self) -> None:
+        for key in tuple(self._backlog):
+            if len(self._tasks) >= self._pace.max_tasks:
+                return
+            if key not in self._tasks:
+                del self._backlog[key]
+                task = asyncio.create_task(self._guarded(self._serve(key)), name=f"agent {key}")
+                self._tasks[key] = task
+                task.add_done_callback(lambda _, key=key: self._ended(key))
+
+    def _ended(self, key: str) -> None:
+        del self._tasks[key]
+        if not self._is_stopping:
+            self._fill()
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            # The rows say where it stands; the sweep takes it up again when the lease has run out.
+            log.exception("agent.task_failed")
+
+    async def _serve(self, key: str) -> None:
+        if key.startswith(Prefix.RUN):
+            await self._resume(key)
+        else:
+            await self._answer_all(key)
+
+    async def _answer_all(self, conversation_id: str) -> None:
+        while not self._is_stopping:
+            run_id, now_ms = self._ids.new(Prefix.RUN), self._clock.now_ms()
+            claimed = await self._database.write(
+                lambda tx, r=run_id, n=now_ms: self._agents.claim(tx, conversation_id, r, n)
+            )
+            if isinstance(claimed, UserBusy):
+                self._held_back.setdefault(claimed.user_id, set()).add(conversation_id)
+                return
+            if claimed is None:
+                return
+            await self._drive(claimed)
+
+    async def _resume(self, run_id: str) -> None:
+        now_ms = self._clock.now_ms()
+        run, step = await self._database.write(lambda tx: self._agents.resume(tx, run_id, now_ms))
+        if run is None:
+            return
+        if step is not None:
+            await self._drive(step)
+        if not run.is_active or step is not None:
+            self._ring(run.conversation_id)
+
+    def _hear_end(self, run_id: str) -> None:
+        turn = self._turns.get(run_id)
+        if turn is not None:
+            turn.tell(is_stopping=False)
+        self._ring(run_id)
+
+    # -- one run
+
+    async def _drive(self, begin: Claimed | Step) -> None:
+        """Bring a run on until it ends or waits for people."""
+        if isinstance(begin, Wait):
+            return
+        run = begin.run
+        self._driving.add(run.run_id)
+        try:
+            transcript = begin.transcript if isinstance(begin, Claimed) else ()
+            step: Step | None = Think(run, ()) if isinstance(begin, Claimed) else begin
+            while step is not None and not isinstance(step, Wait):
+                if isinstance(step, Execute):
+                    step = await self._execute(step.run, step.call)
+                else:
+                    step = await self._think(step.run, transcript, step.outcomes)
+        finally:
+            self._driving.discard(run.run_id)
+            for conversation_id in self._held_back.pop(run.user_id, ()):
+                self._ring(conversation_id)
+
+    async def _think(self, run: Run, transcript: tuple[Line, ...], outcomes: tuple[ToolOutcome, ...]) -> Step | None:
+        """One model call, and what comes next; None when the run ended or somebody else has to bring it on."""
+        live = LiveTurn(self._stream, self._clock, self._ids, run, flush_every=self._pace.flush_every)
+        request = TurnRequest(run.run_id, transcript, run.runner_state, outcomes, self._tools.offers)
+        turn = self._turns[run.run_id] = _Interrupt(live)
+        call = asyncio.create_task(_listen(self._runner, request, live))
+        call.add_done_callback(_forget)
+        try:
+            # Not asyncio.timeout: a runner that ignores being cancelled must not hold up the run.
+            timeout = self._pace.turn_timeout.total_seconds()
+            await asyncio.wait({call, turn.told}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self._turns[run.run_id]
+            call.cancel()
+        if turn.told.done():
+            if turn.told.result():
+                await self._fail(run, RunFailed(RunErrorCode.GATEWAY_RESTARTED, RESTARTED))
+            return None
+        live.close()
+        try:
+            end = _result(call, self._pace.turn_timeout)
+        except RunFailed as failure:
+            await self._fail(run, failure)
+            return None
+        outcome = _outcome(end, live, self._ids)
+        now_ms, goes_on = self._clock.now_ms(), not self._is_stopping
+
+        def unit(tx: Transaction) -> Step | None:
+            is_stored = self._agents.finish_turn(tx, run, outcome, now_ms)
+            return self._agents.advance(tx, run.run_id, now_ms) if is_stored and outcome.calls and goes_on else None
+
+        return await self._database.write(unit)
+
+    async def _execute(self, run: Run, call: ToolCall) -> Step | None:
+        """Carry out a call that is committed as `executing`; what comes next."""
+        state, result = CallState.FAILED, ""
+        try:
+            args = parse_args(call.args_json)
+            result = await in_daemon_thread(lambda: self._tools.run(call.name, args), f"tool {call.name}")
+            state = CallState.DONE
+        except ToolFailed as failure:
+            result = str(failure)
+        except Problem as problem:
+            result = problem.detail
+        except Exception as error:
+            log.exception("agent.tool_failed", tool=call.name)
+            result = f"The tool failed unexpectedly ({type(error).__name__}); it may have taken effect in part."
+        now_ms, goes_on = self._clock.now_ms(), not self._is_stopping
+
+        def unit(tx: Transaction) -> Step | None:
+            self._agents.record_result(tx, run, call, state=state, result=result, now_ms=now_ms)
+            return self._agents.advance(tx, run.run_id, now_ms) if goes_on else None
+
+        return await self._database.write(unit)
+
+    async def _fail(self, run: Run, failure: RunFailed) -> None:
+        now_ms = self._clock.now_ms()
+        await self._database.write(lambda tx: self._agents.fail(tx, run.run_id, failure, now_ms))
+
+
+async def _listen(runner: Runner, request: TurnRequest, live: LiveTurn) -> TurnEnd:
+    """Show what the model writes and return how the turn ends. Raises RunFailed."""
+    size = 0
+    try:
+        async with aclosing(cast("AsyncGenerator[TurnEvent, None]", runner.turn(request))) as events:
+            async for event in events:
+                if isinstance(event, TurnEnd):
+                    _check_answer(event)
+                    for call in event.tool_calls:
+                        if not live.is_known(call.tool_call_id):
+                            live.call(call.tool_call_id, call.name, call.args_json)
+                    return event
+                if isinstance(event, TextDelta):
+                    size += len(event.text)
+                    _check_size(size)
+                    live.text(event.text)
+                else:
+                    live.call(event.tool_call_id, event.name, event.args)
+    except (RunFailed, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        log.exception("agent.runner_failed", runner=runner.name)
+        raise RunFailed(RunErrorCode.INTERNAL, f"The agent failed unexpectedly ({type(error).__name__}).") from None
+    raise RunFailed(RunErrorCode.PROVIDER_ERROR, "The model's answer broke off.")
+
+
+def _check_answer(end: TurnEnd) -> None:
+    if not end.text.strip() and not end.tool_calls:
+        raise RunFailed(RunErrorCode.EMPTY_ANSWER, "The model gave no answer.")
+    _check_size(len(json.dumps(clean_text(end.text), ensure_ascii=False).encode("utf-8")))
+
+
+def _check_size(size_bytes: int) -> None:
+    if size_bytes > MAX_ANSWER_BYTES:
+        raise RunFailed(RunErrorCode.ANSWER_TOO_LARGE, f"The answer is longer than {MAX_ANSWER_BYTES} bytes.")
+
+
+def _result(call: asyncio.Task[TurnEnd], timeout: timedelta) -> TurnEnd:
+    if not call.done():
+        seconds = round(timeout.total_seconds())
+        raise RunFailed(RunErrorCode.PROVIDER_TIMEOUT, f"The model did not finish within {seconds} s.")
+    if call.cancelled():
+        raise RunFailed(RunErrorCode.INTERNAL, "The model call was dropped.")
+    return call.result()
+
+
+def _outcome(end: TurnEnd, live: LiveTurn, ids: Ids) -> TurnOutcome:
+    """Calls keep the id under which they were shown; a model that uses one id twice gets a second one."""
+    used: set[str] = set()
+    calls: list[Requested] = []
+    for call in end.tool_calls:
+        tool_call_id = live.id_of(call.tool_call_id)
+        if tool_call_id in used:
+            tool_call_id = ids.new(Prefix.TOOL_CALL)
+        used.add(tool_call_id)
+        calls.append(Requested(tool_call_id, call.tool_call_id, call.name, call.args_json))
+    return TurnOutcome(live.message_id, clean_text(end.text), tuple(calls), end.state)
+
+
+def _forget(task: asyncio.Task[TurnEnd]) -> None:
+    """A call that was given up may fail later; nobody is left to be told."""
+    if not task.cancelled():
+        task.exception()
