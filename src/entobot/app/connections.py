@@ -1,0 +1,40 @@
+"""Credentials that open a connection, each way with its verifier."""
+
+from entobot.devices.model import Authenticated as Connected
+from entobot.devices.model import ConnectionRefused, Refusal
+from entobot.devices.service import Devices
+from entobot.gateway.authentication import Authenticated, Refused
+from entobot.gateway.wire import Auth, Close
+
+_CLOSE_CODES = {
+    Refusal.BAD_CREDENTIALS: Close.BAD_CREDENTIALS,
+    Refusal.RATE_LIMITED: Close.RATE_LIMITED,
+    Refusal.REVOKED: Close.REVOKED,
+    Refusal.STALE: Close.TOKEN_EXPIRED,
+    Refusal.SUSPENDED: Close.SUSPENDED,
+}
+
+
+class ConnectionDoor:
+    """`gateway.authentication.ConnectionAuthenticator` over the devices feature."""
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+
+    async def authenticate_connection(
+        self, auth: Auth, *, nonce: str, origin: str | None, address: str
+    ) -> Authenticated:
+        try:
+            found = await self._find(auth, nonce, origin, address)
+        except ConnectionRefused as refusal:
+            raise Refused(_CLOSE_CODES[refusal.reason], str(refusal)) from None
+        return Authenticated(found.principal, found.expires_at_ms)
+
+    async def _find(self, auth: Auth, nonce: str, origin: str | None, address: str) -> Connected:
+        if auth.ticket is not None:
+            return await self._devices.spend_ticket(auth.ticket, origin)
+        if auth.api_key is not None:
+            return await self._devices.authenticate_key_connection(auth.api_key, address)
+        if auth.token is not None and auth.proof is not None:
+            return await self._devices.authenticate_connection(auth.token, auth.proof, nonce)
+        raise ConnectionRefused(Refusal.BAD_CREDENTIALS, "These credentials are not taken here.")

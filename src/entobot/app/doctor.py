@@ -1,0 +1,181 @@
+"""`entobot doctor`: look at an installation from outside and say what to do about each finding."""
+
+import shutil
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography import x509
+
+from entobot.app.settings import check_settings
+from entobot.client.local import GatewayNotRunning, LocalGateway
+from entobot.config import load, system_environment
+from entobot.core.errors import Problem, StartupRefused
+from entobot.web.addresses import lan_addresses
+from entobot.web.certificates import fingerprint_sha256
+
+MIN_FREE_BYTES = 1024**3
+MAX_SKEW_S = 30.0
+
+
+class Level(StrEnum):
+    FAILURE = "failure"
+    OK = "ok"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `fix` is empty when there is nothing to do."""
+
+    name: str
+    level: Level
+    detail: str
+    fix: str = ""
+
+    @property
+    def is_failure(self) -> bool:
+        return self.level is Level.FAILURE
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_text(self) -> str:
+        mark = {Level.OK: "ok  ", Level.WARNING: "warn", Level.FAILURE: "FAIL"}[self.level]
+        return f"{mark}  {self.name}: {self.detail}" + (f"\n      → {self.fix}" if self.fix else "")
+
+
+def examine(home: Path) -> list[Finding]:
+    """Every finding, in the order in which a person would look. Blocks; touches nothing."""
+    findings = [_python(), _settings(home), _folder(home), _disk(home)]
+    gateway = LocalGateway(home / "gateway.sock")
+    try:
+        health = gateway.request("GET", "/api/health")
+    except GatewayNotRunning:
+        return [*findings, Finding("gateway", Level.WARNING, "It is not running.", "Start it with 'entobot up'.")]
+    except (Problem, OSError) as error:
+        return [*findings, Finding("gateway", Level.FAILURE, str(error), "See its log.")]
+    findings.append(Finding("gateway", Level.OK, f"Version {health['version']} runs at {health['origin']}."))
+    steps: list[Callable[[], list[Finding]]] = [
+        lambda: _ready(gateway),
+        lambda: [_clock(health)],
+        lambda: _address(home, health["origin"]),
+        lambda: [_tls(home, health["origin"])],
+        lambda: [_audit(gateway)],
+    ]
+    for step in steps:
+        findings += step()
+    return findings
+
+
+def _python() -> Finding:
+    return Finding("python", Level.OK, sys.version.split()[0])
+
+
+def _settings(home: Path) -> Finding:
+    problems = check_settings(home)
+    if problems:
+        return Finding("settings", Level.FAILURE, " ".join(problems), f"Edit {home / 'entobot.toml'}.")
+    return Finding("settings", Level.OK, "They are right.")
+
+
+def _folder(home: Path) -> Finding:
+    if not home.exists():
+        return Finding("data folder", Level.OK, f"{home} is made at first start.")
+    mode = home.stat().st_mode & 0o777
+    if mode & 0o077:
+        return Finding("data folder", Level.FAILURE, f"{home} is open to others ({mode:o}).", f"chmod 700 {home}")
+    return Finding("data folder", Level.OK, f"{home}, for its owner alone.")
+
+
+def _disk(home: Path) -> Finding:
+    there = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    text = f"{free // 1024**2} MiB free."
+    if free < MIN_FREE_BYTES:
+        return Finding("disk", Level.WARNING, text, "Make room: a full disk stops every write.")
+    return Finding("disk", Level.OK, text)
+
+
+def _ready(gateway: LocalGateway) -> list[Finding]:
+    try:
+        checks = gateway.request("GET", "/api/ready")["checks"]
+    except Problem as problem:
+        return [Finding("readiness", Level.FAILURE, problem.detail, "See the gateway's log.")]
+    return [
+        Finding(check["name"], Level.OK if check["ok"] else Level.WARNING, check["detail"] or "Fine.")
+        for check in checks
+    ]
+
+
+def _clock(health: dict[str, Any]) -> Finding:
+    now = datetime.now(UTC)  # noqa: TID251  compares this process's clock with the gateway's
+    skew_s = abs((datetime.fromisoformat(health["server_time"]) - now).total_seconds())
+    if skew_s > MAX_SKEW_S:
+        return Finding("clock", Level.WARNING, f"It differs by {skew_s:.0f} s from the gateway's.", "Use NTP.")
+    return Finding("clock", Level.OK, "In step with the gateway's.")
+
+
+def _address(home: Path, origin: str) -> list[Finding]:
+    host = urlsplit(origin).hostname or ""
+    known = {*lan_addresses(), "127.0.0.1", "::1", "localhost", socket.gethostname().lower()}
+    settings = load(home, system_environment())
+    if settings.gateway.public_url or host in known:
+        return [Finding("address", Level.OK, origin)]
+    return [
+        Finding(
+            "address",
+            Level.WARNING,
+            f"This machine no longer has the address {host}. Paired phones and printed QR codes look for it there.",
+            "Give the machine that address again, or set gateway.public_url; phones then pair again.",
+        )
+    ]
+
+
+def _tls(home: Path, origin: str) -> Finding:
+    parts = urlsplit(origin)
+    if parts.scheme != "https":
+        return Finding("certificate", Level.WARNING, "Plain HTTP, on this machine only.", "Leave out tls.mode = 'off'.")
+    context = ssl.create_default_context()
+    authority = home / "tls" / "ca.crt"
+    if authority.exists():
+        context.load_verify_locations(authority)
+    try:
+        with (
+            socket.create_connection((parts.hostname or "", parts.port or 443), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname=parts.hostname) as secured,
+        ):
+            not_after = str((secured.getpeercert() or {}).get("notAfter", ""))
+    except ssl.SSLError as error:
+        return Finding("certificate", Level.FAILURE, f"It does not hold for {origin}: {error.reason}.", "Renew it.")
+    except OSError as error:
+        return Finding("certificate", Level.FAILURE, f"{origin} does not answer: {error}.", "Look at the firewall.")
+    if authority.exists():
+        # The certificate page tells people to compare it with what stands here.
+        fingerprint = fingerprint_sha256(x509.load_pem_x509_certificate(authority.read_bytes()))
+        detail = (
+            f"Of this gateway's own authority, until {not_after}: no push, no installed app, until phones trust it. "
+            f"The authority's fingerprint (SHA-256) is {fingerprint}"
+        )
+        return Finding("certificate", Level.WARNING, detail, f"Open {origin}/certificate on each phone.")
+    return Finding("certificate", Level.OK, f"Holds until {not_after}.")
+
+
+def _audit(gateway: LocalGateway) -> Finding:
+    try:
+        found = gateway.request("GET", "/api/v1/audit/verify")
+    except (Problem, StartupRefused) as error:
+        return Finding("audit log", Level.FAILURE, str(error))
+    if found["ok"]:
+        return Finding("audit log", Level.OK, f"{found['checked']} entries, whole and in order.")
+    finding = found["finding"]
+    return Finding(
+        "audit log", Level.FAILURE, f"Altered at entry {finding['seq']} ({finding['kind']}).", "Find out who."
+    )

@@ -1,0 +1,75 @@
+"""What the gateway kit needs of the features: where a connection starts, snapshots, standing, credentials."""
+
+from entobot.approvals.rows import approval_row
+from entobot.approvals.service import Approvals
+from entobot.conversations.rows import conversation_row
+from entobot.conversations.service import Conversations
+from entobot.core.permissions import Scope
+from entobot.core.principal import Principal
+from entobot.devices.model import Status
+from entobot.devices.service import Devices
+from entobot.gateway.feed import Feed, Opening, Standing
+from entobot.gateway.wire import Close, Resume
+from entobot.storage.database import Transaction
+from entobot.stream.model import Position, reset_reason
+from entobot.stream.service import Stream
+
+SNAPSHOT_CONVERSATIONS = 50
+SNAPSHOT_APPROVALS = 100
+
+
+class Snapshots:
+    """A user's state at one `seq`, composed from one provider per feature."""
+
+    def __init__(self, stream: Stream, conversations: Conversations, approvals: Approvals) -> None:
+        self._stream = stream
+        self._conversations = conversations
+        self._approvals = approvals
+
+    def compose(self, tx: Transaction, principal: Principal) -> dict[str, list[object] | int]:
+        """`conversations`, `pending_approvals` and `unread`; what the scopes do not cover is empty."""
+        user_id = principal.user_id
+        conversations: list[object] = []
+        unread = 0
+        if Scope.CHAT in principal.scopes:
+            found, _ = self._conversations.list(tx, user_id, None, SNAPSHOT_CONVERSATIONS)
+            conversations = [conversation_row(one, last) for one, last in found]
+            seen = 0 if principal.device_id is None else self._stream.seen(tx, principal.device_id)
+            unread = self._conversations.unread(tx, user_id, seen)
+        approvals: list[object] = []
+        if Scope.APPROVE in principal.scopes:
+            found_approvals, _ = self._approvals.list(
+                tx, user_id, only_pending=True, cursor=None, limit=SNAPSHOT_APPROVALS
+            )
+            approvals = [approval_row(one) for one in found_approvals]
+        return {"conversations": conversations, "pending_approvals": approvals, "unread": unread}
+
+
+def make_feed(stream: Stream, devices: Devices, snapshots: Snapshots) -> Feed:
+    def open_(tx: Transaction, principal: Principal, resume: Resume | None) -> Opening:
+        head = stream.head(tx, principal.user_id)
+        position = None if resume is None else Position(resume.stream, resume.after)
+        reason = reset_reason(position, head, stream.first_seq(tx, principal.user_id))
+        if reason is None and resume is not None:
+            return Opening(head.stream_id, head.seq, resume.after, None, None)
+        return Opening(head.stream_id, head.seq, head.seq, reason, snapshots.compose(tx, principal))
+
+    def standing(tx: Transaction, principal: Principal) -> Standing | None:
+        if principal.device_id is None:
+            return None
+        device = devices.get_device(tx, principal.device_id)
+        if device.status is Status.REVOKED:
+            return Standing(Close.REVOKED, "this device was revoked")
+        if device.status is Status.SUSPENDED:
+            return Standing(Close.SUSPENDED, "this device is suspended")
+        if device.epoch != principal.epoch:
+            return Standing(Close.TOKEN_EXPIRED, "the credentials were replaced")
+        return None
+
+    return Feed(
+        open=open_,
+        after=stream.after,
+        standing=standing,
+        acknowledge=stream.acknowledge,
+        writing=stream.writing,
+    )

@@ -1,0 +1,424 @@
+"""One gateway process: every object built in one place, started and stopped in order."""
+
+import asyncio
+import gc
+import logging
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+
+from entobot import __version__
+from entobot.accounts.service import Accounts
+from entobot.agents import commands as agents_commands
+from entobot.agents import http as agents_http
+from entobot.agents.bot import Bot
+from entobot.agents.choice import Choice, choose
+from entobot.agents.events import RunEvents
+from entobot.agents.runner import Runner
+from entobot.agents.runner_echo import EchoRunner
+from entobot.agents.runner_llm import build_llm
+from entobot.agents.runner_loading import LoadingRunner
+from entobot.agents.service import Agents, Limits
+from entobot.agents.tools import Toolbox, built_in_tools
+from entobot.agents.worker import Pace as AgentPace
+from entobot.agents.worker import Worker
+from entobot.agents.workspace import Workspace
+from entobot.app.connections import ConnectionDoor
+from entobot.app.feed import Snapshots, make_feed
+from entobot.app.ground import Ground, lay_ground, public_files, renew_certificate
+from entobot.app.periodic import Periodic
+from entobot.app.settings import agent_pins
+from entobot.app.simple import DeviceConversations
+from entobot.approvals import commands as approvals_commands
+from entobot.approvals import http as approvals_http
+from entobot.approvals.action import Args
+from entobot.approvals.service import Approvals
+from entobot.audit import http as audit_http
+from entobot.audit.events import AuditEvent
+from entobot.audit.service import Audit
+from entobot.config import AgentSettings, Settings
+from entobot.conversations import commands as conversations_commands
+from entobot.conversations import http as conversations_http
+from entobot.conversations.service import Conversations
+from entobot.core.clock import Clock
+from entobot.core.secrets import Entropy
+from entobot.devices import commands as devices_commands
+from entobot.devices import http as devices_http
+from entobot.devices.api_keys import ApiKeys
+from entobot.devices.service import Devices
+from entobot.devices.tokens import Tokens
+from entobot.gateway import http as gateway_http
+from entobot.gateway.commands import Command, command_table
+from entobot.gateway.connection import Pace
+from entobot.gateway.executor import Executor
+from entobot.gateway.http import EventParts
+from entobot.gateway.hub import Hub
+from entobot.gateway.limits import CountCaps, Gcra
+from entobot.gateway.link import Link, LinkHandler
+from entobot.gateway.session import Session, SessionParts, spawner
+from entobot.gateway.simple_session import SimpleSession
+from entobot.gateway.upgrade import OriginPolicy, UpgradeRequest
+from entobot.gateway.websocket import WebSockets
+from entobot.gateway.wheel import TimerWheel
+from entobot.gateway.wire import SUBPROTOCOL
+from entobot.home import Home, Purpose
+from entobot.pairing import http as pairing_http
+from entobot.pairing.service import Pairing
+from entobot.storage.database import Transaction
+from entobot.stream import commands as stream_commands
+from entobot.stream.service import Stream
+from entobot.telemetry.log import RefusalLog, get_logger
+from entobot.web.addresses import address_key
+from entobot.web.application import WebSettings, build_application
+from entobot.web.http import Check, ReadyReport
+from entobot.web.idempotency import Idempotency
+from entobot.web.listener import Listener, TcpEndpoint, UnixEndpoint
+from entobot.web.pages import load_pages
+from entobot.web.routes import Api
+
+Overrides = Mapping[str, Mapping[str, object]]
+"""Options of the command line, by section and key."""
+
+log = logging.getLogger("entobot.app")
+
+SWITCH_INTERVAL_S = 0.0005
+"""With CPython's 5 ms the writer thread starves behind a busy event loop: see docs/adr/0004."""
+STOP_WITHIN_S = 9.0
+DRAIN_SPREAD_S = 5.0
+
+
+class Gateway:
+    """Build with `await Gateway.open(…)`, then `start`, later `stop`. One per data folder."""
+
+    def __init__(self, ground: Ground, environment: Mapping[str, str], overrides: Overrides) -> None:
+        self.ground = ground
+        self._environment = environment
+        self._overrides = overrides
+        self._is_draining = False
+        self._stopped = False
+        clock, database, bus, ids = ground.clock, ground.database, ground.bus, ground.ids
+        limits = ground.settings.limits
+        self.stream = Stream(bus, ids)
+        self.accounts = Accounts(ids, self.stream)
+        self.audit = Audit(ids=ids, entropy=ground.entropy, signer=ground.head_signer, head_file=ground.home.audit_head)
+        tokens = Tokens(ground.signing, ground.origin, ground.keys.key(Purpose.REFRESH_TOKENS), ground.entropy)
+        self.devices = Devices(
+            database=database,
+            clock=clock,
+            ids=ids,
+            audit=self.audit,
+            stream=self.stream,
+            accounts=self.accounts,
+            bus=bus,
+            keys=ground.signing,
+            tokens=tokens,
+            api_keys=ApiKeys(ground.keys.key(Purpose.API_KEYS), ground.entropy),
+            entropy=ground.entropy,
+            origin=ground.origin,
+            further_origins=ground.settings.gateway.allowed_origins,
+        )
+        self.conversations = Conversations(ids, self.stream, bus)
+        self.pairing = Pairing(
+            database=database,
+            clock=clock,
+            ids=ids,
+            entropy=ground.entropy,
+            audit=self.audit,
+            accounts=self.accounts,
+            devices=self.devices,
+            bus=bus,
+            server_key=ground.keys.key(Purpose.INVITE_CODES),
+            origin=ground.origin,
+            gateway_name=ground.name,
+            spki=None if ground.certificate is None else ground.certificate.spki,
+        )
+        self._build_agents()
+        self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
+        self.hub = Hub(
+            database,
+            bus,
+            clock,
+            make_feed(self.stream, self.devices, Snapshots(self.stream, self.conversations, self.approvals)),
+        )
+        self.devices.is_online = self.hub.is_online
+        self.stream.appended = self.hub.appended
+        self._requests = Gcra(rate_per_s=limits.requests_per_second, burst=limits.requests_burst)
+        self._frames = Gcra(rate_per_s=limits.frames_per_second, burst=limits.frames_burst)
+        self._spawn, self._tasks = spawner()
+        self._refusals = RefusalLog(get_logger("gateway"), clock)
+        self._executor = Executor(database, clock, command_table(self._commands()), self.devices.guard)
+        self._idempotency = Idempotency(database, clock, ground.entropy)
+        self._periodic = Periodic()
+        self._listener: Listener | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        home: Home,
+        settings: Settings,
+        environment: Mapping[str, str],
+        overrides: Overrides,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> "Gateway":
+        """`environment` and `overrides` are what `settings` were loaded with. Raises StartupRefused."""
+        return cls(await lay_ground(home, settings, clock, entropy), environment, overrides)
+
+    def _build_agents(self) -> None:
+        ground, settings = self.ground, self.ground.settings.agent
+        workspace = settings.workspace or ground.home.workspace
+        tools = built_in_tools(ground.clock, Workspace(workspace))
+        self.approvals = Approvals(
+            ids=ground.ids,
+            stream=self.stream,
+            bus=ground.bus,
+            audit=self.audit,
+            devices=self.devices,
+            audience=ground.origin,
+            check_edit=_checker(tools),
+        )
+        self.bot = Bot(
+            database=ground.database,
+            clock=ground.clock,
+            audit=self.audit,
+            devices=self.devices,
+            base=settings,
+            pinned=agent_pins(self._environment, self._overrides),
+            build=self._runner,
+        )
+        self.agents = Agents(
+            ids=ground.ids,
+            bus=ground.bus,
+            audit=self.audit,
+            events=RunEvents(self.stream, ground.ids),
+            conversations=self.conversations,
+            approvals=self.approvals,
+            tools=tools,
+            limits=Limits(max_iterations=settings.max_iterations, approval_timeout=settings.approval_timeout),
+        )
+        self._worker = Worker(
+            database=ground.database,
+            bus=ground.bus,
+            clock=ground.clock,
+            ids=ground.ids,
+            stream=self.stream,
+            conversations=self.conversations,
+            approvals=self.approvals,
+            agents=self.agents,
+            tools=tools,
+            runner=self.bot.runner,
+            pace=AgentPace(turn_timeout=settings.run_timeout),
+        )
+
+    @property
+    def choice(self) -> Choice:
+        """Who answers now, and why."""
+        return self.bot.choice
+
+    def _runner(self, settings: AgentSettings) -> tuple[Choice, Runner]:
+        choice = choose(settings, self._environment)
+        endpoint = choice.endpoint
+        if endpoint is None:
+            return choice, EchoRunner()
+        return choice, LoadingRunner(lambda: build_llm(endpoint, settings), choice.model)
+
+    def _commands(self) -> list[Command]:
+        return [
+            *agents_commands.commands(self.agents),
+            *approvals_commands.commands(self.approvals),
+            *conversations_commands.commands(self.conversations),
+            *devices_commands.commands(self.devices),
+            *stream_commands.commands(self.stream, self.hub.acknowledged),
+        ]
+
+    # -- start
+
+    async def start(self) -> None:
+        """Returns when the port is open and everything answers. Raises StartupRefused."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        ground = self.ground
+        try:
+            await ground.database.start()
+            await ground.bus.start()
+            now_ms = ground.clock.now_ms()
+            await ground.database.write(lambda tx: self.accounts.ensure_owner(tx, now_ms))
+            await self.audit.start(ground.database.write, now_ms)
+            await self.bot.load()
+            self._listener = await self._open_listener()
+        except BaseException:
+            await ground.database.stop()
+            ground.lock.release()
+            raise
+        await self._record(AuditEvent.GATEWAY_STARTED)
+        self.bot.start()
+        await self._worker.start()
+        self._start_sweeps()
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+    async def _open_listener(self) -> Listener:
+        ground = self.ground
+        gateway, certificate = ground.settings.gateway, ground.certificate
+        api = Api(self.devices, self._idempotency)
+        self._add_routes(api)
+        app = build_application(
+            api,
+            settings=WebSettings(
+                origin=ground.origin,
+                version=__version__,
+                gateway_name=ground.name,
+                allowed_origins=gateway.allowed_origins,
+                has_tls=certificate is not None,
+                certificate=certificate.public if certificate is not None else public_files(None, None),
+            ),
+            pages=await asyncio.to_thread(load_pages),
+            ready=self._ready,
+            clock=ground.clock,
+            entropy=ground.entropy,
+            admit=self._admit,
+        )
+        listener = Listener(
+            app=app,
+            websocket=self._websockets(),
+            endpoints=[
+                TcpEndpoint(gateway.host, gateway.port, None if certificate is None else certificate.files),
+                UnixEndpoint(ground.home.socket),
+            ],
+            clock=ground.clock,
+            timers=self._timers,
+            waiting=CountCaps(per_key=ground.settings.limits.opening_per_address, total=ground.settings.limits.opening),
+            max_connections=gateway.max_connections,
+        )
+        await listener.start()
+        return listener
+
+    def _add_routes(self, api: Api) -> None:
+        database = self.ground.database
+        agents_http.add_routes(api, self.bot)
+        approvals_http.add_routes(api, self.approvals, database)
+        audit_http.add_routes(api, self.audit, database)
+        conversations_http.add_routes(api, self.conversations, database)
+        devices_http.add_routes(api, self.devices)
+        pairing_http.add_routes(api, self.pairing)
+        parts = EventParts(database, self.ground.clock, self.hub, self.hub.feed, self._timers, self._frames)
+        gateway_http.add_routes(api, self._executor, parts)
+
+    def _websockets(self) -> WebSockets:
+        ground, limits = self.ground, self.ground.settings.limits
+        heartbeat = ground.settings.gateway.heartbeat
+        parts = SessionParts(
+            database=ground.database,
+            clock=ground.clock,
+            entropy=ground.entropy,
+            hub=self.hub,
+            executor=self._executor,
+            feed=self.hub.feed,
+            authenticator=ConnectionDoor(self.devices),
+            timers=self._timers,
+            pace=Pace(heartbeat_s=heartbeat.total_seconds(), silence_s=2.5 * heartbeat.total_seconds()),
+            waiting=CountCaps(per_key=limits.unauthenticated_per_address, total=limits.unauthenticated),
+            frames=self._frames,
+            server=f"entobot/{__version__}",
+            spawn=self._spawn,
+            on_refused=lambda reason, peer: self._refusals.refused("connection", why=reason, address=peer),
+        )
+
+        desk = DeviceConversations(self.devices, self.stream, self.conversations)
+
+        def make(link: Link, request: UpgradeRequest) -> LinkHandler:
+            origin = request.headers.get("origin")
+            if link.subprotocol is None:
+                return SimpleSession(link, parts, origin, desk)
+            return Session(link, parts, origin)
+
+        origins = (ground.origin, *ground.settings.gateway.allowed_origins)
+        admit = OriginPolicy(origins=origins, subprotocols=[SUBPROTOCOL])
+        return WebSockets(admit=admit, make=make, timers=self._timers)
+
+    def _start_sweeps(self) -> None:
+        every = self._periodic.every
+        every(timedelta(seconds=15), self.pairing.expire)
+        every(timedelta(seconds=30), self.hub.sweep)
+        every(timedelta(hours=1), self._executor.sweep)
+        every(timedelta(hours=1), self._idempotency.sweep)
+        every(timedelta(hours=6), self.devices.rotate_keys_if_due)
+        every(timedelta(hours=6), self._renew_certificate)
+
+    # -- while it runs
+
+    @property
+    def port(self) -> int:
+        assert self._listener is not None
+        return self._listener.port
+
+    def _admit(self, address: str) -> float | None:
+        wait_s = self._requests.try_take(address_key(address), self.ground.clock.monotonic())
+        return wait_s if wait_s > 0 else None
+
+    async def _renew_certificate(self) -> None:
+        """The local authority's leaf lives 90 days; a given certificate is read again, in case it was replaced."""
+        await asyncio.to_thread(renew_certificate, self.ground)
+        if self._listener is not None:
+            self._listener.reload_certificate()
+
+    async def _ready(self) -> ReadyReport:
+        durability = self.ground.database.durability()
+        return ReadyReport(
+            (
+                Check("accepting", not self._is_draining, "draining" if self._is_draining else ""),
+                Check("storage", durability.survives_power_cut, durability.detail),
+            )
+        )
+
+    async def _record(self, event: AuditEvent) -> None:
+        now_ms = self.ground.clock.now_ms()
+
+        def unit(tx: Transaction) -> None:
+            self.audit.record(tx, event, now_ms=now_ms, facts={"version": __version__})
+
+        await self.ground.database.write(unit)
+
+    # -- stop
+
+    async def stop(self) -> None:
+        """Drain and end within 10 s, whatever a model endpoint or a client does. Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._is_draining = True
+        ground = self.ground
+        end_s = ground.clock.monotonic() + STOP_WITHIN_S
+        await self._periodic.stop()
+        self.pairing.stop()
+        count = self.hub.connection_count
+        self.hub.drain(0.5 + n * DRAIN_SPREAD_S / max(1, count) for n in range(count))
+        await self._guarded("agents", self._worker.stop(timedelta(seconds=2)))
+        if self._listener is not None:
+            await self._guarded("listener", self._listener.stop(max(0.5, end_s - ground.clock.monotonic() - 2)))
+        await self._guarded("hub", self.hub.stop())
+        for task in tuple(self._tasks):
+            task.cancel()
+        await self._guarded("audit", self._record(AuditEvent.GATEWAY_STOPPED))
+        await self._guarded("audit", self.audit.seal(ground.database.write, ground.clock.now_ms()))
+        await self._guarded("storage", ground.database.stop())
+        await ground.bus.stop()
+        self._timers.close()
+        self._refusals.flush()
+        ground.lock.release()
+
+    async def _guarded(self, name: str, step: Coroutine[object, object, object]) -> None:
+        """One step that fails or hangs must not keep the others from happening."""
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S / 2):
+                await step
+        except Exception:
+            log.exception("stopping %s failed", name)
+
+
+def _checker(tools: Toolbox) -> Callable[[str, Args], None]:
+    def check(tool: str, args: Args) -> None:
+        tools.check(tool, args)
+
+    return check

@@ -1,0 +1,78 @@
+"""What is not ideal about a running set-up, and how to fix it. One list for the banner, `doctor` and readiness."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from entobot.core.clock import to_ms
+
+if TYPE_CHECKING:
+    from entobot.app.gateway import Gateway
+
+EXPIRES_SOON = timedelta(days=14)
+
+
+@dataclass(frozen=True, slots=True)
+class WeakPoint:
+    what: str
+    fix: str
+
+
+def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
+    """Certificate, address, agent and storage, as they are now."""
+    points = [*_of_address(gateway), *_of_certificate(gateway)]
+    ground = gateway.ground
+    points += [WeakPoint(said, "Nothing to do; it was put right at this start.") for said in ground.tightened]
+    if not ground.database.durability().survives_power_cut:
+        points.append(
+            WeakPoint(
+                f"The store may lose acknowledged messages in a power cut ({ground.database.durability().detail}).",
+                "Put the data folder on a local disk that honours fsync.",
+            )
+        )
+    if gateway.choice.fix is not None:
+        points.append(WeakPoint(f"The built-in echo agent answers. {gateway.choice.why}", gateway.choice.fix))
+    return points
+
+
+def _of_address(gateway: "Gateway") -> list[WeakPoint]:
+    """The origin is chosen once and kept; a port given later does not change what phones were told."""
+    settings = gateway.ground.settings.gateway
+    parts = urlsplit(gateway.ground.origin)
+    told = parts.port or (443 if parts.scheme == "https" else 80)
+    if settings.public_url or told == gateway.port:
+        return []
+    return [
+        WeakPoint(
+            f"Phones look for this gateway at {gateway.ground.origin}, but it listens on port {gateway.port}.",
+            f"Start it on port {told}, or give it another address with --public-url; phones then pair again.",
+        )
+    ]
+
+
+def _of_certificate(gateway: "Gateway") -> list[WeakPoint]:
+    certificate, ground = gateway.ground.certificate, gateway.ground
+    if certificate is None:
+        return [WeakPoint("Plain HTTP, on this machine only.", 'Leave out tls.mode = "off" to reach it by phone.')]
+    points: list[WeakPoint] = []
+    if certificate.public.ca_crt is not None:
+        points.append(
+            WeakPoint(
+                "The certificate is this gateway's own: phones warn once, and cannot install the app or get push.",
+                f"Open {ground.origin}/certificate on the phone and install it, "
+                "or set tls.certificate and tls.key to a public one.",
+            )
+        )
+    left_ms = certificate.description.not_after_ms - ground.clock.now_ms()
+    if left_ms < to_ms(EXPIRES_SOON):
+        days = max(0, left_ms // to_ms(timedelta(days=1)))
+        points.append(WeakPoint(f"The certificate ends in {days} days.", "Renew it, then restart the gateway."))
+    if certificate.left_out:
+        names = ", ".join(certificate.left_out)
+        points.append(
+            WeakPoint(
+                f"The certificate does not cover {names}.", f"Move {ground.home.tls / 'ca.crt'} away and restart."
+            )
+        )
+    return points

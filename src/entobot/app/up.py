@@ -1,0 +1,62 @@
+"""`entobot up`: run the gateway in this process until it is told to stop."""
+
+import asyncio
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+
+from entobot.app.banner import banner
+from entobot.app.gateway import Gateway
+from entobot.client.console import Place, hint
+from entobot.config import load, system_environment
+from entobot.core.clock import SystemClock
+from entobot.core.secrets import SystemEntropy
+from entobot.home import Home
+from entobot.telemetry.log import configure
+from entobot.web.listener import raise_file_limit
+
+
+def run(place: Place, overrides: Mapping[str, Mapping[str, object]], *, pair: bool) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Raises StartupRefused."""
+    environment = system_environment()
+    home = Home(place.home)
+    settings = load(home.path, environment, overrides)
+    clock = SystemClock()
+    configure(clock, settings.log.level, settings.log.format)
+    raise_file_limit()
+
+    async def main() -> None:
+        gateway = await Gateway.open(home, settings, environment, overrides, clock=clock, entropy=SystemEntropy())
+        await gateway.start()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        sys.stdout.write(banner(gateway))
+        sys.stdout.flush()
+        if pair:
+            _pair_in_terminal(place)
+        await stop.wait()
+        hint("\nStopping …")
+        await gateway.stop()
+
+    with suppress(KeyboardInterrupt):
+        _runner().run(main())
+    return 0
+
+
+def _runner() -> asyncio.Runner:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+def _pair_in_terminal(place: Place) -> None:
+    """The same pairing as `entobot pair`, over the local socket, beside the running gateway."""
+    from entobot.pairing.cli import pair_in_terminal
+
+    threading.Thread(target=pair_in_terminal, args=(place,), name="pairing", daemon=True).start()

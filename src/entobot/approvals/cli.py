@@ -1,0 +1,54 @@
+"""`entobot approvals …`. Deciding signs with this terminal's own device key, like any phone."""
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+from entobot.client.console import AsJson, only, place, say, show, table, told
+
+app = typer.Typer(help="See what waits for a decision, and decide.", no_args_is_help=True, rich_markup_mode=None)
+
+Decision = Literal["approve", "deny"]
+
+
+@app.command("list")
+@told
+def list_(
+    context: typer.Context,
+    state: Annotated[str | None, typer.Option(help="'pending', or nothing for all.")] = "pending",
+    as_json: AsJson = False,
+) -> None:
+    """Approvals that wait."""
+    parameters = {} if state is None else {"state": state}
+    rows = place(context).gateway.pages("/api/v1/approvals", **parameters)
+    lines = [(row["approval_id"], row["state"], row["risk"], row["title"], row["expires_at"]) for row in rows]
+    head = ("APPROVAL", "STATE", "RISK", "WHAT", "UNTIL")
+    show(rows, as_json=as_json, human=lambda: table(lines, head, empty="Nothing waits for a decision."))
+
+
+@app.command()
+@told
+def decide(
+    context: typer.Context,
+    approval: Annotated[str, typer.Argument(help="The approval's id, or its end.")],
+    decision: Annotated[Decision, typer.Argument(help="approve or deny.")],
+    reason: Annotated[str | None, typer.Option(help="Told to the agent and kept.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Approve or deny one action. Shows the exact action first."""
+    from entobot.client.terminal import terminal_device
+
+    row = only(place(context).gateway.pages("/api/v1/approvals"), approval, "approval_id")
+    if not as_json:
+        say(f"{row['title']}\n{_pretty(row)}")
+    if decision == "approve" and not yes:
+        typer.confirm("Approve exactly this?", abort=True)
+    with terminal_device(place(context).home) as device:
+        result = device.decide(row, decision, reason)
+    show(result, as_json=as_json, human=lambda: say("Approved." if decision == "approve" else "Denied."))
+
+
+def _pretty(row: dict[str, Any]) -> str:
+    return json.dumps(json.loads(row["action"]), indent=2, ensure_ascii=True)

@@ -1,0 +1,123 @@
+"""The command tree. Each feature adds its own commands; heavy modules are imported by the command that needs them."""
+
+import gc
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from entobot.agents import cli as agents_cli
+from entobot.approvals import cli as approvals_cli
+from entobot.audit import cli as audit_cli
+from entobot.client.console import AsJson, Exit, Place, give_up, place, say, told
+from entobot.devices import cli as devices_cli
+from entobot.pairing import cli as pairing_cli
+
+root = typer.Typer(
+    name="entobot",
+    help="A self-hosted gateway between AI agents and your phone.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+config = typer.Typer(help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None)
+
+Home = Annotated[
+    Path,
+    typer.Option("--home", envvar="ENTOBOT_HOME", help="The data folder.", file_okay=False, show_default="~/.entobot"),
+]
+
+
+@root.callback()
+def at(context: typer.Context, home: Home = Path("~/.entobot")) -> None:
+    """A self-hosted gateway between AI agents and your phone."""
+    context.obj = Place(home.expanduser().absolute())
+
+
+@root.command()
+@told
+def up(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="The one port.", min=0, max=65535)] = None,
+    agent: Annotated[str | None, typer.Option(help="Who answers: auto, echo or llm.")] = None,
+    public_url: Annotated[str | None, typer.Option(help="The origin that phones use.")] = None,
+    pair: Annotated[bool, typer.Option("--pair", help="Show a QR code and pair a phone.")] = False,
+) -> None:
+    """Start the gateway and keep it running."""
+    gc.disable()  # a thousand modules make no garbage to look for; `Gateway.start` turns it on
+    from entobot.app.up import run
+
+    overrides: dict[str, dict[str, object]] = {}
+    for section, key, value in (
+        ("gateway", "host", host),
+        ("gateway", "port", port),
+        ("gateway", "public_url", public_url),
+        ("agent", "runner", agent),
+    ):
+        if value is not None:
+            overrides.setdefault(section, {})[key] = value
+    raise typer.Exit(run(place(context), overrides, pair=pair))
+
+
+@root.command()
+@told
+def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+    """Check this installation and say what to do about each finding."""
+    from entobot.app.doctor import examine
+
+    findings = examine(place(context).home)
+    if as_json:
+        say(json.dumps([finding.to_json() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            say(finding.to_text())
+    if any(finding.is_failure for finding in findings):
+        raise typer.Exit(Exit.REFUSED)
+
+
+@root.command()
+def version(as_json: AsJson = False) -> None:
+    """Print the version."""
+    from entobot import __version__
+
+    say(json.dumps({"version": __version__}) if as_json else __version__)
+
+
+@config.command("show")
+@told
+def config_show(context: typer.Context, as_json: AsJson = False) -> None:
+    """Every setting, its value and where it comes from. Secrets are never printed."""
+    from entobot.app.settings import describe_settings
+
+    rows = describe_settings(place(context).home)
+    if as_json:
+        say(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        say(f"{row['key']} = {row['value']}   ({row['source']}; {row['description']})")
+
+
+@config.command("check")
+@told
+def config_check(context: typer.Context, as_json: AsJson = False) -> None:
+    """Whether the gateway would start with these settings."""
+    from entobot.app.settings import check_settings
+
+    problems = check_settings(place(context).home)
+    if as_json:
+        say(json.dumps({"ok": not problems, "problems": problems}, indent=2))
+    if problems:
+        give_up("\n".join(problems) if not as_json else "", Exit.REFUSED)
+    if not as_json:
+        say("The settings are right.")
+
+
+root.add_typer(approvals_cli.app, name="approvals")
+root.add_typer(audit_cli.app, name="audit")
+root.add_typer(config, name="config")
+root.add_typer(devices_cli.app, name="devices")
+root.add_typer(pairing_cli.app, name="pair")
+root.command("chat")(agents_cli.chat)

@@ -1,0 +1,116 @@
+"""`entobot devices …`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from entobot.client.console import AsJson, hint, only, place, say, show, table, told
+
+app = typer.Typer(help="List devices, add API keys, and rename, suspend, reactivate or revoke them.", no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
+
+Name = Annotated[str, typer.Argument(help="The device's id, its end, or its name.")]
+
+
+@app.command("list")
+@told
+def list_(
+    context: typer.Context,
+    status: Annotated[str | None, typer.Option(help="active, suspended or revoked.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every device."""
+    rows = _all(context, **({} if status is None else {"status": status}))
+    head = ("DEVICE", "NAME", "PLATFORM", "STATUS", "ONLINE", "SCOPES", "LAST SEEN")
+    lines = [
+        (
+            row["device_id"],
+            row["device_name"],
+            row["platform"],
+            row["status"],
+            "yes" if row["is_online"] else "no",
+            " ".join(row["scopes"]),
+            row["last_seen_at"] or "never",
+        )
+        for row in rows
+    ]
+    show(rows, as_json=as_json, human=lambda: table(lines, head, empty="No devices yet. Pair one with 'entobot pair'."))
+
+
+@app.command("show")
+@told
+def show_(context: typer.Context, device: Name, as_json: AsJson = False) -> None:
+    """One device."""
+    row = _find(context, device)
+    show(row, as_json=as_json, human=lambda: say("\n".join(f"{key}: {value}" for key, value in row.items())))
+
+
+@app.command("add-key")
+@told
+def add_key(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What to call the board or script.")],
+    scopes: Annotated[str, typer.Option(help="Separated by spaces or commas.")] = "chat",
+    platform: Annotated[str, typer.Option(help="iot or desktop.")] = "iot",
+    expires_in: Annotated[int | None, typer.Option(help="Seconds until the key ends. Without it: never.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key for a board or script. It is shown once."""
+    body: dict[str, Any] = {"device_name": name, "platform": platform, "scopes": scopes.replace(",", " ").split()}
+    if expires_in is not None:
+        body["expires_in_s"] = expires_in
+    made = place(context).gateway.request("POST", "/api/v1/api-keys", json=body)
+
+    def human() -> None:
+        say(made["api_key"])
+        until = "until it is revoked" if made["expires_at"] is None else f"until {made['expires_at']}"
+        hint(f"This is shown once; keep it like a password. {name} may: {' '.join(made['scopes'])}, {until}.")
+
+    show(made, as_json=as_json, human=human)
+
+
+@app.command()
+@told
+def rename(context: typer.Context, device: Name, name: str, as_json: AsJson = False) -> None:
+    """Give a device another name."""
+    row = _find(context, device)
+    changed = place(context).gateway.request("PATCH", _path(row), json={"device_name": name})
+    show(changed, as_json=as_json, human=lambda: say(f"{row['device_name']} is now called {changed['device_name']}."))
+
+
+@app.command()
+@told
+def suspend(context: typer.Context, device: Name, as_json: AsJson = False) -> None:
+    """Shut a device out until it is reactivated; felt at once."""
+    _change(context, device, "POST", "/suspend", "is suspended. Undo it with 'entobot devices reactivate'.", as_json)
+
+
+@app.command()
+@told
+def reactivate(context: typer.Context, device: Name, as_json: AsJson = False) -> None:
+    """Let a suspended device in again."""
+    _change(context, device, "POST", "/reactivate", "is active again.", as_json)
+
+
+@app.command()
+@told
+def revoke(context: typer.Context, device: Name, as_json: AsJson = False) -> None:
+    """Cut a device off for good; felt at once. It has to pair again with a new key."""
+    _change(context, device, "DELETE", "", "is revoked. Its key is never accepted again.", as_json)
+
+
+def _change(context: typer.Context, device: str, method: str, verb: str, text: str, as_json: bool) -> None:
+    row = _find(context, device)
+    changed = place(context).gateway.request(method, _path(row) + verb)
+    show(changed or {"device_id": row["device_id"]}, as_json=as_json, human=lambda: say(f"{row['device_name']} {text}"))
+
+
+def _path(row: dict[str, Any]) -> str:
+    return f"/api/v1/devices/{row['device_id']}"
+
+
+def _all(context: typer.Context, **parameters: str) -> list[dict[str, Any]]:
+    return place(context).gateway.pages("/api/v1/devices", **parameters)
+
+
+def _find(context: typer.Context, name: str) -> dict[str, Any]:
+    return only(_all(context), name, "device_id", "device_name")

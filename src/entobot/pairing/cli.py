@@ -1,0 +1,210 @@
+"""`entobot pair …`: show a QR code, watch it being claimed, ask for the six digits."""
+
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from entobot.client.console import AsJson, Exit, Place, hint, place, printable, say, show, table, told
+from entobot.core.errors import Code, Problem
+
+app = typer.Typer(help="Pair a phone or another device.", invoke_without_command=True, rich_markup_mode=None)
+
+INVITES = "/api/v1/pairing/invites"
+POLL_S = 0.5
+ENDED = {
+    "burned": "Wrong digits, or too many bad tries: this invite is void. Start again with 'entobot pair'.",
+    "cancelled": "The invite was cancelled.",
+    "denied": "The invite was denied.",
+    "expired": "The invite expired before the phone was paired. Start again with 'entobot pair'.",
+}
+
+
+@app.callback()
+@told
+def pair(
+    context: typer.Context,
+    label: Annotated[str, typer.Option(help="For the list of invites.")] = "",
+    scopes: Annotated[str | None, typer.Option(help="Comma-separated. Default: chat,approve,notify.")] = None,
+    confirm: Annotated[str, typer.Option(help="type (six digits), approve (yes or no), none.")] = "type",
+    ttl: Annotated[int, typer.Option(help="Seconds until the invite expires.", min=30, max=900)] = 300,
+    png: Annotated[Path | None, typer.Option(help="Also write the QR code to this PNG file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Invite a device: shows the QR code, waits, and asks for the digits that the phone shows."""
+    if context.invoked_subcommand is not None:
+        return
+    request: dict[str, Any] = {"kind": "qr", "label": label, "confirm": confirm, "ttl_s": ttl}
+    if scopes is not None:
+        request["scopes"] = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    invite = place(context).gateway.request("POST", INVITES, json=request)
+    if png is not None:
+        _write_png(png, invite["url"])
+    if as_json:
+        show(invite, as_json=True, human=say)
+        return
+    raise typer.Exit(Desk(place(context)).attend(invite))
+
+
+@app.command("list")
+@told
+def list_(context: typer.Context, as_json: AsJson = False) -> None:
+    """Invites that are open, claimed or ended lately."""
+    rows = place(context).gateway.request("GET", INVITES)["rows"]
+    lines = [(r["invite_id"], r["kind"], r["state"], r["label"], " ".join(r["scopes"]), r["expires_at"]) for r in rows]
+    head = ("INVITE", "KIND", "STATE", "LABEL", "SCOPES", "UNTIL")
+    show(rows, as_json=as_json, human=lambda: table(lines, head, empty="No invites. Make one with 'entobot pair'."))
+
+
+@app.command("confirm")
+@told
+def confirm_(
+    context: typer.Context,
+    invite: Annotated[str, typer.Argument(help="The invite's id.")],
+    code: Annotated[str, typer.Argument(help="The six digits that the phone shows.")],
+    as_json: AsJson = False,
+) -> None:
+    """Confirm the device that claimed an invite."""
+    gateway = place(context).gateway
+    row = gateway.request("GET", f"{INVITES}/{invite}")
+    if row["claim"] is None:
+        raise Problem(Code.INVALID, f"No device has claimed this invite; it is {row['state']}.")
+    answer = {"claim_id": row["claim"]["claim_id"], "code": code.replace(" ", "")}
+    result = gateway.request("POST", f"{INVITES}/{invite}/confirm", json=answer)
+    show(result, as_json=as_json, human=lambda: say(f"Confirmed: {printable(row['claim']['device_name'])}."))
+
+
+@app.command()
+@told
+def cancel(
+    context: typer.Context, invite: Annotated[str, typer.Argument(help="The invite's id.")], as_json: AsJson = False
+) -> None:
+    """Void an invite."""
+    result = place(context).gateway.request("DELETE", f"{INVITES}/{invite}")
+    show(result or {"invite_id": invite}, as_json=as_json, human=lambda: say("Cancelled."))
+
+
+def pair_in_terminal(where: Place) -> None:
+    """Pair the first phone beside a gateway that has just started. Runs in a thread of its own."""
+    try:
+        invite = where.gateway.request("POST", INVITES, json={"kind": "qr", "label": "first start"})
+        code = where.gateway.request("POST", INVITES, json={"kind": "code", "label": "first start"})
+        Desk(where).attend(invite, code)
+    except (Problem, OSError) as problem:
+        hint(str(problem))
+
+
+class Desk:
+    """Watches invites until one of them is paired or all have ended."""
+
+    def __init__(self, where: Place) -> None:
+        self._gateway = where.gateway
+        self._pause = threading.Event()
+
+    def attend(self, invite: dict[str, Any], code: dict[str, Any] | None = None) -> int:
+        """Show the invite, ask for the digits, tell how it ended; the exit code."""
+        self._present(invite, code)
+        if not sys.stdin.isatty():
+            hint(f"Confirm with: entobot pair confirm {invite['invite_id']} DIGITS")
+            return Exit.DONE
+        claimed = self._wait_for(invite, code, "open", countdown=True)
+        if code is not None:
+            self._cancel(code if claimed["invite_id"] == invite["invite_id"] else invite)
+        if claimed["state"] == "claimed":
+            self._ask(claimed)
+            claimed = self._wait_for(claimed, None, "claimed", "confirmed")
+        if claimed["state"] != "paired":
+            hint(ENDED.get(claimed["state"], f"The invite is {claimed['state']}."))
+            return Exit.GAVE_UP
+        say(f"Paired: {printable(claimed['claim']['device_name'])}. See it with 'entobot devices list'.")
+        return Exit.DONE
+
+    def _present(self, invite: dict[str, Any], code: dict[str, Any] | None) -> None:
+        from entobot.pairing.qr import terminal
+
+        say("\nScan this with the phone's camera:\n")
+        say(terminal(invite["url"]))
+        say(f"or open    {invite['url']}")
+        if code is not None:
+            shown = f"{code['code'][:4]}-{code['code'][4:]}"
+            say(f"or type    {shown}    on the page {invite['url'].partition('#')[0]}")
+        say(f"Valid for {_seconds_until(invite['expires_at']) // 60} minutes, for one device.\n")
+
+    def _wait_for(
+        self, invite: dict[str, Any], other: dict[str, Any] | None, *states: str, countdown: bool = False
+    ) -> dict[str, Any]:
+        """The first of the invites that has left `states`."""
+        watched = [one["invite_id"] for one in (invite, other) if one is not None]
+        while True:
+            rows = [self._gateway.request("GET", f"{INVITES}/{one}") for one in watched]
+            moved = [row for row in rows if row["state"] not in states]
+            alive = [row for row in moved if row["state"] not in ENDED]
+            if alive or len(moved) == len(rows):
+                _clear_line()
+                return (alive or moved)[0]
+            if countdown:
+                _line(f"Waiting for the phone … {_clock(_seconds_until(rows[0]['expires_at']))}")
+            self._pause.wait(POLL_S)
+
+    def _ask(self, row: dict[str, Any]) -> None:
+        claim = row["claim"]
+        say(f"{printable(claim['device_name'])} ({claim['platform']}, {claim['address'] or 'this machine'}) wants in.")
+        say(f"It may: {', '.join(row['scopes'])}. Key {claim['key_thumbprint'][:12]}…")
+        if row["is_contested"]:
+            say("Careful: a second device tried this invite. Deny it if that was not you.")
+        answer: dict[str, Any] = {"claim_id": claim["claim_id"]}
+        if row["confirm"] == "type":
+            answer["code"] = _digits()
+        else:
+            answer["approve"] = typer.confirm("Let it in?", default=False)
+        try:
+            self._gateway.request("POST", f"{INVITES}/{row['invite_id']}/confirm", json=answer)
+        except Problem as problem:
+            # Wrong digits end the invite; its state then says so, and what to do next.
+            if problem.code is not Code.INVITE_BURNED:
+                raise
+
+    def _cancel(self, row: dict[str, Any]) -> None:
+        try:
+            self._gateway.request("DELETE", f"{INVITES}/{row['invite_id']}")
+        except Problem:
+            return  # it has ended by itself
+
+
+def _digits() -> str:
+    while True:
+        typed = input("Type the six digits that the phone shows: ").replace(" ", "")
+        if len(typed) == 6 and typed.isdigit():
+            return typed
+        say("Six digits, please. A wrong number voids the invite; a slip of the keys does not.")
+
+
+def _write_png(path: Path, url: str) -> None:
+    import os
+
+    from entobot.pairing.qr import png
+
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(png(url))
+
+
+def _seconds_until(rfc3339: str) -> int:
+    now = datetime.now(UTC)  # noqa: TID251  a countdown for the person at this terminal
+    return max(0, round((datetime.fromisoformat(rfc3339) - now).total_seconds()))
+
+
+def _clock(seconds: int) -> str:
+    return f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def _line(text: str) -> None:
+    if sys.stdout.isatty():
+        sys.stdout.write(f"\r\x1b[K{text}")
+        sys.stdout.flush()
+
+
+def _clear_line() -> None:
+    _line("")

@@ -1,0 +1,12 @@
+"""Run by Alembic with the connection of whoever upgrades."""
+
+from alembic import context
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=context.config.attributes.get("target_metadata"),
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

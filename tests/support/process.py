@@ -1,0 +1,145 @@
+"""A real gateway in a process of its own, on a free loopback port, and its command line."""
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from entobot.client.device import Device
+from entobot.client.keys import DeviceKey
+from entobot.core.clock import SystemClock
+from entobot.core.secrets import SystemEntropy
+
+GENEROUS_S = 60.0
+"""How long a stated deadline is waited for on a busy machine."""
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class GatewayProcess:
+    """`start`, `kill` (SIGKILL), `stop` (SIGTERM) as often as the story wants; the data folder stays."""
+
+    def __init__(self, home: Path, *, port: int | None = None, environment: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.port = port or free_port()
+        self.origin = f"https://127.0.0.1:{self.port}"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")},
+            "PYTHONPATH": str(ROOT / "src"),
+            "ENTOBOT_HOME": str(home),
+            "ENTOBOT_GATEWAY__PORT": str(self.port),
+            "ENTOBOT_GATEWAY__HOST": "127.0.0.1",
+            "ENTOBOT_GATEWAY__PUBLIC_URL": self.origin,
+            **(environment or {}),
+        }
+        self.process: subprocess.Popen[str] | None = None
+        self._clients: list[httpx.Client] = []
+        self.log = home.with_name(home.name + ".log")
+
+    def start(self, *arguments: str) -> "GatewayProcess":
+        """Returns when the banner is complete: the port is open then."""
+        with self.log.open("a") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "entobot", "up", *arguments],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        self.banner = ""
+        for line in self.process.stdout:
+            self.banner += line
+            if "Stop with Ctrl-C" in line:
+                return self
+        raise AssertionError(f"the gateway did not start: {self.banner}\n{self.log.read_text()[-4000:]}")
+
+    def read_line(self) -> str:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """The exit code after SIGTERM."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        process.send_signal(number)
+        try:
+            return process.wait(GENEROUS_S)
+        finally:
+            process.kill()
+            if process.stdout is not None:
+                process.stdout.close()
+
+    # -- its people and devices
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "entobot", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=GENEROUS_S,
+            check=False,
+        )
+
+    def ask(self, *arguments: str) -> Any:
+        """A command with `--json`, its answer parsed."""
+        done = self.cli(*arguments, "--json")
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    def trust(self) -> ssl.SSLContext:
+        """Trusts this gateway's own authority and nothing else."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.home / "tls" / "ca.crt")
+        return context
+
+    def http(self) -> httpx.Client:
+        client = httpx.Client(base_url=self.origin, verify=self.trust(), timeout=GENEROUS_S)
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """The end of the test: nothing of it stays open."""
+        for client in self._clients:
+            client.close()
+        self.kill()
+
+    def new_device(self) -> Device:
+        return Device(DeviceKey.generate(), self.origin, self.http(), SystemClock(), SystemEntropy())
+
+    def pair(self, name: str = "Phone", **invite: Any) -> Device:
+        """A phone that went through the documented steps, the operator at the terminal included."""
+        options = [part for key, value in invite.items() for part in (f"--{key}", str(value))]
+        made = self.ask("pair", *options)
+        device = self.new_device()
+        claim = device.claim(
+            secret=made["secret"], invite_id=made["invite_id"], device_name=name, platform="web", app_version="1"
+        )
+        confirmed = self.cli("pair", "confirm", made["invite_id"], claim["confirmation_code"])
+        assert confirmed.returncode == 0, confirmed.stderr
+        assert device.collect(claim["claim_id"])
+        return device
