@@ -1,0 +1,27 @@
+/** Pages that are not needed at every start. Each is fetched once; the service worker keeps them for later. */
+import type { Component } from "svelte";
+
+type Loader = () => Promise<{ default: Component<never> }>;
+
+const loaders = {
+  approval: () => import("./pages/ApprovalPage.svelte"),
+  certificate: () => import("./pages/CertificatePage.svelte"),
+  chat: () => import("./pages/ChatPage.svelte"),
+  device: () => import("./pages/DevicePage.svelte"),
+  stop: () => import("./pages/StopPage.svelte"),
+} satisfies Record<string, Loader>;
+
+export type PageName = keyof typeof loaders;
+
+const loaded = new Map<PageName, Promise<{ default: Component<Record<string, unknown>> }>>();
+
+export function loadPage(name: PageName): Promise<{ default: Component<Record<string, unknown>> }> {
+  let page = loaded.get(name);
+  if (page === undefined) {
+    page = (loaders[name] as unknown as () => Promise<{ default: Component<Record<string, unknown>> }>)();
+    // A page that could not be fetched may be asked for again.
+    page.catch(() => loaded.delete(name));
+    loaded.set(name, page);
+  }
+  return page;
+}
