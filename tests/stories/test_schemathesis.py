@@ -1,0 +1,352 @@
+"""The API as its own OpenAPI document describes it, tried by schemathesis on a running gateway by three callers."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from entobot.client.device import Device
+from entobot.client.local import local_http
+from entobot.client.proofs import dpop_proof, pairing_proof
+from entobot.core.errors import STATUS, Code
+from entobot.core.permissions import Scope
+from tests.support.operator import Operator
+from tests.support.process import GatewayProcess
+
+EXAMPLES = 8
+"""Of each operation, caller and kind of data."""
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+ENDLESS = "stream_events"
+NEVER_2XX = {
+    "resend_invite": "Only invites by SMS can be sent again, and this version has none.",
+}
+
+
+@dataclass
+class Caller:
+    """Sends generated cases; remembers which operations answered 2xx."""
+
+    name: str
+    http: httpx.Client
+    sign: Callable[[str, str], dict[str, str]]
+
+    def send(self, case: Any, *, signed: bool = True) -> httpx.Response:
+        kwargs = case.as_transport_kwargs(base_url=str(self.http.base_url).rstrip("/"))
+        kwargs.pop("cookies", None)
+        headers: dict[str, Any] = dict(kwargs.pop("headers", None) or {})
+        for name in ("authorization", "dpop"):
+            headers = {key: value for key, value in headers.items() if key.lower() != name}
+        body = {"content": kwargs.pop("data", None), "json": kwargs.pop("json", None)}
+        request = self.http.build_request(
+            kwargs["method"],
+            kwargs["url"],
+            params=kwargs.get("params"),
+            headers=[(k.encode("latin-1", "replace"), str(v).encode("latin-1", "replace")) for k, v in headers.items()],
+            **{key: value for key, value in body.items() if value is not None},
+        )
+        if signed:
+            request.headers.update(self.sign(request.method, request.url.path))
+        response = self.http.send(request, stream=case.operation.definition.raw.get("operationId") == ENDLESS)
+        if not response.is_closed and response.status_code == 200:
+            response.close()  # an event stream has no end to wait for
+            cut = httpx.Response(200, headers=response.headers, content=b": cut\n\n", request=request)
+            cut.elapsed = timedelta()
+            return cut
+        response.read()
+        return response
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    roomy = {"ENTOBOT_LIMITS__REQUESTS_BURST": "1000000", "ENTOBOT_LIMITS__OPENING_PER_ADDRESS": "1000"}
+    process = GatewayProcess(tmp_path_factory.mktemp("described") / "home", environment=roomy).start()
+    yield Operator(process)
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def device(operator: Operator) -> Device:
+    return operator.pair("Holder of everything", scopes=sorted(Scope))
+
+
+@pytest.fixture(scope="module")
+def schema(operator: Operator) -> Any:
+    return schemathesis.openapi.from_dict(operator.gateway.http().get("/api/openapi.json").json())
+
+
+@pytest.fixture(params=["anonymous", "device", "owner"])
+def caller(request: pytest.FixtureRequest, operator: Operator, device: Device) -> Iterator[Caller]:
+    if request.param == "owner":
+        with local_http(operator.gateway.home / "gateway.sock") as http:
+            yield Caller("owner", http, lambda method, path: {})
+    elif request.param == "device":
+        yield Caller("device", device.http, lambda method, path: signed_headers(device, method, path))
+    else:
+        yield Caller("anonymous", operator.gateway.http(), lambda method, path: {})
+
+
+def signed_headers(device: Device, method: str, path: str) -> dict[str, str]:
+    """A fresh proof, with the device's token except where the proof alone counts."""
+    token = None
+    if not path.endswith(("/collect", "/refresh")):
+        device._refresh_when_due()
+        assert device.credentials is not None
+        token = device.credentials.access_token
+    proof = dpop_proof(
+        device.key,
+        method=method,
+        url=device.origin + path,
+        now_ms=device.clock.now_ms(),
+        entropy=device.entropy,
+        access_token=token,
+    )
+    return {"DPoP": proof} | ({} if token is None else {"Authorization": f"DPoP {token}"})
+
+
+def operations(schema: Any) -> list[Any]:
+    return [result.ok() for result in schema.get_all_operations()]
+
+
+def bounded(test: Callable[[Any], None], strategy: Any) -> None:
+    """Run `test` on a fixed set of examples of `strategy`."""
+    quiet = [
+        HealthCheck.too_slow,
+        HealthCheck.filter_too_much,
+        HealthCheck.data_too_large,
+        HealthCheck.large_base_example,
+    ]
+    chosen = settings(
+        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=quiet, phases=[Phase.generate]
+    )
+    seed(20261121)(chosen(given(strategy)(test)))()
+
+
+def test_every_answer_is_as_described_whatever_is_sent(schema: Any, caller: Caller) -> None:
+    is_open = _open_operations(schema)
+
+    def answers_as_described(case: Any) -> None:
+        response = caller.send(case)
+        # A body over the cap is refused too, by a status that the check does not count among the refusals.
+        is_wrong = case.meta.generation.mode.is_negative and response.status_code != STATUS[Code.TOO_LARGE]
+        checks = [*CHECKS, negative_data_rejection] if caller.name != "anonymous" and is_wrong else CHECKS
+        case.validate_response(response, checks=checks)
+        if caller.name == "anonymous" and case.operation.label not in is_open:
+            assert response.status_code in (401, 404, 422), (case.operation.label, response.status_code)
+
+    wrong: list[str] = []
+    for operation in operations(schema):
+        for mode in GenerationMode:
+            try:
+                bounded(answers_as_described, operation.as_strategy(generation_mode=mode))
+            except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001  all operations are tried, then all is told
+                if type(error).__name__ == "Unsatisfiable":
+                    continue
+                parts = error.exceptions if isinstance(error, BaseExceptionGroup) else [error]
+                wrong += [f"{operation.label} {mode}: {part} {getattr(error, '__notes__', '')}" for part in parts]
+    assert not wrong, "\n\n".join(wrong)
+
+
+def _open_operations(schema: Any) -> set[str]:
+    return {one.label for one in operations(schema) if not one.definition.raw.get("security")}
+
+
+# -- with what really exists
+
+
+@dataclass
+class Existing:
+    """Real objects for the parameters of a described route."""
+
+    operator: Operator
+    device: Device
+
+    def case(self, operation: Any) -> Any:
+        """What makes `operation` succeed."""
+        name = operation.definition.raw["operationId"]
+        make = getattr(self, name, None)
+        values = {} if make is None else make()
+        return operation.Case(
+            method=operation.method.upper(),
+            **({"media_type": "application/json"} if "body" in values else {}),
+            **values,
+        )
+
+    def victim(self) -> str:
+        victim = self.operator.pair("Victim", scopes=["chat"])
+        assert victim.credentials is not None
+        return victim.credentials.device_id
+
+    def claimed(self) -> tuple[dict[str, Any], Device, dict[str, Any]]:
+        invite, phone = self.operator.invite(scopes=["chat"]), self.operator.gateway.new_device()
+        return invite, phone, self.operator.claim(phone, invite)
+
+    def get_device(self) -> dict[str, Any]:
+        return {"path_parameters": {"device_id": self.victim()}}
+
+    def rename_device(self) -> dict[str, Any]:
+        return {"path_parameters": {"device_id": self.victim()}, "body": {"device_name": "Renamed"}}
+
+    revoke_device = suspend_device = get_device
+
+    def reactivate_device(self) -> dict[str, Any]:
+        device_id = self.victim()
+        self.operator.local.request("POST", f"/api/v1/devices/{device_id}/suspend")
+        return {"path_parameters": {"device_id": device_id}}
+
+    def create_api_key(self) -> dict[str, Any]:
+        return {"body": {"device_name": "Board"}}
+
+    def put_bot_settings(self) -> dict[str, Any]:
+        return {"body": {}}
+
+    def create_invite(self) -> dict[str, Any]:
+        return {"body": {"kind": "qr", "scopes": ["chat"]}}
+
+    def get_invite(self) -> dict[str, Any]:
+        return {"path_parameters": {"invite_id": self.operator.invite()["invite_id"]}}
+
+    cancel_invite = resend_invite = get_invite
+
+    def confirm_invite(self) -> dict[str, Any]:
+        invite, _, claim = self.claimed()
+        body = {"claim_id": claim["claim_id"], "code": claim["confirmation_code"]}
+        return {"path_parameters": {"invite_id": invite["invite_id"]}, "body": body}
+
+    def claim_invite(self) -> dict[str, Any]:
+        invite, phone = self.operator.invite(scopes=["chat"]), self.operator.gateway.new_device()
+        proof = pairing_proof(
+            phone.key,
+            origin=phone.origin,
+            secret=invite["secret"],
+            invite_id=invite["invite_id"],
+            now_ms=phone.clock.now_ms(),
+            entropy=phone.entropy,
+        )
+        body = {
+            "invite_id": invite["invite_id"],
+            "secret": invite["secret"],
+            "public_key": phone.key.jwk,
+            "device_info": {"device_name": "New", "platform": "web", "app_version": "1"},
+            "proof": proof,
+        }
+        return {"body": body}
+
+    def list_messages(self) -> dict[str, Any]:
+        created = self.device.command("conversation.create", {})
+        return {"path_parameters": {"conversation_id": created["conversation_id"]}}
+
+    def get_approval(self) -> dict[str, Any]:
+        self.device.command("message.send", {"content": "!note described"})
+        with self.device.events() as frames:
+            for frame in frames:
+                waiting = frame.get("pending_approvals") or [frame.get("event", {}).get("data", {})]
+                if "approval_id" in waiting[0]:
+                    return {"path_parameters": {"approval_id": waiting[0]["approval_id"]}}
+        raise AssertionError("nobody was asked")
+
+    def run_command(self) -> dict[str, Any]:
+        return {"body": {"id": self.device.new_id(), "name": "conversation.create", "data": {"title": "Described"}}}
+
+
+@dataclass
+class Collecting:
+    """Routes for a key that is no device yet, or whose token is not needed."""
+
+    operator: Operator
+    operation: Any
+
+    def collect(self) -> httpx.Response:
+        invite, phone = self.operator.invite(scopes=["chat"]), self.operator.gateway.new_device()
+        claim = self.operator.claim(phone, invite)
+        self.operator.confirm(invite, claim)
+        return self._send(phone, {"path_parameters": {"claim_id": claim["claim_id"]}})
+
+    def refresh(self) -> httpx.Response:
+        phone = self.operator.pair("Refreshing", scopes=["chat"])
+        assert phone.credentials is not None
+        return self._send(
+            phone, {"body": {"refresh_token": phone.credentials.refresh_token}, "media_type": "application/json"}
+        )
+
+    def _send(self, phone: Device, values: dict[str, Any]) -> httpx.Response:
+        case = self.operation.Case(method="POST", **values)
+        response = Caller("device", phone.http, lambda method, path: signed_headers(phone, method, path)).send(case)
+        case.validate_response(response, checks=CHECKS)
+        return response
+
+
+def test_every_operation_succeeds_as_described_when_it_is_used_right(
+    schema: Any, operator: Operator, device: Device
+) -> None:
+    existing = Existing(operator, device)
+    holder = Caller("device", device.http, lambda method, path: signed_headers(device, method, path))
+    failed: dict[str, str] = {}
+    for operation in operations(schema):
+        name = operation.definition.raw["operationId"]
+        if name in ("collect", "refresh"):
+            response = getattr(Collecting(operator, operation), name)()
+        else:
+            case = existing.case(operation)
+            response = holder.send(case)
+            case.validate_response(response, checks=CHECKS)
+        if not response.is_success:
+            failed[name] = f"{response.status_code} {response.text[:200]}"
+    assert {name: text for name, text in failed.items() if name not in NEVER_2XX} == {}
+    assert set(failed) == set(NEVER_2XX), "the reasons are up to date"
+
+
+def test_no_operation_can_be_had_without_its_credentials(schema: Any, operator: Operator, device: Device) -> None:
+    existing, http = Existing(operator, device), operator.gateway.http()
+    stranger = Caller("anonymous", http, lambda method, path: {})
+    invalid = [
+        {},
+        {"Authorization": "DPoP x", "DPoP": "x"},
+        {"Authorization": "Bearer ent_key_00000000000000000000000000_x"},
+        {"Authorization": "Basic b3duZXI6b3duZXI="},
+        {"Cookie": "__Host-session=x"},
+    ]
+    open_ones = _open_operations(schema)
+    for operation in operations(schema):
+        if operation.label in open_ones or operation.definition.raw["operationId"] in ("collect", "refresh"):
+            continue
+        case = existing.case(operation) if operation.definition.raw["operationId"] not in NEVER_2XX else None
+        for headers in invalid:
+            if case is not None:
+                stranger.sign = lambda method, path, headers=headers: headers
+                response = stranger.send(case)
+                case.validate_response(response, checks=CHECKS)
+                assert response.status_code == 401, (operation.label, headers, response.text)
+
+
+def test_every_path_says_which_methods_it_has(schema: Any, operator: Operator) -> None:
+    http = operator.gateway.http()
+    for path, item in schema.raw_schema["paths"].items():
+        known = {method.upper() for method in item} | {"OPTIONS"} | ({"HEAD"} if "get" in item else set())
+        for method in ("TRACE", "QUERY", "PUT", "PATCH", "DELETE", "POST"):
+            answer = http.request(method, path.replace("{", "").replace("}", ""))
+            if method not in known:
+                assert answer.headers["content-type"] == "application/problem+json", (method, path)
+                if answer.status_code == 405:
+                    assert set(answer.headers["allow"].split(", ")) == known
+                else:
+                    assert answer.status_code in (400, 404, 501), (method, path, answer.status_code)
