@@ -1,0 +1,566 @@
+"""Write docs/reference and the generated JSON Schemas from the code: `python tools/reference.py`, or `make docs`.
+
+Everything that the code says already is taken from there. What it cannot say (what a person should know of an audit
+event, a scope or a close code) stands in the tables below; a new name without a sentence here stops this program, and
+tests/test_docs.py fails while a written file differs from what would be written now.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import typer
+from pydantic import SecretStr
+
+from entobot.agents.runner import RETRYABLE as RETRYABLE_RUNS
+from entobot.agents.runner import RunErrorCode
+from entobot.app.gateway import Gateway
+from entobot.audit.events import AuditEvent
+from entobot.cli import root
+from entobot.client.console import Exit
+from entobot.config import ENVIRONMENT_PREFIX, FILE_NAME, MODEL_KEY_VARIABLES, Settings
+from entobot.core.access import COMMANDS, ROUTES, Access, Open
+from entobot.core.clock import SystemClock
+from entobot.core.errors import RETRYABLE, STATUS, Code
+from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, ROLE_SCOPES, WEAKLY_CONFIRMED_SCOPES, Role, Scope
+from entobot.core.secrets import SystemEntropy
+from entobot.gateway.commands import Command, command_table
+from entobot.gateway.wire import Close
+from entobot.home import Home
+from entobot.web.application import WebSettings, build_application
+from entobot.web.openapi import describe
+from entobot.web.pages import Pages, load_pages
+from entobot.web.routes import Api
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = Path("docs/reference")
+SCHEMAS = Path("docs/schema/v1")
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+SCHEMA_BASE = "https://entobot.invalid/schema/v1"
+"""A reserved host name: the schemas name one another by it, and nothing is fetched from there."""
+STARTUP_PLACEHOLDER_VERSION = "1"
+
+GENERATED = "<!-- Written by tools/reference.py (`make docs`). Change the code or that program, not this file. -->\n"
+
+CLOSE_TEXTS: dict[Close, tuple[str, str]] = {
+    Close.DRAINING: (
+        "The gateway stops, is too busy to authenticate in time, or its store does not answer.",
+        "Come back after `retry_after_s`, else after a random 0.5 to 60 s.",
+    ),
+    Close.SILENCE: ("Nothing was heard for 75 s, or no `auth` frame came within 5 s.", "Come back at once."),
+    Close.SLOW_CONSUMER: (
+        "Events waited 30 s for an acknowledgement or for the socket to take them, or more than 1,024 were queued.",
+        "Come back and resume.",
+    ),
+    Close.TOKEN_EXPIRED: (
+        "The access token expired, or its epoch is old (suspended and reactivated, credentials replaced).",
+        "Refresh, then come back.",
+    ),
+    Close.RATE_LIMITED: (
+        "Too many frames after many warnings, or too many connections of this address wait for authentication.",
+        "Come back after `retry_after_s`, else after a random 0.5 to 60 s.",
+    ),
+    Close.BAD_CREDENTIALS: (
+        "A bad signature, an unknown key, a proof for another connection, or a reauthentication as somebody else.",
+        "Do not come back with these credentials. Refresh once; if that fails, pair again.",
+    ),
+    Close.REVOKED: ("The device was revoked.", "Stop. Erase the credentials and pair again with a new key."),
+    Close.SUSPENDED: (
+        "The device is suspended.",
+        "Stop. Try again when the person asks for it, and at most every 15 minutes.",
+    ),
+    Close.PROTOCOL_ERROR: (
+        "A frame that is not of this protocol, at the wrong time, or binary; an acknowledgement of what was not sent.",
+        "Stop. This is a defect of the client.",
+    ),
+    Close.TOO_MANY_CONNECTIONS: (
+        "The device opened a fifth connection; this one had been silent longest.",
+        "Stop: another connection of the same device is in use.",
+    ),
+    Close.FRAME_TOO_LARGE: (
+        "A frame larger than 256 KiB (8 KiB before `ready`).",
+        "Stop. This is a defect of the client.",
+    ),
+}
+
+SCOPE_TEXTS: dict[Scope, str] = {
+    Scope.APPROVE: "See what an agent asks for, and decide it with the device's key.",
+    Scope.AUDIT: "Read and verify the audit log.",
+    Scope.CHAT: "Conversations, messages, runs, and the event stream over HTTP.",
+    Scope.DEVICES_MANAGE: "See every device; rename, suspend, reactivate and revoke any of them.",
+    Scope.METRICS: "The details of `/api/ready`.",
+    Scope.NOTIFY: "Be notified. Nothing asks for it yet.",
+    Scope.PAIR: "Invite devices and confirm them, with no more scopes than the inviter holds.",
+    Scope.SETTINGS: "Read and change the agent's settings over the API.",
+    Scope.USERS_MANAGE: "Invite devices for other people, and see everybody's invites.",
+}
+
+AUDIT_TEXTS: dict[str, str] = {
+    "api_key.created": "An API key was made for a board or a script.",
+    "approval.already_decided": "A device answered after the first answer; nothing changed.",
+    "approval.cancelled": "The run that asked ended, so the question was closed.",
+    "approval.decided": "A device approved or denied; the signature is kept.",
+    "approval.expired": "Nobody decided in time; nothing was executed.",
+    "approval.refused": "A decision was not accepted; `facts.code` says why.",
+    "approval.requested": "An agent asked to run a tool.",
+    "audit.personal_erased": "Personal values of entries were erased; the chain stayed whole.",
+    "auth.refused": "A valid token was shown without, or with somebody else's, proof of its key. At most one a minute.",
+    "device.paired": "A device collected its credentials.",
+    "device.reactivated": "A suspended device was let in again.",
+    "device.renamed": "A device got another name.",
+    "device.revoked": "A device was cut off for good.",
+    "device.suspended": "A device was shut out until it is reactivated.",
+    "gateway.started": "The gateway opened its port.",
+    "gateway.stopped": "The gateway ended in order. A start without it before means a crash.",
+    "invite.burned": "An invite was voided by bad claims or wrong digits; `facts.reason` says which.",
+    "invite.cancelled": "An invite was voided by an operator, or because the inviter lost the right.",
+    "invite.claim_refused": "An attempt to claim failed and was counted.",
+    "invite.claimed": "A device spent an invite's secret.",
+    "invite.confirmed": "The operator confirmed a claim.",
+    "invite.created": "An invite was opened.",
+    "invite.denied": "The operator said no to a claim.",
+    "invite.expired": "An invite ran out before its device was paired.",
+    "key.rotated": "The key that signs access tokens was replaced by the next one.",
+    "run.cancelled": "A person stopped a run.",
+    "settings.changed": "A setting was changed over the API.",
+    "token.family_revoked": "A refresh token was used that had been replaced: all credentials of the device were ended.",
+    "token.refresh_refused": "A valid refresh token was shown with another device's key. At most one a minute.",
+    "tool.executed": "A tool ran; `outcome` says how it ended.",
+    "tool.outcome_unknown": "The gateway stopped while a tool ran. It is not run again.",
+}
+
+RUN_ERROR_TEXTS: dict[RunErrorCode, str] = {
+    RunErrorCode.AGENT_NOT_READY: "The agent could not be loaded. The gateway's log says why.",
+    RunErrorCode.ANSWER_TOO_LARGE: "The answer is longer than 128 KiB.",
+    RunErrorCode.EMPTY_ANSWER: "The model ended without text and without a tool call.",
+    RunErrorCode.GATEWAY_RESTARTED: "The gateway stopped while the model was writing.",
+    RunErrorCode.INTERNAL: "Something failed in the gateway. Its log says what.",
+    RunErrorCode.ITERATION_LIMIT: "The run made `agent.max_iterations` model calls without coming to an answer.",
+    RunErrorCode.PROVIDER_ERROR: "The model's server failed, or its answer broke off.",
+    RunErrorCode.PROVIDER_OUT_OF_CREDIT: "The account at the vendor has no credit.",
+    RunErrorCode.PROVIDER_RATE_LIMITED: "The vendor limits how often it may be asked.",
+    RunErrorCode.PROVIDER_REJECTED: "The vendor refused the request or withheld the answer.",
+    RunErrorCode.PROVIDER_TIMEOUT: "The model did not finish within `agent.run_timeout`.",
+    RunErrorCode.PROVIDER_UNAUTHORIZED: "The vendor does not accept the key.",
+    RunErrorCode.PROVIDER_UNREACHABLE: "The model's server cannot be reached.",
+    RunErrorCode.TOOL_OUTCOME_UNKNOWN: "The gateway stopped while a tool ran; whether it took effect is not known.",
+}
+
+EXIT_TEXTS: dict[Exit, str] = {
+    Exit.DONE: "Done.",
+    Exit.REFUSED: "The gateway refused, or a check found something. The reason is on standard error.",
+    Exit.USAGE: "The command line is wrong.",
+    Exit.NOT_RUNNING: "No gateway runs on this data folder.",
+    Exit.NOT_ALLOWED: "Not allowed.",
+    Exit.NOT_FOUND: "There is no such thing.",
+    Exit.GAVE_UP: "Pairing ended without a device.",
+}
+
+
+# -- what the running code knows
+
+
+class Facts:
+    """The assembled gateway: its commands, its routes, and its OpenAPI document. Nothing is started or listened on."""
+
+    def __init__(self, commands: Mapping[str, Command], served: frozenset[str], openapi: dict[str, Any]) -> None:
+        self.commands = commands
+        self.served = served
+        self.openapi = openapi
+
+
+def collect() -> Facts:
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_collect(Path(folder)))
+
+
+async def _collect(folder: Path) -> Facts:
+    settings = Settings.model_validate({"gateway": {"public_url": "https://gateway.example:18790"}})
+    gateway = await Gateway.open(Home(folder / "home"), settings, {}, {}, clock=SystemClock(), entropy=SystemEntropy())
+    try:
+        api = Api(gateway.devices, gateway._idempotency)  # noqa: SLF001  the composition root shows its parts to nobody else
+        gateway._add_routes(api)  # noqa: SLF001
+        web = WebSettings(gateway.ground.origin, STARTUP_PLACEHOLDER_VERSION, "Example")
+        app = build_application(
+            api, settings=web, pages=_pages(), ready=_never, clock=gateway.ground.clock, entropy=gateway.ground.entropy
+        )
+        document = describe(app.routes, api.rules, STARTUP_PLACEHOLDER_VERSION)
+        served = frozenset(f"{rule.method} {rule.path}" for rule in api.rules)
+        return Facts(command_table(gateway._commands()), served, document)  # noqa: SLF001
+    finally:
+        gateway.ground.lock.release()
+
+
+def _pages() -> Pages:
+    with tempfile.TemporaryDirectory() as folder:
+        return load_pages(Path(folder))
+
+
+async def _never() -> Any:
+    raise AssertionError("nothing is served here")
+
+
+# -- markdown
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [_row(head)]
+    lines.append(_row("---" for _ in lines[0].split(" | ")))
+    lines += [_row(row) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def page(title: str, lead: str, *parts: str) -> str:
+    return "\n".join((GENERATED + f"# {title}\n", lead + "\n", *parts)).rstrip() + "\n"
+
+
+def code(text: object) -> str:
+    return f"`{text}`" if str(text) else ""
+
+
+def access_text(access: Access) -> str:
+    if isinstance(access, Scope):
+        return f"scope `{access}`"
+    return {
+        Open.ANYONE: "anyone",
+        Open.PROOF: "a DPoP proof by the device key",
+        Open.AUTHENTICATED: "any device, for its own user's objects",
+    }[access]
+
+
+def settings_page() -> str:
+    lead = (
+        f"Settings stand in `{FILE_NAME}` in the data folder, by section. A variable in the environment beats the "
+        "file, even when it is empty; an option of `entobot up` beats both. An unknown key or variable refuses to "
+        "start. Durations are seconds or ISO 8601 (`PT10M`). `entobot config show` prints what is in force and where "
+        "each value comes from."
+    )
+    parts: list[str] = []
+    defaults = Settings()
+    for name in Settings.model_fields:
+        section = getattr(defaults, name)
+        rows: list[list[str]] = []
+        for key, field in type(section).model_fields.items():
+            if not field.description:
+                raise SystemExit(f"{name}.{key} has no description in config.py.")
+            variable = f"{ENVIRONMENT_PREFIX}{name}__{key}".upper()
+            rows.append([code(key), code(_shown(getattr(section, key))), code(variable), field.description])
+        parts += [f"## `[{name}]`\n", table(("key", "default", "variable", "meaning"), rows)]
+    others = [["`ENTOBOT_HOME`", "The data folder; `~/.entobot` by default."]]
+    others += [[code(variable), f"Model key for {vendor}."] for vendor, variable in MODEL_KEY_VARIABLES.items()]
+    others.append(["`OPENAI_BASE_URL`", "Used like `agent.base_url` when that is empty."])
+    return page("Settings", lead, *parts, "## Other variables\n", table(("variable", "meaning"), others))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return ""
+    if value is None or value == ():
+        return ""
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():.0f} s"
+    return str(value)
+
+
+def errors_page() -> str:
+    rows = [
+        [
+            f"[`{one}`](../how-to/troubleshoot.md#{one})",
+            str(STATUS[one]),
+            "yes" if one in RETRYABLE else "no",
+        ]
+        for one in Code
+    ]
+    runs = [[code(one), "yes" if one in RETRYABLE_RUNS else "no", RUN_ERROR_TEXTS[one]] for one in RunErrorCode]
+    return page(
+        "Errors",
+        "Every refusal carries one of these codes: over HTTP in `application/problem+json` (RFC 9457), over the "
+        "WebSocket in an `error` frame. *Retry* says whether the same request may succeed later. Each code links to "
+        "what happened and what to do. The gateway serves this list at `/docs/errors`.",
+        table(("code", "HTTP status", "retry"), rows),
+        "## Errors of a run\n",
+        "`code` of the event `RUN_ERROR`, and `error.code` of a message that got no answer. A stopped run has the "
+        "code `cancelled` there.\n",
+        table(("code", "retry", "meaning"), runs),
+    )
+
+
+def close_codes_page() -> str:
+    rows = [[str(int(one)), code(one.name.lower()), *CLOSE_TEXTS[one]] for one in Close]
+    return page(
+        "Close codes",
+        "Why the gateway ends a WebSocket. 4000 to 4499: come back. 4500 to 4999: do not, until something has "
+        "changed. Wait with full jitter, 0.5 s growing to 60 s. Over `GET /api/v1/events` the same code stands in "
+        "the last comment line. Standard codes appear too: 1002, 1007 and 1011 as in RFC 6455, and 1012 when the "
+        "listener stops (come back).",
+        table(("code", "name", "why", "what the client does"), rows),
+    )
+
+
+def commands_page(facts: Facts) -> str:
+    parts: list[str] = []
+    for name, access in COMMANDS.items():
+        command = facts.commands.get(name)
+        parts.append(f"## `{name}`\n")
+        if command is None:
+            parts.append("Not served in this version.\n")
+            continue
+        kind = "writes, idempotent by its id for 24 h" if command.writes else "reads only"
+        parts.append(f"Needs {access_text(access)}; {kind}.\n")
+        rows = list(_fields(_own_schema(command.data)))
+        parts.append(table(("member", "type", "required"), rows) if rows else "No members.\n")
+        parts.append(f"Result: [`{name}` in results.json](../schema/v1/results.json).\n")
+    return page(
+        "Commands",
+        "What a device may ask for, over the WebSocket (`command` frame) and over `POST /api/v1/commands` alike. "
+        "Unknown members are refused. Schemas: [commands.json](../schema/v1/commands.json) for `data`, "
+        "[results.json](../schema/v1/results.json) for the result.",
+        *parts,
+    )
+
+
+def _own_schema(data: type) -> dict[str, Any]:
+    schema = msgspec.json.schema(data)
+    return schema["$defs"][schema["$ref"].rpartition("/")[2]]
+
+
+def _fields(schema: dict[str, Any]) -> Iterator[list[str]]:
+    required = schema.get("required", [])
+    for name, member in schema.get("properties", {}).items():
+        default = "" if member.get("default") is None else f", default `{member['default']}`"
+        yield [code(name), _type(member) + default, "yes" if name in required else "no"]
+
+
+def _type(member: dict[str, Any]) -> str:
+    if "anyOf" in member:
+        return " or ".join(_type(one) for one in member["anyOf"])
+    if "enum" in member:
+        return " or ".join(code(one) for one in member["enum"])
+    bounds = [
+        f"{word} {member[key]}"
+        for key, word in (("minimum", "from"), ("maximum", "to"), ("maxLength", "at most"))
+        if key in member
+    ]
+    unit = " characters" if "maxLength" in member else ""
+    return member["type"] + (f", {' '.join(bounds)}{unit}" if bounds else "")
+
+
+def events_page() -> str:
+    schema = json.loads((ROOT / SCHEMAS / "events.json").read_text("utf-8"))
+    rows = [
+        [
+            code(name),
+            "yes" if one["x-durable"] else "no",
+            code(one["x-scope"]),
+            code(one["x-topic"]),
+            one["description"],
+        ]
+        for name, one in schema["$defs"].items()
+        if "x-durable" in one
+    ]
+    return page(
+        "Events",
+        "What the gateway tells a device, as the `event` member of an `event` frame. Durable events have a `seq`, "
+        "are replayed after a reconnect and survive a crash; the others are live only and may be dropped. A device "
+        "gets those whose scope it holds. Names in capitals are AG-UI 1.0. Shapes: "
+        "[events.json](../schema/v1/events.json). Clients ignore events and members that they do not know.",
+        table(("event", "durable", "scope", "topic", "meaning"), rows),
+    )
+
+
+def audit_events_page() -> str:
+    rows = [[code(one), AUDIT_TEXTS[one]] for one in AuditEvent]
+    return page(
+        "Audit events",
+        "What the audit log records. Read it with `entobot audit list --event invite.`, check it with "
+        "`entobot audit verify`. `outcome` is `success`, `denied` or `failure`.",
+        table(("event", "meaning"), rows),
+    )
+
+
+def access_page(facts: Facts) -> str:
+    def status(is_served: bool) -> str:  # noqa: FBT001  a word for a flag
+        return "" if is_served else "not in this version"
+
+    routes = [
+        [code(name), access_text(access), status(name in facts.served)]
+        for name, access in sorted(ROUTES.items(), key=lambda item: (item[0].partition(" ")[2], item[0]))
+    ]
+    commands = [[code(name), access_text(access), status(name in facts.commands)] for name, access in COMMANDS.items()]
+    return page(
+        "Who may call what",
+        "The table that the gateway itself uses (`core/access.py`): a route or command that is not in it cannot be "
+        "registered. The local Unix socket acts as the owner. The built pages are open to anyone.",
+        "## Routes\n",
+        table(("route", "who", ""), routes),
+        "## Commands\n",
+        table(("command", "who", ""), commands),
+    )
+
+
+def scopes_page() -> str:
+    rows = [
+        [
+            code(one),
+            SCOPE_TEXTS[one],
+            "yes" if one in DEFAULT_DEVICE_SCOPES else "on request",
+            "yes" if one in WEAKLY_CONFIRMED_SCOPES else "no",
+        ]
+        for one in Scope
+    ]
+    roles = [[code(role), " ".join(code(one) for one in sorted(ROLE_SCOPES[role]))] for role in Role]
+    return page(
+        "Scopes",
+        "What a device may do. A device never holds more than its user's role, nor more than whoever invited it.",
+        table(("scope", "allows", "given by default", "without typed digits"), rows),
+        "## Roles\n",
+        table(("role", "holds at most"), roles),
+    )
+
+
+def cli_page() -> str:
+    parts = list(_commands("entobot", typer.main.get_command(root)))
+    exits = [[str(int(one)), EXIT_TEXTS[one]] for one in Exit]
+    return page(
+        "Command line",
+        "`entobot --home FOLDER …` (or `ENTOBOT_HOME`) chooses the data folder. `up`, `version` and `config` work by "
+        "themselves, `doctor` with or without a gateway; all others talk to the running gateway over a private socket "
+        "in that folder, as the owner. `--json` prints what programs read, in the shapes of the REST API.",
+        "## Exit codes\n",
+        table(("code", "meaning"), exits),
+        *parts,
+    )
+
+
+def _commands(path: str, command: Any) -> Iterator[str]:
+    children: dict[str, Any] = getattr(command, "commands", {})
+    if path != "entobot" and (not children or command.invoke_without_command):
+        if not command.help:
+            raise SystemExit(f"{path} has no help text.")
+        yield _command(path, command)
+    for name, child in children.items():
+        yield from _commands(f"{path} {name}", child)
+
+
+def _command(path: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and not getattr(p, "hidden", False)]
+    usage = [path] + (["[OPTIONS]"] if options else [])
+    usage += [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments]
+    lines = [f"## `{path}`\n", f"{command.help}\n", f"```\n{' '.join(usage)}\n```\n"]
+    rows = [[code(p.name.upper()), getattr(p, "help", None) or "", "yes" if p.required else "no"] for p in arguments]
+    if rows:
+        lines.append(table(("argument", "meaning", "required"), rows))
+    rows = [[code(" ".join(p.opts)), p.help or "", _default(p)] for p in options if p.name != "help"]
+    if rows:
+        lines.append(table(("option", "meaning", "default"), rows))
+    return "\n".join(lines)
+
+
+def _default(parameter: Any) -> str:
+    value = parameter.default
+    return "" if value is None or value is False or value == "" or callable(value) else code(value)
+
+
+def index_page() -> str:
+    rows = [
+        ("settings.md", "every setting, its default and its variable"),
+        ("cli.md", "every command and its exit codes"),
+        ("errors.md", "every error code"),
+        ("close-codes.md", "why a WebSocket was closed"),
+        ("commands.md", "what a device may ask for"),
+        ("events.md", "what a device is told"),
+        ("access.md", "who may call which route and command"),
+        ("scopes.md", "what each scope allows"),
+        ("audit-events.md", "what the audit log records"),
+    ]
+    links = [[f"[{name}]({name})", text] for name, text in rows]
+    return page(
+        "Reference",
+        "Written from the code by `make docs`. REST bodies: [openapi.json](../schema/v1/openapi.json), which the "
+        "gateway serves at `/api/openapi.json`, with pages at `/api/docs`.",
+        table(("page", "holds"), links),
+    )
+
+
+# -- schemas
+
+
+def commands_schema(facts: Facts) -> dict[str, Any]:
+    """`data` of every command, under its name."""
+    found = {name: _inlined(msgspec.json.schema(command.data)) for name, command in sorted(facts.commands.items())}
+    return {
+        "$schema": DIALECT,
+        "$id": f"{SCHEMA_BASE}/commands.json",
+        "title": "The data of each command",
+        "$defs": found,
+    }
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    definitions: dict[str, Any] = schema.get("$defs", {})
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(one) for one in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return walk(definitions[node["$ref"].rpartition("/")[2]])
+        is_noise = {"$defs", "title"} if isinstance(node.get("title", ""), str) else {"$defs"}
+        return {key: walk(value) for key, value in node.items() if key not in is_noise}
+
+    return walk(schema)
+
+
+def documents() -> dict[Path, str]:
+    """Every generated file, by its path in the repository."""
+    facts = collect()
+    return {
+        REFERENCE / "README.md": index_page(),
+        REFERENCE / "access.md": access_page(facts),
+        REFERENCE / "audit-events.md": audit_events_page(),
+        REFERENCE / "cli.md": cli_page(),
+        REFERENCE / "close-codes.md": close_codes_page(),
+        REFERENCE / "commands.md": commands_page(facts),
+        REFERENCE / "errors.md": errors_page(),
+        REFERENCE / "events.md": events_page(),
+        REFERENCE / "scopes.md": scopes_page(),
+        REFERENCE / "settings.md": settings_page(),
+        SCHEMAS / "commands.json": _json(commands_schema(facts)),
+        SCHEMAS / "openapi.json": _json(facts.openapi),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n"
+
+
+def main(*arguments: str) -> int:
+    is_check = "--check" in arguments
+    changed = 0
+    for path, text in documents().items():
+        file = ROOT / path
+        if file.exists() and file.read_text("utf-8") == text:
+            continue
+        changed += 1
+        sys.stdout.write(f"{'differs' if is_check else 'written'}: {path}\n")
+        if not is_check:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, "utf-8")
+    return 1 if is_check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    raise SystemExit(main(*sys.argv[1:]))
