@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 HEADER = "# Made by `make lock`. Install with --require-hashes.\n"
+SERVER = ["--extra", "agent", "--extra", "postgres", "--extra", "nats"]
 LOCKS = {
     "requirements-uv.lock": ["--no-project", "uv"],
-    "requirements.lock": ["pyproject.toml", "--extra", "agent", "--group", "pages"],
-    "requirements-dev.lock": ["pyproject.toml", "--extra", "agent", "--group", "pages", "--group", "dev"],
+    "requirements.lock": ["pyproject.toml", *SERVER, "--group", "pages"],
+    "requirements-dev.lock": ["pyproject.toml", *SERVER, "--extra", "tracing", "--group", "pages", "--group", "dev"],
 }
 
 
