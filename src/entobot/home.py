@@ -107,7 +107,10 @@ class Home:
         """
         os.umask(0o077)
         said: list[str] = []
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in reversed(self.path.parents):
+            if not folder.exists():
+                folder.mkdir()
+                _sync_folder(folder.parent)
         for folder in (self.path, self.keys, self.tls, self.workspace):
             said += _private_folder(folder)
         for file in (*_files(self.keys), *_files(self.tls)):
@@ -240,6 +243,7 @@ def _sync_folder(folder: Path) -> None:
 def _private_folder(folder: Path) -> list[str]:
     try:
         folder.mkdir(mode=FOLDER_MODE)
+        _sync_folder(folder.parent)
     except FileExistsError:
         if not folder.is_dir():
             raise StartupRefused(f"{folder} is no folder. Move it away.") from None

@@ -4,7 +4,6 @@ Everything here reads files or computes with keys: call it off the event loop.
 """
 
 import ipaddress
-import os
 import plistlib
 import re
 import socket
@@ -24,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from entobot.core.errors import StartupRefused
 from entobot.core.secrets import Entropy, sha256
+from entobot.home import write_private
 from entobot.web.addresses import lan_addresses
 from entobot.web.tls import TlsFiles
 
@@ -190,7 +190,7 @@ def ensure_local_tls(folder: Path, machine: Machine, now_ms: int, entropy: Entro
     is_good = leaf is not None and _is_good_leaf(leaf, authority, key, served, now_ms)
     if leaf is None or not is_good:
         leaf = make_leaf(authority, key.public_key(), served, now_ms, entropy)
-        _write_private(path, leaf.public_bytes(serialization.Encoding.PEM))
+        write_private(path, leaf.public_bytes(serialization.Encoding.PEM))
     return LocalTls(
         files=TlsFiles(certificate=path, key=folder / "leaf.key"),
         authority=authority.certificate,
@@ -210,7 +210,7 @@ def _ensure_authority(folder: Path, machine: Machine, now_ms: int, entropy: Entr
         if certificate.not_valid_before_utc <= _at(now_ms) <= certificate.not_valid_after_utc - LEAF_LIFE:
             return Authority(key, certificate)
     certificate = _authority_certificate(key, machine, now_ms, entropy)
-    _write_private(path, certificate.public_bytes(serialization.Encoding.PEM))
+    write_private(path, certificate.public_bytes(serialization.Encoding.PEM))
     return Authority(key, certificate)
 
 
@@ -222,7 +222,7 @@ def _ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:
         return key
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write_private(path, pem)
+    write_private(path, pem)
     return key
 
 
@@ -265,22 +265,6 @@ def _make_private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if stat.S_IMODE(folder.stat().st_mode) != 0o700:
         folder.chmod(0o700)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """All or nothing, mode 0600 before the first byte, on disk before the name appears."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
 
 
 # reading
