@@ -6,7 +6,7 @@ STAMPS := .venv/.stamps
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: menu setup setup-test run test check bench docs lock clean
+.PHONY: menu setup setup-test run test chaos check bench docs lock clean
 
 menu: ## this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ run: setup ## start the gateway and pair a phone
 
 test: setup-test ## run the tests (sets everything up first)
 	@$(BIN)/pytest
+
+chaos: setup-test ## kill, cut, partition and fill for long; SEED=n repeats a run
+	@$(BIN)/pytest -m chaos --durations=0 $(if $(SEED),--chaos-seed $(SEED))
 
 check: setup-test ## lint, types, import arrows, budgets, documentation
 	@echo "· ruff"; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
@@ -31,7 +34,7 @@ docs: setup-test ## regenerate docs/reference from the code
 	@$(BIN)/python tools/reference.py
 
 setup: $(STAMPS)/run $(STAMPS)/pages ## what run needs, into .venv
-setup-test: $(STAMPS)/test $(STAMPS)/pages $(STAMPS)/browser
+setup-test: $(STAMPS)/test $(STAMPS)/pages $(STAMPS)/browser $(STAMPS)/rigs
 
 lock: $(STAMPS)/uv ## renew the lock files
 	@$(BIN)/python tools/lock.py
@@ -61,6 +64,10 @@ $(STAMPS)/pages: $(STAMPS)/run FORCE
 
 $(STAMPS)/browser: $(STAMPS)/test
 	@sh tools/browser.sh
+	@touch $@
+
+$(STAMPS)/rigs: tools/rigs.sh
+	@mkdir -p $(STAMPS) && sh tools/rigs.sh
 	@touch $@
 
 .PHONY: FORCE

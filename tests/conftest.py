@@ -1,6 +1,7 @@
 """Fixtures for every test: a real database on disk, and time and ids under control."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,36 @@ import pytest
 
 from entobot.core.ids import RandomIds
 from entobot.storage.database_sqlite import SqliteDatabase
+from tests.rigs.campaign import campaign, seed_of, summary
 from tests.support.loop_guard import loop_guard
 from tests.support.stores import sqlite_database
 from tests.support.time import ManualClock, SeededEntropy
 
-__all__ = ["loop_guard"]
+__all__ = ["campaign", "loop_guard"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos-seed", dest="chaos_seed", type=int, help="Choose the faults of campaigns as that run did."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.chaos_seed is None:
+        config.option.chaos_seed = secrets.randbelow(1_000_000)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    reports = [
+        report
+        for several in terminalreporter.stats.values()
+        for report in several
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+    ]
+    if lines := summary(reports, seed_of(config)):
+        terminalreporter.section("campaigns")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture

@@ -1,0 +1,76 @@
+"""A disk whose power can be cut: a folder served by `lossyfs` in a process of its own."""
+
+import ctypes.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.process import GENEROUS_S, ROOT
+
+
+def missing() -> str | None:
+    """What this machine lacks for power cuts."""
+    if os.geteuid() != 0:
+        return "power cuts need root, to mount"
+    if not Path("/dev/fuse").exists():
+        return "power cuts need /dev/fuse"
+    if ctypes.util.find_library("fuse3") is None:
+        return "power cuts need libfuse 3 (Debian: libfuse3-3)"
+    return None
+
+
+class Disk:
+    """`path` is there from `mount` (or entering) to `cut`; after the next `mount` it holds what was synced before.
+
+    `written_back` is the share of unsynced pages that reach the platter all the same.
+    """
+
+    def __init__(self, folder: Path, *, seed: int = 0, written_back: float = 0.0) -> None:
+        self.path = folder / "disk"
+        self.cuts = 0
+        self._platter = folder / "platter"
+        self._log = folder / "disk.log"
+        self._seed = seed
+        self._written_back = written_back
+        self._process: subprocess.Popen[bytes] | None = None
+        for made in (self.path, self._platter):
+            made.mkdir(parents=True)
+
+    def mount(self) -> None:
+        options = ["--seed", str(self._seed + self.cuts), "--written-back", str(self._written_back)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.rigs.lossyfs", str(self._platter), str(self.path), *options],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline_s = time.monotonic() + GENEROUS_S
+        while not os.path.ismount(self.path):
+            assert self._process.poll() is None, self._log.read_text()[-4000:]
+            assert time.monotonic() < deadline_s, "the disk was not mounted"
+            time.sleep(0.01)
+
+    def cut(self) -> None:
+        """The power goes. Who still uses the disk gets errors, and has to be ended by the caller before `mount`."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self.cuts += 1
+        process.kill()
+        process.wait()
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True, capture_output=True)
+
+    def __enter__(self) -> Self:
+        self.mount()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.cut()
