@@ -61,7 +61,7 @@ class OnLoop(SqliteDatabase):
 
     def _commit(self) -> None:
         batch, self._waiting = self._waiting, []
-        _commit_batch(self._connection, self._statements, batch)
+        _commit_batch(self._connection, self._statements, batch, self._meters)
         _settle(batch)
 
 

@@ -29,6 +29,7 @@ from entobot.gateway import simple, wire
 from entobot.gateway.wire import Close
 from entobot.pairing import proof as pairing_proof
 from entobot.storage.database import metadata
+from entobot.telemetry.metrics import LABELS, Metric
 from entobot.web.pages import load_pages
 from tests.support.phone import Phone, authenticate, connected, raw_socket
 from tests.support.process import GENEROUS_S, GatewayProcess
@@ -97,7 +98,9 @@ def test_every_setting_is_described() -> None:
             assert f"`ENTOBOT_{name}__{key}`".upper() in page.upper()
 
 
-@pytest.mark.parametrize("name", ["settings", "errors", "close-codes", "commands", "events", "access", "scopes", "cli"])
+@pytest.mark.parametrize(
+    "name", ["settings", "errors", "close-codes", "commands", "events", "access", "metrics", "scopes", "cli"]
+)
 def test_the_index_of_the_reference_names_every_page(name: str) -> None:
     assert f"({name}.md)" in text_of(DOCS / "reference" / "README.md")
 
@@ -136,6 +139,19 @@ def _reference(name: str) -> str:
 @pytest.mark.parametrize("event", list(AuditEvent))
 def test_every_audit_event_has_a_meaning(event: AuditEvent) -> None:
     assert re.search(rf"^\| `{event}` \| .{{20,}} \|$", _reference("audit-events"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_every_metric_and_its_labels_have_a_meaning(metric: Metric) -> None:
+    assert re.search(
+        rf"^\| `{metric.value.name}` \| {metric.value.kind} \| .* \| .{{20,}} \|$", _reference("metrics"), re.MULTILINE
+    )
+    for label in metric.value.labels:
+        assert re.search(rf"^\| `{label}` \| .{{10,}} \|$", _reference("metrics"), re.MULTILINE), label
+
+
+def test_every_label_that_is_explained_is_used() -> None:
+    assert set(LABELS) == {label for metric in Metric for label in metric.value.labels}
 
 
 @pytest.mark.parametrize("scope", list(Scope))

@@ -33,6 +33,7 @@ from entobot.core.secrets import SystemEntropy
 from entobot.gateway.commands import Command, command_table
 from entobot.gateway.wire import Close
 from entobot.home import Home
+from entobot.telemetry.metrics import LABELS, PROCESS_METRICS, Kind, Metric
 from entobot.web.application import WebSettings, build_application
 from entobot.web.openapi import describe
 from entobot.web.pages import Pages, load_pages
@@ -94,7 +95,7 @@ SCOPE_TEXTS: dict[Scope, str] = {
     Scope.AUDIT: "Read and verify the audit log.",
     Scope.CHAT: "Conversations, messages, runs, and the event stream over HTTP.",
     Scope.DEVICES_MANAGE: "See every device; rename, suspend, reactivate and revoke any of them.",
-    Scope.METRICS: "The details of `/api/ready`.",
+    Scope.METRICS: "`GET /metrics`, and the details of `/api/ready`.",
     Scope.NOTIFY: "Be notified. Nothing asks for it yet.",
     Scope.PAIR: "Invite devices and confirm them, with no more scopes than the inviter holds.",
     Scope.SETTINGS: "Read and change the agent's settings over the API.",
@@ -408,6 +409,28 @@ def access_page(facts: Facts) -> str:
     )
 
 
+def metrics_page() -> str:
+    rows = [[code(one.value.name), one.value.kind, _labels(one), one.value.meaning] for one in Metric]
+    process = [
+        [code(name), Kind.COUNTER if name.endswith("_total") else Kind.GAUGE, "", text]
+        for name, text in PROCESS_METRICS.items()
+    ]
+    labels = [[code(name), text] for name, text in LABELS.items()]
+    return page(
+        "Metrics",
+        "What `GET /metrics` and `entobot metrics` tell, of one process. A histogram has `_bucket`, `_sum` and "
+        "`_count`. Labels hold words of the gateway's own, never an id, an address, a path or a text from outside. "
+        "How to read them: [monitoring](../how-to/monitoring.md).",
+        table(("metric", "kind", "labels", "meaning"), rows + process),
+        "## Labels\n",
+        table(("label", "value"), labels),
+    )
+
+
+def _labels(metric: Metric) -> str:
+    return " ".join(map(code, metric.value.labels))
+
+
 def scopes_page() -> str:
     rows = [
         [
@@ -481,6 +504,7 @@ def index_page() -> str:
         ("commands.md", "what a device may ask for"),
         ("events.md", "what a device is told"),
         ("access.md", "who may call which route and command"),
+        ("metrics.md", "every metric"),
         ("scopes.md", "what each scope allows"),
         ("audit-events.md", "what the audit log records"),
     ]
@@ -535,6 +559,7 @@ def documents() -> dict[Path, str]:
         REFERENCE / "commands.md": commands_page(facts),
         REFERENCE / "errors.md": errors_page(),
         REFERENCE / "events.md": events_page(),
+        REFERENCE / "metrics.md": metrics_page(),
         REFERENCE / "scopes.md": scopes_page(),
         REFERENCE / "settings.md": settings_page(),
         SCHEMAS / "commands.json": _json(commands_schema(facts)),

@@ -10,7 +10,7 @@ import typer
 from entobot.agents import cli as agents_cli
 from entobot.approvals import cli as approvals_cli
 from entobot.audit import cli as audit_cli
-from entobot.client.console import AsJson, Exit, Place, give_up, place, say, told
+from entobot.client.console import AsJson, Exit, Place, give_up, place, say, table, told
 from entobot.devices import cli as devices_cli
 from entobot.pairing import cli as pairing_cli
 
@@ -76,6 +76,23 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
             say(finding.to_text())
     if any(finding.is_failure for finding in findings):
         raise typer.Exit(Exit.REFUSED)
+
+
+@root.command()
+@told
+def metrics(
+    context: typer.Context,
+    prefix: Annotated[str, typer.Argument(help="Beginning of a metric's name.")] = "entobot_",
+    raw: Annotated[bool, typer.Option("--raw", help="Everything, as Prometheus reads it.")] = False,
+) -> None:
+    """What the running gateway counts and measures."""
+    text = place(context).gateway.text("/metrics")
+    if raw:
+        say(text.rstrip())
+        return
+    from entobot.client.metrics import readable
+
+    table(readable(text, prefix=prefix), ("METRIC", "VALUE"), empty=f"No metric begins with '{prefix}'.")
 
 
 @root.command()

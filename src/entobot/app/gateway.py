@@ -5,7 +5,9 @@ import gc
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from entobot import __version__
 from entobot.accounts.service import Accounts
@@ -26,6 +28,7 @@ from entobot.agents.workspace import Workspace
 from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.ground import Ground, lay_ground, public_files, renew_certificate
+from entobot.app.observing import observe_process
 from entobot.app.periodic import Periodic
 from entobot.app.settings import agent_pins
 from entobot.app.simple import DeviceConversations
@@ -55,6 +58,7 @@ from entobot.gateway.http import EventParts
 from entobot.gateway.hub import Hub
 from entobot.gateway.limits import CountCaps, Gcra
 from entobot.gateway.link import Link, LinkHandler
+from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import Session, SessionParts, spawner
 from entobot.gateway.simple_session import SimpleSession
 from entobot.gateway.upgrade import OriginPolicy, UpgradeRequest
@@ -67,7 +71,9 @@ from entobot.pairing.service import Pairing
 from entobot.storage.database import Transaction
 from entobot.stream import commands as stream_commands
 from entobot.stream.service import Stream
+from entobot.telemetry.exposition import expose
 from entobot.telemetry.log import RefusalLog, get_logger
+from entobot.web import metrics as web_metrics
 from entobot.web.addresses import address_key
 from entobot.web.application import WebSettings, build_application
 from entobot.web.http import Check, ReadyReport
@@ -146,7 +152,7 @@ class Gateway:
         self._frames = Gcra(rate_per_s=limits.frames_per_second, burst=limits.frames_burst)
         self._spawn, self._tasks = spawner()
         self._refusals = RefusalLog(get_logger("gateway"), clock)
-        self._executor = Executor(database, clock, command_table(self._commands()), self.devices.guard)
+        self._executor = Executor(database, clock, command_table(self._commands()), self.devices.guard, ground.meters)
         self._idempotency = Idempotency(database, clock, ground.entropy)
         self._periodic = Periodic()
         self._listener: Listener | None = None
@@ -291,6 +297,7 @@ class Gateway:
             waiting=CountCaps(per_key=ground.settings.limits.opening_per_address, total=ground.settings.limits.opening),
             max_connections=gateway.max_connections,
         )
+        observe_process(ground.meters, listener)
         await listener.start()
         return listener
 
@@ -304,6 +311,7 @@ class Gateway:
         pairing_http.add_routes(api, self.pairing)
         parts = EventParts(database, self.ground.clock, self.hub, self.hub.feed, self._timers, self._frames)
         gateway_http.add_routes(api, self._executor, parts)
+        web_metrics.add_routes(api, partial(expose, self.ground.meters))
 
     def _websockets(self) -> WebSockets:
         ground, limits = self.ground, self.ground.settings.limits
@@ -323,14 +331,16 @@ class Gateway:
             server=f"entobot/{__version__}",
             spawn=self._spawn,
             on_refused=lambda reason, peer: self._refusals.refused("connection", why=reason, address=peer),
+            meters=ConnectionMeters(ground.meters, "websocket"),
         )
+        simple = replace(parts, meters=ConnectionMeters(ground.meters, "simple"))
 
         desk = DeviceConversations(self.devices, self.stream, self.conversations)
 
         def make(link: Link, request: UpgradeRequest) -> LinkHandler:
             origin = request.headers.get("origin")
             if link.subprotocol is None:
-                return SimpleSession(link, parts, origin, desk)
+                return SimpleSession(link, simple, origin, desk)
             return Session(link, parts, origin)
 
         origins = (ground.origin, *ground.settings.gateway.allowed_origins)

@@ -21,6 +21,7 @@ from entobot.home import Home, Lock, ServerKeys, read_private, write_private
 from entobot.storage.database import Database
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.storage.migrations import upgrade_sqlite
+from entobot.telemetry.meters import Meters
 from entobot.web.addresses import primary_lan_address
 from entobot.web.certificates import (
     Description,
@@ -60,6 +61,7 @@ class Ground:
     head_signer: LocalHeadSigner
     database: Database
     bus: Bus
+    meters: Meters
     origin: str
     name: str
     certificate: Certificate | None
@@ -80,6 +82,7 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
         now_ms = clock.now_ms()
         keys = home.server_keys(entropy)
         ring = home.keys / "signing.json"
+        meters = Meters()
         signing = SigningKeys.open(lambda: read_private(ring), lambda data: write_private(ring, data), now_ms)
         return Ground(
             home=home,
@@ -93,8 +96,9 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
             head_signer=LocalHeadSigner.open(
                 lambda: read_private(home.keys / "audit.key"), lambda pem: write_private(home.keys / "audit.key", pem)
             ),
-            database=SqliteDatabase(home.database, upgrade_sqlite),
+            database=SqliteDatabase(home.database, upgrade_sqlite, meters),
             bus=LocalBus(),
+            meters=meters,
             origin=find_origin(home, settings),
             name=settings.gateway.name or this_machine().names[0],
             certificate=_certificate(home, settings, now_ms, entropy),

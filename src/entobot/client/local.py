@@ -35,9 +35,19 @@ class LocalGateway:
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         """The JSON answer. Raises Problem for a refusal, GatewayNotRunning when nobody listens."""
+        return answer(self._send(method, path, **options))
+
+    def text(self, path: str) -> str:
+        """The answer of a route that speaks no JSON. Raises as `request`."""
+        response = self._send("GET", path)
+        if response.is_error:
+            answer(response)
+        return response.text
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             with local_http(self._socket_path) as http:
-                return answer(http.request(method, path, **options))
+                return http.request(method, path, **options)
         except (httpx.ConnectError, FileNotFoundError):
             raise GatewayNotRunning(
                 f"No gateway runs on {self._socket_path.parent}. Start one with 'entobot up'."

@@ -40,6 +40,7 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/settings/bot": Scope.SETTINGS,
     "GET /ca.crt": Open.ANYONE,
     "GET /ca.mobileconfig": Open.ANYONE,
+    "GET /metrics": Scope.METRICS,
     "PATCH /api/v1/devices/{device_id}": Open.AUTHENTICATED,
     "POST /api/v1/api-keys": Scope.DEVICES_MANAGE,
     "POST /api/v1/auth/pair": Open.ANYONE,

@@ -13,8 +13,10 @@ from entobot.core.principal import Principal
 from entobot.core.secrets import sha256
 from entobot.gateway import store
 from entobot.gateway.commands import Command
+from entobot.gateway.meters import CommandMeters
 from entobot.gateway.wire import UNREADABLE
 from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.telemetry.meters import Meters
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +30,20 @@ Guard = Callable[[Transaction, Principal], None]
 class Executor:
     """Runs commands for every transport alike."""
 
-    def __init__(self, database: Database, clock: Clock, commands: Mapping[str, Command], guard: Guard) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        commands: Mapping[str, Command],
+        guard: Guard,
+        meters: Meters | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._commands = commands
         self._guard = guard
         self._failure_told_s = float("-inf")
+        self._meters = CommandMeters(meters or Meters(), commands)
         self._decoders = {name: msgspec.json.Decoder(command.data) for name, command in commands.items()}
 
     async def execute(self, principal: Principal, command_id: str, name: str, data: bytes) -> bytes:
@@ -42,6 +52,19 @@ class Executor:
         Raises Problem; then nothing changed. The same `command_id` of a device has its effect once in 24 h and gets
         the first result again; with other data it raises `idempotency_mismatch`.
         """
+        begun_s = self._clock.monotonic()
+        try:
+            result = await self._execute(principal, command_id, name, data)
+        except Problem as problem:
+            self._meters.refused(name, problem.code)
+            raise
+        except Exception:
+            self._meters.refused(name, Code.INTERNAL)
+            raise
+        self._meters.done(name, self._clock.monotonic() - begun_s)
+        return result
+
+    async def _execute(self, principal: Principal, command_id: str, name: str, data: bytes) -> bytes:
         command = self._commands.get(name)
         if command is None:
             raise Problem(Code.NOT_FOUND, f"There is no command '{name[:40]}'.")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from entobot.core.clock import Clock
@@ -31,8 +31,10 @@ from entobot.gateway.hub import Hub
 from entobot.gateway.limits import CountCaps, Gcra
 from entobot.gateway.link import Link, Timer, Timers
 from entobot.gateway.live import Live
+from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.wire import Close, Resume
 from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.telemetry.meters import Meters
 from entobot.web.addresses import address_key
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class SessionParts:
     spawn: Callable[[Coroutine[None, None, None]], None]
     on_refused: Callable[[str, str], None]
     """Told (reason, address) when credentials were refused."""
+    meters: ConnectionMeters = field(default_factory=lambda: ConnectionMeters(Meters(), "websocket"))
 
 
 class Feeding(Protocol):
@@ -84,7 +87,7 @@ class Feeding(Protocol):
 class Session:
     """`LinkHandler` and `hub.Subscriber` in one: a link that speaks `entobot.v1`."""
 
-    __slots__ = ("_address", "_connection", "_delivery", "_heard_bytes", "_is_counted", "_link", "_origin", "_over", "_parts", "_timer")  # fmt: skip
+    __slots__ = ("_address", "_connection", "_delivery", "_heard_bytes", "_is_counted", "_link", "_opened_s", "_origin", "_over", "_parts", "_timer")  # fmt: skip
 
     def __init__(self, link: Link, parts: SessionParts, origin: str | None) -> None:
         self._link = link
@@ -97,11 +100,14 @@ class Session:
         self._is_counted = False
         self._over = 0
         self._heard_bytes = 0
+        self._opened_s: float | None = None  # while the handshake lasts
 
     # -- LinkHandler
 
     def opened(self) -> None:
         parts = self._parts
+        self._opened_s = parts.clock.monotonic()
+        parts.meters.opened()
         if not parts.waiting.try_take(self._address):
             self._link.close(Close.RATE_LIMITED, "too many connections wait for authentication")
             return
@@ -149,7 +155,7 @@ class Session:
             self._delivery.writable()
 
     def closed(self, code: int) -> None:
-        del code
+        self._parts.meters.closed(code, was_ready=self._opened_s is None)
         self._release()
         if self._timer is not None:
             self._timer.cancel()
@@ -271,6 +277,7 @@ class Session:
             self._carry_out(connection.end(opening.code, opening.reason))
             return
         connection.joined()
+        self._note_ready()
         self._link.set_max_message_bytes(wire.MAX_FRAME_BYTES)
         self._link.send(
             wire.ready(
@@ -284,6 +291,11 @@ class Session:
         )
         delivery.open(opening, channel)
         self._schedule()  # credentials that are nearly over are asked for at once
+
+    def _note_ready(self) -> None:
+        if self._opened_s is not None:
+            self._parts.meters.ready(self._parts.clock.monotonic() - self._opened_s)
+            self._opened_s = None
 
     async def _execute(self, effect: Execute) -> None:
         connection, frame = self._connection, effect.frame

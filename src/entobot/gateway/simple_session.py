@@ -93,6 +93,7 @@ class SimpleSession(Session):
             self._carry_out(connection.end(greeting.code, greeting.reason))
             return
         connection.joined()
+        self._note_ready()
         self._link.set_max_message_bytes(wire.MAX_FRAME_BYTES)
         self._link.send(simple.auth_success(principal.device_id or "", greeting.device_name))
         self._conversation_id = greeting.conversation_id

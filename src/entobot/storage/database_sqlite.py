@@ -15,6 +15,8 @@ from sqlalchemy.sql import Executable
 
 from entobot.storage.compiled import StatementCache
 from entobot.storage.database import Durability, Parameters, Row, StorageFailed, Unit
+from entobot.storage.meters import StoreMeters
+from entobot.telemetry.meters import Meters
 
 T = TypeVar("T")
 
@@ -72,7 +74,7 @@ class _Job:
 class SqliteDatabase:
     """See `Database`. `upgrade` brings the schema of the file at a path to the present version."""
 
-    def __init__(self, path: Path, upgrade: Callable[[Path], None]) -> None:
+    def __init__(self, path: Path, upgrade: Callable[[Path], None], meters: Meters | None = None) -> None:
         self._path = path
         self._upgrade = upgrade
         self._writes: SimpleQueue[_Job | None] = SimpleQueue()
@@ -80,6 +82,9 @@ class SqliteDatabase:
         self._threads: list[threading.Thread] = []
         self._submitted = 0
         self._durability = Durability(survives_power_cut=False, detail="not started")
+        self._meters = StoreMeters(meters or Meters())
+        self._meters.waiting_reads.follow(self._reads.qsize)
+        self._meters.waiting_writes.follow(self._writes.qsize)
 
     async def start(self) -> None:
         await asyncio.to_thread(self._upgrade, self._path)
@@ -101,10 +106,19 @@ class SqliteDatabase:
             await asyncio.to_thread(thread.join)
 
     async def write(self, unit: Unit[T]) -> T:
-        return await self._submit(self._writes, unit)
+        try:
+            return await self._submit(self._writes, unit)
+        except StorageFailed:
+            self._meters.failed_writes.add()
+            raise
 
     async def read(self, unit: Unit[T]) -> T:
-        return await self._submit(self._reads, unit)
+        self._meters.reads.value += 1
+        try:
+            return await self._submit(self._reads, unit)
+        except StorageFailed:
+            self._meters.failed_reads.add()
+            raise
 
     def durability(self) -> Durability:
         return self._durability
@@ -145,7 +159,7 @@ class SqliteDatabase:
         while running:
             batch, running = _take_batch(self._writes)
             if batch:
-                _commit_batch(connection, statements, batch)
+                _commit_batch(connection, statements, batch, self._meters)
                 _resolve(batch)
         with suppress(
             sqlite3.Error
@@ -213,15 +227,18 @@ def _take_batch(queue: "SimpleQueue[_Job | None]") -> tuple[list[_Job], bool]:
     return batch, False
 
 
-def _commit_batch(connection: sqlite3.Connection, statements: StatementCache, batch: list[_Job]) -> None:
+def _commit_batch(
+    connection: sqlite3.Connection, statements: StatementCache, batch: list[_Job], meters: StoreMeters
+) -> None:
+    meters.commit_units.observe(len(batch))
     try:
         connection.execute("BEGIN IMMEDIATE")
         if len(batch) == 1:
-            _run_alone(connection, statements, batch[0])
+            _run_alone(connection, statements, batch[0], meters)
         else:
             for job in batch:
                 _run_in_savepoint(connection, statements, job)
-            connection.execute("COMMIT")
+            _commit(connection, meters)
     except sqlite3.Error as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -230,7 +247,13 @@ def _commit_batch(connection: sqlite3.Connection, statements: StatementCache, ba
             job.error = job.error or failure
 
 
-def _run_alone(connection: sqlite3.Connection, statements: StatementCache, job: _Job) -> None:
+def _commit(connection: sqlite3.Connection, meters: StoreMeters) -> None:
+    begun_s = time.perf_counter()
+    connection.execute("COMMIT")
+    meters.commit_seconds.observe(time.perf_counter() - begun_s)
+
+
+def _run_alone(connection: sqlite3.Connection, statements: StatementCache, job: _Job, meters: StoreMeters) -> None:
     """The whole transaction is this unit's: what it undoes is all."""
     transaction = SqliteTransaction(connection, statements)
     try:
@@ -241,7 +264,7 @@ def _run_alone(connection: sqlite3.Connection, statements: StatementCache, job: 
             connection.execute("ROLLBACK")
     else:
         job.callbacks = transaction.callbacks
-        connection.execute("COMMIT")  # also where SQLite has rolled back by itself: then this fails, and is told
+        _commit(connection, meters)  # also where SQLite has rolled back by itself: then this fails, and is told
 
 
 def _run_in_savepoint(connection: sqlite3.Connection, statements: StatementCache, job: _Job) -> None:

@@ -1,0 +1,17 @@
+"""What every store counts, bound once."""
+
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
+
+
+class StoreMeters:
+    """`commit_seconds` and `commit_units` are moved by whoever commits, one thread; the rest on the loop's."""
+
+    def __init__(self, meters: Meters) -> None:
+        self.commit_seconds = meters.histogram(Metric.DATABASE_COMMIT_SECONDS)
+        self.commit_units = meters.histogram(Metric.DATABASE_COMMIT_UNITS)
+        self.failed_reads = meters.counter(Metric.DATABASE_ERRORS, operation="read")
+        self.failed_writes = meters.counter(Metric.DATABASE_ERRORS, operation="write")
+        self.reads = meters.counter(Metric.DATABASE_READS)
+        self.waiting_reads = meters.gauge(Metric.DATABASE_QUEUE, operation="read")
+        self.waiting_writes = meters.gauge(Metric.DATABASE_QUEUE, operation="write")

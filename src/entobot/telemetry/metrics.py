@@ -1,0 +1,112 @@
+"""Every metric, sorted by its name: the one vocabulary. Shown at `GET /metrics`, described in docs/reference/metrics.md.
+
+To add one: write it here, bind it where it happens (`meters.counter(Metric.X, …)`, once, at construction), run
+`make docs`. Names follow Prometheus: `entobot_`, base units, `_total` for counters. A label's values are words of our
+own (enums, tables of handlers), never ids, addresses, paths or anything that came from outside.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+FAST_SECONDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+"""What a machine does: a command, a commit."""
+SLOW_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""What a model or a tool does."""
+DELIVERY_SECONDS = (*FAST_SECONDS[3:], 30.0, 60.0, 300.0, 3600.0, 86400.0)
+"""What a network does, and a phone that was away."""
+PERSON_SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """`name` as it is exposed; of a histogram without `_bucket`, `_sum`, `_count`. `bounds` are its upper bounds."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+
+
+def _counter(name: str, meaning: str, *labels: str) -> Spec:
+    return Spec(name, Kind.COUNTER, meaning, labels)
+
+
+def _gauge(name: str, meaning: str, *labels: str) -> Spec:
+    return Spec(name, Kind.GAUGE, meaning, labels)
+
+
+def _histogram(name: str, bounds: Iterable[float], meaning: str, *labels: str) -> Spec:
+    return Spec(name, Kind.HISTOGRAM, meaning, labels, tuple(bounds))
+
+
+class Metric(Enum):
+    BUILD_INFO = _gauge("entobot_build_info", "Always 1; its labels say what runs.", "version", "python")
+    COMMAND_SECONDS = _histogram(
+        "entobot_command_seconds",
+        FAST_SECONDS,
+        "From a command's arrival to its result; of a write, after its commit is fsynced.",
+        "command",
+    )
+    COMMANDS = _counter(
+        "entobot_commands_total", "Commands, over every transport. `ok` or the error code.", "command", "outcome"
+    )
+    CONNECTIONS = _gauge("entobot_connections", "Connections that are authenticated now.", "transport")
+    CONNECTIONS_CLOSED = _counter(
+        "entobot_connections_closed_total", "Connections that ended, by close code.", "transport", "code"
+    )
+    CONNECTIONS_OPENED = _counter(
+        "entobot_connections_opened_total", "Connections that were opened, authenticated or not.", "transport"
+    )
+    DATABASE_COMMIT_SECONDS = _histogram(
+        "entobot_database_commit_seconds", FAST_SECONDS, "One COMMIT, its fsync included."
+    )
+    DATABASE_COMMIT_UNITS = _histogram(
+        "entobot_database_commit_units", SIZES, "Units of work that one commit made durable together."
+    )
+    DATABASE_ERRORS = _counter(
+        "entobot_database_errors_total", "Units that the store did not take: disk full, gone.", "operation"
+    )
+    DATABASE_QUEUE = _gauge("entobot_database_queue", "Units of work that wait for the store.", "operation")
+    DATABASE_READS = _counter("entobot_database_reads_total", "Units that only read.")
+    HANDSHAKE_SECONDS = _histogram(
+        "entobot_handshake_seconds", FAST_SECONDS, "From an open connection to `ready`.", "transport"
+    )
+    HANDSHAKES = _counter(
+        "entobot_handshakes_total",
+        "Connections that became `ready` (`ok`) or ended before (the close code's name, or `lost`).",
+        "transport",
+        "outcome",
+    )
+    LISTENER_CONNECTIONS = _gauge("entobot_listener_connections", "Open sockets at the front door, of every kind.")
+
+
+PROCESS_METRICS: dict[str, str] = {
+    "process_cpu_seconds_total": "User and system time of this process.",
+    "process_max_fds": "Files that this process may open.",
+    "process_open_fds": "Files that this process has open.",
+    "process_resident_memory_bytes": "Resident memory.",
+    "process_start_time_seconds": "When this process started, in seconds since 1970.",
+    "process_virtual_memory_bytes": "Virtual memory.",
+}
+"""The names that every Prometheus client uses for its process; Linux only."""
+
+LABELS: dict[str, str] = {
+    "code": "WebSocket close code; `other` for one that is not in the reference.",
+    "command": "Name of a device command; `unknown` for one that is not in the table.",
+    "operation": "`read` or `write`.",
+    "outcome": "How it ended; said by each metric.",
+    "python": "Version of Python.",
+    "transport": "`websocket`, `simple` (the simple protocol) or `sse` (`GET /api/v1/events`).",
+    "version": "Version of Entobot.",
+}
