@@ -51,7 +51,7 @@ class OnLoop(SqliteDatabase):
         self._connection.close()
         await super().stop()
 
-    async def write(self, unit: Unit[Any]) -> Any:
+    async def write(self, unit: Unit[Any], key: str = "") -> Any:  # noqa: ARG002  one lane
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._commit)

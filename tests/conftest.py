@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from entobot.core.ids import RandomIds
 from entobot.storage.database_sqlite import SqliteDatabase
 from tests.rigs.campaign import campaign, seed_of, summary
 from tests.support.loop_guard import loop_guard
+from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.stores import sqlite_database
 from tests.support.time import ManualClock, SeededEntropy
 
@@ -55,6 +56,13 @@ def entropy() -> SeededEntropy:
 @pytest.fixture
 def ids(clock: ManualClock, entropy: SeededEntropy) -> RandomIds:
     return RandomIds(clock, entropy)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests of this process; each makes databases of its own."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The contract of the Database port, run on every adapter."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,8 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, create
 
 from entobot.storage.database import Database, StorageFailed, Transaction, metadata
 from entobot.storage.database_sqlite import SqliteDatabase
+from tests.support.postgres import PostgresServer
+from tests.support.stores import create_postgres_tables, postgres_database
 
 things = Table("things", MetaData(), Column("name", Text, primary_key=True), Column("amount", Integer, nullable=False))
 
@@ -23,9 +25,15 @@ def create_things(path: Path) -> None:
     engine.dispose()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    adapter = SqliteDatabase(tmp_path / "things.db", create_things)
+    if request.param == "sqlite":
+        adapter = SqliteDatabase(tmp_path / "things.db", create_things)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        name = server.new_database()
+        create_postgres_tables(server, name, things.metadata)
+        adapter = postgres_database(server.url(name, is_local=True))
     await adapter.start()
     yield adapter
     await adapter.stop()
@@ -81,18 +89,64 @@ async def test_concurrent_increments_are_not_lost(store: Database) -> None:
 
 
 async def test_after_commit_runs_on_the_loop_in_commit_order_and_before_write_returns(store: Database) -> None:
-    heard: list[str] = []
-    loop = asyncio.get_running_loop()
+    await store.write(lambda tx: tx.run(ADD, {"name": "count", "amount": 0}))
+    heard: list[int] = []
+    returned: list[int] = []
 
-    def unit(name: str):  # noqa: ANN202
-        def run(tx: Transaction) -> None:
-            tx.run(ADD, {"name": name, "amount": 1})
-            tx.after_commit(lambda: heard.append(name if asyncio.get_running_loop() is loop else "wrong loop"))
+    def unit(tx: Transaction) -> int:
+        number = (amount(tx, "count") or 0) + 1
+        tx.run(SET, {"which": "count", "to": number})
+        tx.after_commit(lambda: heard.append(number if asyncio.get_running_loop() is loop else -1))
+        return number
+
+    async def write(key: str) -> None:
+        number = await store.write(unit, key)
+        assert number in heard
+        returned.append(number)
+
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(write("" if n % 2 else "one") for n in range(40)))
+    assert heard == list(range(1, 41))
+    assert sorted(returned) == heard
+
+
+async def test_units_of_one_key_run_in_the_order_in_which_they_were_given(store: Database) -> None:
+    await store.write(lambda tx: tx.run(ADD, {"name": "last", "amount": -1}))
+
+    def unit(number: int) -> Callable[[Transaction], int | None]:
+        def run(tx: Transaction) -> int | None:
+            before = amount(tx, "last")
+            if number % 7 == 3:
+                raise ValueError(number)
+            tx.run(SET, {"which": "last", "to": number})
+            return before
 
         return run
 
-    await asyncio.gather(*(store.write(unit(str(n))) for n in range(20)))
-    assert heard == [str(n) for n in range(20)]
+    found = await asyncio.gather(*(store.write(unit(n), "one") for n in range(100)), return_exceptions=True)
+    good = [n for n in range(100) if n % 7 != 3]
+    assert [found[n] for n in good] == [-1, *good[:-1]]
+    assert all(isinstance(found[n], ValueError) for n in range(100) if n not in good)
+
+
+async def test_two_units_that_each_read_what_the_other_writes_do_not_both_pass(store: Database) -> None:
+    """Write skew: each is right by itself, both together are not."""
+    for turn in range(10):
+        names = [f"left {turn}", f"right {turn}"]
+        for name in names:
+            await store.write(lambda tx, n=name: tx.run(ADD, {"name": n, "amount": 1}))
+
+        def leave(tx: Transaction, mine: str, other: str) -> bool:
+            if amount(tx, other) == 0:
+                return False
+            tx.run(SET, {"which": mine, "to": 0})
+            return True
+
+        left = await asyncio.gather(
+            store.write(lambda tx, n=names: leave(tx, n[0], n[1])),
+            store.write(lambda tx, n=names: leave(tx, n[1], n[0])),
+        )
+        assert sorted(left) == [False, True]
 
 
 async def test_after_commit_is_not_called_for_a_failed_unit(store: Database) -> None:
@@ -157,11 +211,11 @@ async def test_a_read_that_fails_costs_those_beside_it_nothing(store: Database) 
 
 
 async def test_a_cancelled_caller_does_not_undo_its_commit(store: Database) -> None:
-    task = asyncio.create_task(store.write(lambda tx: tx.run(ADD, {"name": "kept", "amount": 1})))
+    task = asyncio.create_task(store.write(lambda tx: tx.run(ADD, {"name": "kept", "amount": 1}), "one"))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await store.write(lambda _: None)
+    await store.write(lambda _: None, "one")
     assert await store.read(lambda tx: amount(tx, "kept")) == 1
 
 

@@ -1,14 +1,20 @@
-"""A real SQLite database with every table, for tests."""
+"""Real databases with every table, for tests."""
 
 import importlib
 import pkgutil
 from pathlib import Path
 
-from sqlalchemy import create_engine
+from sqlalchemy import MetaData, create_engine
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 import entobot
+from entobot.core.secrets import SystemEntropy
 from entobot.storage.database import metadata
+from entobot.storage.database_postgres import PostgresDatabase
 from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.postgres_connection import PostgresAddress
+from tests.support.postgres import PostgresServer
 
 
 def load_tables() -> None:
@@ -27,3 +33,19 @@ def create_tables(path: Path) -> None:
 
 def sqlite_database(folder: Path) -> SqliteDatabase:
     return SqliteDatabase(folder / "entobot.db", create_tables)
+
+
+def create_postgres_tables(server: PostgresServer, name: str, tables: MetaData) -> None:
+    dialect = postgresql.dialect()
+    made = [CreateTable(table) for table in tables.sorted_tables]
+    indexes = [CreateIndex(index) for table in tables.sorted_tables for index in table.indexes]
+    server.execute(*(str(one.compile(dialect=dialect)) for one in (*made, *indexes)), database=name)
+
+
+async def _as_it_is(_address: PostgresAddress) -> None:
+    """Its tables are there already."""
+
+
+def postgres_database(url: str) -> PostgresDatabase:
+    """On a database that has its tables."""
+    return PostgresDatabase(PostgresAddress(url), _as_it_is, SystemEntropy())

@@ -18,10 +18,10 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from entobot.agents.model import CallState, Run, RunState, ToolCall
 from entobot.storage.database import Row, Transaction, metadata
+from entobot.storage.upsert import upsert
 
 _ACTIVE = "state IN ('acting', 'thinking', 'waiting')"
 

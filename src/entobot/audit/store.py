@@ -20,11 +20,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.sql import ColumnElement
 
 from entobot.audit.model import Actor, Entry, Found, Head, Personal, canonical, genesis, parse_personal, personal_text
 from entobot.storage.database import Row, Transaction, metadata
+from entobot.storage.upsert import upsert
 
 BIG = BigInteger().with_variant(Integer, "sqlite")
 THE_HEAD = 1

@@ -1,11 +1,11 @@
 """Tables of devices, their refresh families, API keys and tickets, and the DPoP proofs already spent."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, bindparam, delete, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from entobot.core.permissions import parse_scopes, scope_text
 from entobot.devices.model import ApiKey, Binding, Device, Family, Platform, Status, Ticket
 from entobot.storage.database import Row, Transaction, metadata
+from entobot.storage.upsert import upsert
 
 devices = Table(
     "devices",

@@ -58,7 +58,13 @@ class Durability:
 
 
 class StorageFailed(Exception):  # noqa: N818  reads as what happened
-    """The store could not take the commit (disk full, read-only, gone). Nothing of the unit happened."""
+    """The store did not confirm the commit (disk full, read-only, gone, too busy).
+
+    Nothing of the unit happened. Where `is_outcome_unknown`, the connection broke while a server was committing: all of
+    it happened or nothing, and only looking again tells.
+    """
+
+    is_outcome_unknown = False
 
 
 class Database(Protocol):
@@ -78,7 +84,11 @@ class Database(Protocol):
         """Finish what was accepted and close. Idempotent."""
         ...
 
-    async def write(self, unit: Unit[T]) -> T: ...
+    async def write(self, unit: Unit[T], key: str = "") -> T:
+        """Units of one `key` run in the order in which they are given, and do not get in one another's way: name there
+        what they all touch (a user id). Without it they are isolated as well, and may have to be tried again.
+        """
+        ...
 
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that only reads, on one consistent snapshot that includes every earlier acknowledged write."""

@@ -105,7 +105,7 @@ class SqliteDatabase:
         for thread in threads:
             await asyncio.to_thread(thread.join)
 
-    async def write(self, unit: Unit[T]) -> T:
+    async def write(self, unit: Unit[T], key: str = "") -> T:  # noqa: ARG002  one writer takes all in order
         try:
             return await self._submit(self._writes, unit)
         except StorageFailed:

@@ -13,10 +13,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from entobot.core.permissions import Scope
 from entobot.storage.database import Row, Transaction, metadata
+from entobot.storage.upsert import upsert
 from entobot.stream.model import Head, StreamEvent
 
 BIG = BigInteger().with_variant(Integer, "sqlite")

@@ -15,7 +15,6 @@ from typing import Any
 
 import structlog
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, bindparam, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,6 +23,7 @@ from entobot.core.errors import Code, Problem
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy, b64u, same, sha256
 from entobot.storage.database import Database, Row, StorageFailed, Transaction, metadata
+from entobot.storage.upsert import upsert
 from entobot.web.problems import as_problem, problem_response
 
 KEPT = timedelta(hours=24)
@@ -47,7 +47,7 @@ idempotency_keys = Table(
 )
 
 _keys = idempotency_keys.c
-_CLAIM = insert(idempotency_keys).on_conflict_do_nothing(index_elements=["scope_digest"])
+_CLAIM = upsert(idempotency_keys).on_conflict_do_nothing(index_elements=["scope_digest"])
 _FIND = select(idempotency_keys).where(_keys.scope_digest == bindparam("which"))
 _STORE = (
     update(idempotency_keys)

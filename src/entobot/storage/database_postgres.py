@@ -1,0 +1,121 @@
+"""PostgreSQL adapter: units run in greenlets on the loop thread, over a few connections, serializable."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from entobot.core.errors import StartupRefused
+from entobot.core.secrets import Entropy
+from entobot.storage.database import Durability, StorageFailed, Unit
+from entobot.storage.postgres_connection import NOT_REACHED, Connection, PostgresAddress, reason
+from entobot.storage.postgres_durability import read_durability
+from entobot.storage.postgres_lane import RUN_S, Lane, Shared
+from entobot.storage.unit_queue import Job, UnitQueue
+
+T = TypeVar("T")
+Upgrade = Callable[[PostgresAddress], Awaitable[None]]
+
+WRITERS = 8
+READERS = 4
+MAX_UNITS_PER_COMMIT = 32
+"""Of one key. A server keeps 64 savepoints of a transaction at hand; beyond that every other reader pays."""
+WAIT_S = 5.0
+"""How long a unit waits for a connection, and tries again, before its caller is told."""
+EXPIRE_EVERY_S = 0.5
+STARTUP_WITHIN_S = 15.0
+STARTUP_RETRY_S = 0.2
+SESSION = {
+    "statement_timeout": str(int(RUN_S * 1000)),
+    "lock_timeout": str(int(RUN_S * 1000) - 500),
+    "idle_in_transaction_session_timeout": str(int(RUN_S * 2000)),
+    "plan_cache_mode": "force_generic_plan",
+    # A sequential scan of a small table counts as having read all of it: every other write would be a conflict.
+    "enable_seqscan": "off",
+}
+PASSING = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
+"""What a server that is being started answers."""
+
+
+class PostgresDatabase:
+    """See `Database`. `upgrade` brings the schema at an address to the present version."""
+
+    def __init__(self, address: PostgresAddress, upgrade: Upgrade, entropy: Entropy) -> None:
+        self._address = address
+        self._upgrade = upgrade
+        self._shared = Shared(lambda: address.connect(SESSION), entropy)
+        self._writes = UnitQueue(MAX_UNITS_PER_COMMIT)
+        self._reads = UnitQueue(1)
+        self._lanes: list[asyncio.Task[None]] = []
+        self._expiring: asyncio.Task[None] | None = None
+        self._durability = Durability(survives_power_cut=False, detail="not started")
+
+    async def start(self) -> None:
+        connection = await self._first_connection()
+        try:
+            await self._upgrade(self._address)
+            self._durability = await read_durability(connection)
+        finally:
+            await connection.close(timeout=RUN_S)
+        lanes = [Lane(self._writes, self._shared, is_writer=True) for _ in range(WRITERS)]
+        lanes += [Lane(self._reads, self._shared, is_writer=False) for _ in range(READERS)]
+        self._lanes = [asyncio.create_task(lane.run()) for lane in lanes]
+        self._expiring = asyncio.create_task(self._expire())
+
+    async def _first_connection(self) -> Connection:
+        """A server that starts together with the gateway is waited for."""
+        end_s = asyncio.get_running_loop().time() + STARTUP_WITHIN_S
+        while True:
+            try:
+                return await self._address.connect()
+            except (*NOT_REACHED, ValueError) as error:
+                if not isinstance(error, PASSING) or asyncio.get_running_loop().time() > end_s:
+                    raise StartupRefused(
+                        f"{self._address} cannot be used: {reason(error)}. Check storage.url and the server."
+                    ) from None
+            await asyncio.sleep(STARTUP_RETRY_S)
+
+    async def stop(self) -> None:
+        lanes, self._lanes = self._lanes, []
+        if not lanes:
+            return
+        self._writes.close()
+        self._reads.close()
+        _, late = await asyncio.wait(lanes, timeout=RUN_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        if self._expiring is not None:
+            self._expiring.cancel()
+        self._fail_waiting(float("inf"))
+
+    async def write(self, unit: Unit[T], key: str = "") -> T:
+        return await self._submit(self._writes, unit, key)
+
+    async def read(self, unit: Unit[T]) -> T:
+        return await self._submit(self._reads, unit, "")
+
+    def durability(self) -> Durability:
+        return self._durability
+
+    async def _submit(self, queue: UnitQueue, unit: Unit[T], key: str) -> T:
+        if not self._lanes:
+            raise StorageFailed("the database is not running")
+        loop = asyncio.get_running_loop()
+        job = Job(unit, key, loop.time() + WAIT_S, loop.create_future())
+        queue.put(job)
+        return await job.future
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_EVERY_S)
+            self._fail_waiting(asyncio.get_running_loop().time())
+
+    def _fail_waiting(self, now_s: float) -> None:
+        def failure() -> StorageFailed:
+            trouble = self._shared.health.trouble or "it is too slow"
+            return StorageFailed(f"the database did not take the commit ({trouble})")
+
+        for queue in (self._writes, self._reads):
+            queue.expire(now_s, failure)

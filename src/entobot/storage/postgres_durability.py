@@ -1,0 +1,27 @@
+"""What an acknowledged commit survives, as the server's own settings say."""
+
+from entobot.storage.database import Durability
+from entobot.storage.postgres_connection import Connection
+
+SETTINGS = ("fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names")
+_ALWAYS_FLUSHED = ("local", "on", "remote_apply", "remote_write")
+
+
+async def read_settings(connection: Connection) -> dict[str, str]:
+    """The settings of this session, by name."""
+    rows = await connection.fetch("SELECT name, setting FROM pg_settings WHERE name = ANY($1::text[])", list(SETTINGS))
+    return {str(row["name"]): str(row["setting"]) for row in rows}
+
+
+def judge(settings: dict[str, str]) -> Durability:
+    """Weaker than fsynced where the primary may forget it in a power cut, or a standby that was asked for may lack it."""
+    weak = [name for name in ("fsync", "full_page_writes") if settings[name] != "on"]
+    commit, standbys = settings["synchronous_commit"], settings["synchronous_standby_names"]
+    if commit not in _ALWAYS_FLUSHED or (standbys and commit in ("local", "remote_write")):
+        weak.append("synchronous_commit")
+    shown = " ".join(f"{name}={settings[name]}" for name in SETTINGS if settings[name])
+    return Durability(survives_power_cut=not weak, detail=f"PostgreSQL {shown}")
+
+
+async def read_durability(connection: Connection) -> Durability:
+    return judge(await read_settings(connection))

@@ -1,0 +1,175 @@
+"""One connection that runs transactions, one after another, and comes back when it is lost."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from sqlalchemy.util import greenlet_spawn
+
+from entobot.core.secrets import Entropy
+from entobot.storage.compiled import StatementCache
+from entobot.storage.database import StorageFailed
+from entobot.storage.postgres_connection import NOT_REACHED, Connect, reason
+from entobot.storage.postgres_transaction import (
+    Commits,
+    Conflict,
+    Lost,
+    Session,
+    make_statements,
+    run_reads,
+    run_writes,
+)
+from entobot.storage.unit_queue import Job, UnitQueue
+
+RUN_S = 5.0
+"""How long one transaction may take before its connection is given up."""
+RETRY_S = 0.05
+MAX_RETRY_S = 1.0
+CONFLICT_S = 0.002
+MAX_CONFLICT_S = 0.05
+CONFLICTS_SIDE_BY_SIDE = 2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Health:
+    """Shared by the lanes: how many have a connection, and what the last failure was."""
+
+    connected: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the lanes of one database have in common."""
+
+    connect: Connect
+    entropy: Entropy
+    statements: StatementCache = field(default_factory=make_statements)
+    commits: Commits = field(default_factory=Commits)
+    health: Health = field(default_factory=Health)
+    contended: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Units that lost to others several times go one at a time: among themselves they cannot lose again."""
+
+    def jitter(self, at_most_s: float) -> float:
+        return at_most_s * int.from_bytes(self.entropy.bytes(2), "big") / 65536
+
+
+class Lane:
+    def __init__(self, queue: UnitQueue, shared: Shared, *, is_writer: bool) -> None:
+        self._queue = queue
+        self._shared = shared
+        self._is_writer = is_writer
+        self._session: Session | None = None
+
+    async def run(self) -> None:
+        """Until the queue is closed and empty."""
+        try:
+            while jobs := await self._queue.take():
+                await self._serve(jobs)
+                self._queue.done(jobs[0].key)
+        finally:
+            await self._close()
+
+    async def _serve(self, jobs: list[Job]) -> None:
+        """Settle all of them, whatever happens."""
+        try:
+            await self._run(jobs)
+        except Lost as lost:
+            self._fail(jobs, lost)
+        except Conflict:
+            self._fail(jobs, StorageFailed("others were first each time"))
+        except BaseException as error:
+            self._fail(jobs, error)
+            if not isinstance(error, Exception):
+                raise
+            log.exception("a transaction failed in an unforeseen way")
+            self._drop("an unforeseen failure")
+
+    def _fail(self, jobs: list[Job], error: BaseException) -> None:
+        for job in jobs:
+            failure = StorageFailed(f"the database did not confirm the commit ({error})")
+            failure.is_outcome_unknown = isinstance(error, Lost) and error.is_outcome_unknown
+            job.fail(failure)
+
+    async def _run(self, jobs: list[Job]) -> None:
+        """Raises Lost or Conflict when the time for trying again is over."""
+        loop = asyncio.get_running_loop()
+        conflicts = 0
+        while True:
+            try:
+                if conflicts <= CONFLICTS_SIDE_BY_SIDE:
+                    return await self._attempt(jobs)
+                async with self._shared.contended:
+                    return await self._attempt(jobs)
+            except Conflict:
+                await self._rollback()
+                conflicts += 1
+                if loop.time() > jobs[0].deadline_s:
+                    raise
+                await asyncio.sleep(self._shared.jitter(min(MAX_CONFLICT_S, CONFLICT_S * 2**conflicts)))
+            except Lost as lost:
+                self._drop(str(lost))
+                if lost.is_outcome_unknown or loop.time() > jobs[0].deadline_s:
+                    raise
+
+    async def _attempt(self, jobs: list[Job]) -> None:
+        session = await self._connected(jobs[0].deadline_s)
+        # Not a cancellation: cancelling a COMMIT that waits for a standby would make it appear on this server alone.
+        timer = asyncio.get_running_loop().call_later(RUN_S, session.connection.terminate)
+        try:
+            if self._is_writer:
+                await greenlet_spawn(run_writes, session, jobs, self._shared.commits)
+            else:
+                await greenlet_spawn(run_reads, session, [job for job in jobs if not job.future.done()])
+        finally:
+            timer.cancel()
+
+    async def _rollback(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        try:
+            async with asyncio.timeout(RUN_S):
+                await session.connection.execute("ROLLBACK")
+        except NOT_REACHED as error:
+            self._drop(reason(error))
+
+    # -- connection
+
+    async def _connected(self, until_s: float) -> Session:
+        """Connect where needed, again and again until `until_s`. Raises Lost."""
+        if self._session is not None and not self._session.connection.is_closed():
+            return self._session
+        self._drop("the server closed the connection")
+        loop = asyncio.get_running_loop()
+        wait_s = RETRY_S
+        while True:
+            try:
+                self._session = Session(await self._shared.connect(), self._shared.statements)
+            except (*NOT_REACHED, ValueError) as error:
+                self._shared.health.trouble = reason(error)
+            else:
+                self._shared.health.connected += 1
+                return self._session
+            if loop.time() > until_s:
+                raise Lost(self._shared.health.trouble, is_outcome_unknown=False)
+            await asyncio.sleep(wait_s / 2 + self._shared.jitter(wait_s / 2))
+            wait_s = min(MAX_RETRY_S, wait_s * 2)
+
+    def _drop(self, why: str) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._shared.health.connected -= 1
+            self._shared.health.trouble = why
+            session.connection.terminate()
+
+    async def _close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._shared.health.connected -= 1
+            try:
+                await session.connection.close(timeout=1)
+            except NOT_REACHED:
+                session.connection.terminate()

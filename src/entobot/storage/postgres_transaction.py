@@ -1,0 +1,191 @@
+"""Units in a PostgreSQL transaction. Everything here runs in a greenlet that gives way while the server answers."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.sql import Executable
+from sqlalchemy.util import await_only
+
+from entobot.storage.compiled import StatementCache
+from entobot.storage.database import Parameters, Row, StorageFailed
+from entobot.storage.postgres_connection import Connection, Prepared, reason
+from entobot.storage.unit_queue import Job
+
+WRITE = "BEGIN ISOLATION LEVEL SERIALIZABLE"
+READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+log = logging.getLogger(__name__)
+
+
+class Conflict(Exception):  # noqa: N818  reads as what happened
+    """Another transaction was first: nothing happened, and it may be tried again."""
+
+
+class Lost(Exception):  # noqa: N818  reads as what happened
+    """The connection is gone. `is_outcome_unknown`: while it was committing."""
+
+    def __init__(self, why: str, *, is_outcome_unknown: bool) -> None:
+        super().__init__(why)
+        self.is_outcome_unknown = is_outcome_unknown
+
+
+class Session:
+    """A connection and the statements it has prepared."""
+
+    def __init__(self, connection: Connection, statements: StatementCache) -> None:
+        self.connection = connection
+        self._statements = statements
+        self._prepared: dict[str, Prepared] = {}
+
+    def command(self, sql: str) -> str:
+        """Run SQL without parameters; its status."""
+        return await_only(self.connection.execute(sql))
+
+    def prepare(self, statement: Executable, parameters: Parameters | None) -> tuple[Prepared, list[object]]:
+        sql, values = self._statements.render(statement, parameters)
+        prepared = self._prepared.get(sql)
+        if prepared is None:
+            prepared = self._prepared[sql] = await_only(self.connection.prepare(sql))
+        return prepared, values
+
+
+class PostgresTransaction:
+    """See `Transaction`. Lives as long as its unit."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.callbacks: list[Callable[[], None]] = []
+
+    def run(self, statement: Executable, parameters: Parameters | None = None) -> int:
+        prepared, values = self._session.prepare(statement, parameters)
+        await_only(prepared.fetch(*values))
+        return int(prepared.get_statusmsg().rpartition(" ")[2])
+
+    def rows(self, statement: Executable, parameters: Parameters | None = None) -> list[Row]:
+        prepared, values = self._session.prepare(statement, parameters)
+        return await_only(prepared.fetch(*values))
+
+    def first(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
+        prepared, values = self._session.prepare(statement, parameters)
+        return await_only(prepared.fetchrow(*values))
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+
+class Commits:
+    """Hands out results in the order in which commits were sent.
+
+    A unit that builds on another's effect was sent after it, so this is the order of commits wherever it can be told.
+    """
+
+    def __init__(self) -> None:
+        self._sent: deque[list[list[Job]]] = deque()
+
+    def send(self) -> list[list[Job]]:
+        ticket: list[list[Job]] = []
+        self._sent.append(ticket)
+        return ticket
+
+    def answered(self, ticket: list[list[Job]], jobs: list[Job]) -> None:
+        ticket.append(jobs)
+        while self._sent and self._sent[0]:
+            for job in self._sent.popleft()[0]:
+                _tell(job)
+
+
+def _tell(job: Job) -> None:
+    for callback in job.callbacks if job.error is None else ():
+        try:
+            callback()
+        except Exception:
+            log.exception("a callback after a commit failed")
+    job.settle()
+
+
+def make_statements() -> StatementCache:
+    return StatementCache(PGDialect_asyncpg())
+
+
+def run_writes(session: Session, jobs: list[Job], commits: Commits) -> None:
+    """Run all in one transaction, a savepoint each, and settle them. Raises Conflict or Lost: then none is settled."""
+    if len(jobs) == 1:
+        _guarded(session, lambda: session.command(WRITE))
+        if not _run_unit(session, jobs[0]):
+            _guarded(session, lambda: session.command("ROLLBACK"))
+            jobs[0].settle()
+            return
+    else:
+        _guarded(session, lambda: session.command(f"{WRITE}; SAVEPOINT unit"))
+        for job in jobs:
+            step = "RELEASE unit; SAVEPOINT unit" if _run_unit(session, job) else "ROLLBACK TO unit"
+            _guarded(session, lambda step=step: session.command(step))
+    _commit(session, jobs, commits)
+
+
+def _run_unit(session: Session, job: Job) -> bool:
+    """Whether it went through. Raises Conflict or Lost; any other exception is the job's."""
+    transaction = PostgresTransaction(session)
+    job.error, job.callbacks = None, transaction.callbacks
+    try:
+        job.result = job.unit(transaction)
+    except BaseException as error:  # noqa: BLE001  whatever the unit raised belongs to its caller
+        job.error = _as_outcome(session, error)
+    return job.error is None
+
+
+def _commit(session: Session, jobs: list[Job], commits: Commits) -> None:
+    ticket = commits.send()
+    told: list[Job] = []
+    try:
+        status = session.command("COMMIT")
+        if status != "COMMIT":  # a unit went on after a failed statement
+            raise StorageFailed("the transaction was rolled back")
+        told = jobs
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        outcome = _as_outcome(session, error, is_committing=True)
+        for job in jobs:
+            job.error = job.error or outcome
+        told = jobs
+    finally:
+        commits.answered(ticket, told)
+
+
+def run_reads(session: Session, jobs: list[Job]) -> None:
+    """Run all on one snapshot and settle each at once. Raises Conflict or Lost: those not settled may run again."""
+    is_open = False
+    for job in jobs:
+        if not is_open:
+            _guarded(session, lambda: session.command(READ))
+        is_open = _run_unit(session, job)
+        if not is_open:
+            _guarded(session, lambda: session.command("ROLLBACK"))
+        job.settle()
+    if is_open:
+        _guarded(session, lambda: session.command("COMMIT"))
+
+
+def _guarded(session: Session, step: Callable[[], str]) -> None:
+    try:
+        step()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        outcome = _as_outcome(session, error)
+        raise Lost(str(outcome), is_outcome_unknown=False) from error
+
+
+def _as_outcome(session: Session, error: BaseException, *, is_committing: bool = False) -> BaseException:
+    """What the caller of a unit is told of `error`. Raises Conflict or Lost where that is not an answer yet."""
+    if isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
+        raise Conflict from error
+    if session.connection.is_closed():
+        raise Lost(reason(error), is_outcome_unknown=is_committing) from error
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return error
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+        failure = StorageFailed(f"the database did not take the commit ({type(error).__name__}: {reason(error)})")
+        failure.__cause__ = error
+        return failure
+    return error
