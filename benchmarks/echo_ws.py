@@ -51,12 +51,13 @@ async def serve_picows(kind: type[picows.WSListener]) -> int:
 
 async def serve_ours() -> int:
     from entobot.core.clock import SystemClock
-    from entobot.gateway.limits import CountCaps
+    from entobot.gateway.limits import WaitingRoom
     from entobot.gateway.link import Link
     from entobot.gateway.upgrade import OriginPolicy, UpgradeRequest
     from entobot.gateway.websocket import WebSockets
     from entobot.gateway.wheel import TimerWheel
-    from entobot.web.listener import Listener, TcpEndpoint
+    from entobot.web.endpoints import TcpEndpoint
+    from entobot.web.listener import Listener
 
     class Echo:
         def __init__(self, link: Link, _request: UpgradeRequest) -> None:
@@ -77,7 +78,7 @@ async def serve_ours() -> int:
         endpoints=[TcpEndpoint("127.0.0.1", 0)],
         clock=clock,
         timers=wheel,
-        waiting=CountCaps(per_key=20_000, total=20_000),
+        waiting=WaitingRoom(per_key=20_000, total=20_000, clock=clock),
     )
     await listener.start()
     return listener.port

@@ -42,6 +42,7 @@ def up(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The one port.", min=0, max=65535)] = None,
+    ws_port: Annotated[int | None, typer.Option(help="A second port, WebSocket only.", min=0, max=65535)] = None,
     agent: Annotated[str | None, typer.Option(help="Who answers: auto, echo or llm.")] = None,
     public_url: Annotated[str | None, typer.Option(help="The origin that phones use.")] = None,
     pair: Annotated[bool, typer.Option("--pair", help="Show a QR code and pair a phone.")] = False,
@@ -54,6 +55,7 @@ def up(
     for section, key, value in (
         ("gateway", "host", host),
         ("gateway", "port", port),
+        ("gateway", "ws_port", ws_port),
         ("gateway", "public_url", public_url),
         ("agent", "runner", agent),
     ):

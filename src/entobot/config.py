@@ -11,9 +11,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from entobot.core.errors import StartupRefused
+from entobot.core.networks import Networks, parse_network
 
 ENVIRONMENT_PREFIX = "ENTOBOT_"
 FILE_NAME = "entobot.toml"
@@ -42,6 +52,14 @@ Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
+def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    Networks(values)
+    return values
+
+
+NetworkList = Annotated[Words, AfterValidator(_networks)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -52,8 +70,31 @@ class GatewaySettings(Section):
     port: int = Field(default=18790, ge=0, le=65535, description="The one port: pages, REST and WebSocket.")
     public_url: str = Field(default="", description="Origin that phones use. Empty: chosen at first start and kept.")
     allowed_origins: Words = Field(default=(), description="Further exact origins; `*` is refused.")
+    ws_port: int = Field(default=0, ge=0, le=65535, description="A second port with the WebSocket only. 0: none.")
+    trusted_proxies: NetworkList = Field(
+        default=(), description="Networks of reverse proxies whose `X-Forwarded-For` is believed. Empty: nobody's."
+    )
+    proxy_protocol: bool = Field(
+        default=False, description="Trusted proxies begin each connection with the PROXY protocol, version 2."
+    )
+    allowed_networks: NetworkList = Field(
+        default=(), description="Only these networks may connect. Empty: everybody. The local socket always may."
+    )
     heartbeat: Duration = Field(default=timedelta(seconds=30), description="Between WebSocket pings.")
     max_connections: int = Field(default=20_000, ge=1, description="Open connections in all.")
+    max_connections_per_address: int = Field(
+        default=0, ge=0, description="Open connections of one address (IPv6: a /64). 0: half of `max_connections`."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "GatewaySettings":
+        if any(parse_network(text).prefixlen == 0 for text in self.trusted_proxies):
+            raise ValueError("trusted_proxies may not hold every address: anybody could then claim to be anybody.")
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol needs trusted_proxies: it is taken from nobody else.")
+        if self.ws_port and self.ws_port == self.port:
+            raise ValueError("ws_port and port are the same.")
+        return self
 
 
 class TlsSettings(Section):

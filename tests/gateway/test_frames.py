@@ -13,6 +13,7 @@ from entobot.gateway.frames import FrameError, Opcode, Reassembler, close_frame,
 from entobot.gateway.link import Link
 from entobot.gateway.upgrade import OriginPolicy, UpgradeRequest
 from entobot.gateway.websocket import WebSockets
+from entobot.web.arrivals import ARRIVAL, Arrival
 from tests.support.listening import Recorder, masked, upgrade_request
 
 
@@ -133,7 +134,8 @@ def decoder() -> tuple[Any, MemoryTransport, Recorder]:
         return made[0]
 
     factory = WebSockets(admit=OriginPolicy(origins=[], subprotocols=["entobot.v1"]), make=make, timers=NoTimers())
-    protocol: Any = factory(None, State(), None)
+    arrival = Arrival("192.0.2.1", waiting=None, per_address=None, cut=lambda: None)
+    protocol: Any = factory(None, State(), {ARRIVAL: arrival})
     transport = MemoryTransport()
     protocol.connection_made(transport)
     protocol.data_received(upgrade_request())

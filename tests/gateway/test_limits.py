@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entobot.gateway.limits import CountCaps, Gcra
+from entobot.gateway.limits import CountCaps, Gcra, Seat, WaitingRoom
 from entobot.web.addresses import address_key
+from tests.support.time import ManualClock
 
 keys = st.sampled_from("abcdefgh")
 
@@ -36,6 +37,63 @@ def test_a_release_too_many_is_an_error() -> None:
     caps.release("a")
     with pytest.raises(KeyError):
         caps.release("a")
+
+
+class Room:
+    """A waiting room, and who was thrown out of it, in order."""
+
+    def __init__(self, *, per_key: int = 2, total: int = 4) -> None:
+        self.clock = ManualClock()
+        self.room = WaitingRoom(per_key=per_key, total=total, clock=self.clock, patience_s=2.0)
+        self.evicted: list[str] = []
+
+    def enter(self, name: str, key: str | None) -> Seat | None:
+        return self.room.enter(key, lambda: self.evicted.append(name))
+
+
+def test_who_has_waited_longest_makes_room_for_a_newcomer_of_the_same_address_but_not_at_once() -> None:
+    room = Room()
+    assert room.enter("first", "a")
+    room.clock.advance(1)
+    assert room.enter("second", "a")
+    assert room.enter("too soon", "a") is None
+    room.clock.advance(1)
+    assert room.enter("third", "a")
+    assert room.enter("fourth", "a") is None, "the second has not waited long enough"
+    assert room.enter("other", "b")
+    assert room.evicted == ["first"]
+    assert (room.room.held, room.room.held_by("a"), room.room.held_by("b")) == (3, 2, 1)
+
+
+def test_in_all_the_oldest_makes_room_and_a_proxy_counts_there_only() -> None:
+    room = Room(per_key=1, total=3)
+    seats = [room.enter(f"proxied {number}", None) for number in range(3)]
+    assert all(seats)
+    assert room.enter("phone", "a") is None
+    room.clock.advance(2)
+    assert room.enter("phone", "a")
+    assert room.evicted == ["proxied 0"]
+    assert room.room.held == 3
+
+
+@given(st.lists(st.tuples(keys | st.none(), st.booleans(), st.floats(0, 3))), st.integers(1, 3), st.integers(1, 6))
+def test_the_waiting_room_never_holds_more_than_it_may(steps: list[Any], per_key: int, total: int) -> None:
+    room = Room(per_key=per_key, total=total)
+    seats: list[Seat] = []
+    for key, leaves, wait_s in steps:
+        room.clock.advance(wait_s)
+        if leaves and seats:
+            seats.pop().leave()
+        else:
+            seat = room.enter("x", key)
+            seats += [seat] if seat else []
+        held = [room.room.held_by(name) for name in "abcdefgh"]
+        assert max(held) <= per_key
+        assert sum(held) <= room.room.held <= total
+    for seat in seats:
+        seat.leave()
+    assert room.room.held == 0
+    assert room.room._by_key == {}
 
 
 waits = st.floats(0, 5)

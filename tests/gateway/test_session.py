@@ -107,6 +107,21 @@ async def test_an_eleventh_waiting_connection_of_an_address_is_turned_away(world
     assert link.close_code is None
 
 
+async def test_a_connection_that_says_nothing_makes_room_for_one_that_comes_later(world: World) -> None:
+    silent = [world.session() for _ in range(10)]
+    for _, session in silent:
+        session.opened()
+    world.clock.advance(2)
+    link, session = world.session()
+    session.opened()
+    session.text(frame("auth", api_key="k"))
+    await quiet()
+    assert link.close_code == Close.BAD_CREDENTIALS, "it was heard"
+    error = silent[0][0].frames[-1]
+    assert (error["code"], error["retry"], error["retry_after_s"]) == ("rate_limited", True, 5)
+    assert [link.close_code for link, _ in silent] == [Close.RATE_LIMITED] + [None] * 9
+
+
 async def test_an_authenticated_connection_waits_no_longer(world: World) -> None:
     _, session = await world.connect()
     assert world.waiting.held == 0

@@ -17,7 +17,7 @@ from entobot.gateway.delivery import Delivery
 from entobot.gateway.executor import Executor
 from entobot.gateway.feed import Feed, Opening, Standing
 from entobot.gateway.hub import Channel, Hub
-from entobot.gateway.limits import CountCaps, Gcra
+from entobot.gateway.limits import Gcra, WaitingRoom
 from entobot.gateway.live import Live
 from entobot.gateway.session import Session, SessionParts, spawner
 from entobot.gateway.wire import Auth, Close, Resume
@@ -219,7 +219,7 @@ class World:
         self.hub = Hub(database, self.bus, clock, self.feed)
         self.timers = ManualTimers(clock)
         self.door = Door()
-        self.waiting = CountCaps(per_key=10, total=200)
+        self.waiting = WaitingRoom(per_key=10, total=200, clock=clock)
         self.refused: list[tuple[str, str]] = []
         spawn, self.running = spawner()
         table = {command.name: command for command in commands or []}

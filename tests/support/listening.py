@@ -10,13 +10,15 @@ from typing import Any
 import uvloop
 
 from entobot.core.clock import SystemClock
-from entobot.gateway.limits import CountCaps
+from entobot.gateway.limits import CountCaps, WaitingRoom
 from entobot.gateway.link import Link, MakeHandler
 from entobot.gateway.upgrade import OriginPolicy, UpgradeRequest
 from entobot.gateway.websocket import WebSockets
 from entobot.gateway.wheel import TimerWheel
+from entobot.web.callers import Callers
+from entobot.web.endpoints import TcpEndpoint, UnixEndpoint
 from entobot.web.http_protocol import HttpLimits
-from entobot.web.listener import Listener, TcpEndpoint, UnixEndpoint
+from entobot.web.listener import Listener
 
 PATIENCE_S = 20.0
 ORIGIN = "https://gateway.example:18790"
@@ -105,7 +107,7 @@ async def hello_app(scope: Any, receive: Any, send: Any) -> None:
 class Serving:
     listener: Listener
     wheel: TimerWheel
-    waiting: CountCaps
+    waiting: WaitingRoom
     recorders: Recorders
 
     @property
@@ -122,12 +124,14 @@ async def serving(
     websockets: type[WebSockets] = WebSockets,
     endpoints: Sequence[TcpEndpoint | UnixEndpoint] = (TcpEndpoint("127.0.0.1", 0),),
     limits: HttpLimits | None = None,
-    waiting: CountCaps | None = None,
+    waiting: WaitingRoom | None = None,
+    per_address: CountCaps | None = None,
+    callers: Callers | None = None,
     max_connections: int = 1000,
 ) -> AsyncGenerator[Serving]:
     clock = SystemClock()
     wheel = TimerWheel(clock, asyncio.get_running_loop().call_later, slot_s=0.02)
-    waiting = waiting or CountCaps(per_key=100, total=400)
+    waiting = waiting or WaitingRoom(per_key=100, total=400, clock=clock)
     recorders = recorders or Recorders()
     policy = OriginPolicy(origins=[ORIGIN], subprotocols=["entobot.v1"])
     listener = Listener(
@@ -137,6 +141,8 @@ async def serving(
         clock=clock,
         timers=wheel,
         waiting=waiting,
+        per_address=per_address,
+        callers=callers,
         limits=limits,
         max_connections=max_connections,
     )

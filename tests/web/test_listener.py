@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives import serialization
 from entobot.core.clock import SystemClock
 from entobot.core.errors import StartupRefused
 from entobot.core.secrets import SystemEntropy
-from entobot.gateway.limits import CountCaps
+from entobot.gateway.limits import WaitingRoom
 from entobot.web import unix_socket
 from entobot.web.certificates import LocalTls, Machine, ensure_local_tls
+from entobot.web.endpoints import AddressTaken, PlainBeyondLoopback, TcpEndpoint, UnixEndpoint
 from entobot.web.http_protocol import HttpLimits
-from entobot.web.listener import AddressTaken, PlainBeyondLoopback, TcpEndpoint, UnixEndpoint
 from entobot.web.tls import TlsFiles
 from entobot.web.unix_socket import LocalPeer, SocketTaken, short_socket_path
 from tests.support.listening import Raw, eventually, hello_app, masked, raw, serving, upgrade_request
@@ -258,7 +258,7 @@ async def test_an_upgraded_connection_has_no_http_deadline() -> None:
 
 
 async def test_an_address_holds_so_many_unfinished_requests_and_no_more() -> None:
-    waiting = CountCaps(per_key=3, total=10)
+    waiting = WaitingRoom(per_key=3, total=10, clock=SystemClock())
     async with serving(waiting=waiting) as server, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(raw(server.port)) for _ in range(3)]
         await eventually(lambda: waiting.held == 3)
@@ -305,7 +305,7 @@ async def test_a_half_open_tls_handshake_is_cut_and_was_counted(tmp_path: Path) 
 
 async def test_many_half_open_handshakes_of_one_address_do_not_keep_another_request_out(tmp_path: Path) -> None:
     tls = local_tls(tmp_path)
-    waiting = CountCaps(per_key=5, total=10)
+    waiting = WaitingRoom(per_key=5, total=10, clock=SystemClock())
     async with serving(endpoints=[TcpEndpoint("127.0.0.1", 0, tls.files)], waiting=waiting) as server:
         async with AsyncExitStack() as stack:
             held = [await stack.enter_async_context(raw(server.port)) for _ in range(30)]

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from entobot.app.posture import outside_allowed
 from entobot.app.settings import check_settings
 from entobot.client.local import GatewayNotRunning, LocalGateway
 from entobot.config import load, system_environment
@@ -67,6 +68,7 @@ def examine(home: Path) -> list[Finding]:
         lambda: _ready(gateway),
         lambda: [_clock(health)],
         lambda: _address(home, health["origin"]),
+        lambda: [_networks(home, health["origin"])],
         lambda: [_tls(home, health["origin"])],
         lambda: [_audit(gateway)],
     ]
@@ -137,6 +139,20 @@ def _address(home: Path, origin: str) -> list[Finding]:
             "Give the machine that address again, or set gateway.public_url; phones then pair again.",
         )
     ]
+
+
+def _networks(home: Path, origin: str) -> Finding:
+    """Who may connect. An allow-list that locks out the people beside the machine is told, and how to undo it."""
+    gateway = load(home, system_environment()).gateway
+    if not gateway.allowed_networks:
+        return Finding("networks", Level.OK, "Every address may connect.")
+    detail = f"Only {', '.join(gateway.allowed_networks)} may connect."
+    left_out = outside_allowed(gateway.allowed_networks, origin)
+    if left_out is None:
+        return Finding("networks", Level.OK, detail)
+    detail += f" That leaves out {left_out}, this machine's own address, and phones beside it."
+    fix = "Add its network to gateway.allowed_networks and restart. The command line works in any case."
+    return Finding("networks", Level.WARNING, detail, fix)
 
 
 def _tls(home: Path, origin: str) -> Finding:

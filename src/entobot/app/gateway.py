@@ -44,6 +44,7 @@ from entobot.conversations import commands as conversations_commands
 from entobot.conversations import http as conversations_http
 from entobot.conversations.service import Conversations
 from entobot.core.clock import Clock
+from entobot.core.networks import Networks
 from entobot.core.secrets import Entropy
 from entobot.devices import commands as devices_commands
 from entobot.devices import http as devices_http
@@ -56,7 +57,7 @@ from entobot.gateway.connection import Pace
 from entobot.gateway.executor import Executor
 from entobot.gateway.http import EventParts
 from entobot.gateway.hub import Hub
-from entobot.gateway.limits import CountCaps, Gcra
+from entobot.gateway.limits import CountCaps, Gcra, WaitingRoom
 from entobot.gateway.link import Link, LinkHandler
 from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import Session, SessionParts, spawner
@@ -76,9 +77,11 @@ from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.web import metrics as web_metrics
 from entobot.web.addresses import address_key
 from entobot.web.application import WebSettings, build_application
+from entobot.web.callers import Callers
+from entobot.web.endpoints import TcpEndpoint, UnixEndpoint
 from entobot.web.http import Check, ReadyReport
 from entobot.web.idempotency import Idempotency
-from entobot.web.listener import Listener, TcpEndpoint, UnixEndpoint
+from entobot.web.listener import Listener
 from entobot.web.pages import load_pages
 from entobot.web.routes import Api
 
@@ -266,7 +269,7 @@ class Gateway:
 
     async def _open_listener(self) -> Listener:
         ground = self.ground
-        gateway, certificate = ground.settings.gateway, ground.certificate
+        gateway, limits, certificate = ground.settings.gateway, ground.settings.limits, ground.certificate
         api = Api(self.devices, self._idempotency)
         self._add_routes(api)
         app = build_application(
@@ -288,18 +291,33 @@ class Gateway:
         listener = Listener(
             app=app,
             websocket=self._websockets(),
-            endpoints=[
-                TcpEndpoint(gateway.host, gateway.port, None if certificate is None else certificate.files),
-                UnixEndpoint(ground.home.socket),
-            ],
+            endpoints=self._endpoints(),
             clock=ground.clock,
             timers=self._timers,
-            waiting=CountCaps(per_key=ground.settings.limits.opening_per_address, total=ground.settings.limits.opening),
+            waiting=WaitingRoom(per_key=limits.opening_per_address, total=limits.opening, clock=ground.clock),
+            per_address=CountCaps(
+                per_key=gateway.max_connections_per_address or max(1, gateway.max_connections // 2),
+                total=gateway.max_connections,
+            ),
+            callers=Callers(
+                trusted=Networks(gateway.trusted_proxies),
+                allowed=Networks(gateway.allowed_networks),
+                proxy_protocol=gateway.proxy_protocol,
+            ),
+            on_refused=lambda reason, fields: self._refusals.refused(reason, **fields),
             max_connections=gateway.max_connections,
         )
         observe_process(ground.meters, listener)
         await listener.start()
         return listener
+
+    def _endpoints(self) -> list[TcpEndpoint | UnixEndpoint]:
+        gateway, certificate = self.ground.settings.gateway, self.ground.certificate
+        tls = None if certificate is None else certificate.files
+        endpoints: list[TcpEndpoint | UnixEndpoint] = [TcpEndpoint(gateway.host, gateway.port, tls)]
+        if gateway.ws_port:
+            endpoints.append(TcpEndpoint(gateway.host, gateway.ws_port, tls, only_websocket=True))
+        return [*endpoints, UnixEndpoint(self.ground.home.socket)]
 
     def _add_routes(self, api: Api) -> None:
         database = self.ground.database
@@ -326,7 +344,9 @@ class Gateway:
             authenticator=ConnectionDoor(self.devices),
             timers=self._timers,
             pace=Pace(heartbeat_s=heartbeat.total_seconds(), silence_s=2.5 * heartbeat.total_seconds()),
-            waiting=CountCaps(per_key=limits.unauthenticated_per_address, total=limits.unauthenticated),
+            waiting=WaitingRoom(
+                per_key=limits.unauthenticated_per_address, total=limits.unauthenticated, clock=ground.clock
+            ),
             frames=self._frames,
             server=f"entobot/{__version__}",
             spawn=self._spawn,

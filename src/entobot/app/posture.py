@@ -1,11 +1,14 @@
 """What is not ideal about a running set-up, and how to fix it. One list for the banner, `doctor` and readiness."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from entobot.core.clock import to_ms
+from entobot.core.networks import Networks, plain_address
+from entobot.web.addresses import primary_lan_address
 
 if TYPE_CHECKING:
     from entobot.app.gateway import Gateway
@@ -21,7 +24,7 @@ class WeakPoint:
 
 def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
     """Certificate, address, agent and storage, as they are now."""
-    points = [*_of_address(gateway), *_of_certificate(gateway)]
+    points = [*_of_address(gateway), *_of_certificate(gateway), *_of_networks(gateway)]
     ground = gateway.ground
     points += [WeakPoint(said, "Nothing to do; it was put right at this start.") for said in ground.tightened]
     if not ground.database.durability().survives_power_cut:
@@ -53,6 +56,8 @@ def _of_address(gateway: "Gateway") -> list[WeakPoint]:
 
 def _of_certificate(gateway: "Gateway") -> list[WeakPoint]:
     certificate, ground = gateway.ground.certificate, gateway.ground
+    if certificate is None and ground.settings.gateway.trusted_proxies and ground.origin.startswith("https:"):
+        return []  # TLS ends at the proxy, on this machine
     if certificate is None:
         return [WeakPoint("Plain HTTP, on this machine only.", 'Leave out tls.mode = "off" to reach it by phone.')]
     points: list[WeakPoint] = []
@@ -76,3 +81,31 @@ def _of_certificate(gateway: "Gateway") -> list[WeakPoint]:
             )
         )
     return points
+
+
+def _of_networks(gateway: "Gateway") -> list[WeakPoint]:
+    left_out = outside_allowed(gateway.ground.settings.gateway.allowed_networks, gateway.ground.origin)
+    if left_out is None:
+        return []
+    return [
+        WeakPoint(
+            f"gateway.allowed_networks leaves out {left_out}, this machine's own address: phones beside it are refused.",
+            "Add its network, if that is not what you want.",
+        )
+    ]
+
+
+def outside_allowed(allowed_networks: Sequence[str], origin: str) -> str | None:
+    """This machine's address in its own network when the allow-list leaves it out: a lock-out that nobody meant."""
+    allowed = Networks(allowed_networks)
+    host = (urlsplit(origin).hostname or "").strip("[]")
+    address = host if _is_address(host) else primary_lan_address()
+    return address if allowed and address is not None and address not in allowed else None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        plain_address(host)
+    except ValueError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from entobot.core.clock import SystemClock
 from entobot.core.secrets import SystemEntropy
 from entobot.home import Home
 from entobot.telemetry.log import configure
-from entobot.web.listener import raise_file_limit
+from entobot.web.endpoints import raise_file_limit
 
 
 def run(place: Place, overrides: Mapping[str, Mapping[str, object]], *, pair: bool) -> int:

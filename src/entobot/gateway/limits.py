@@ -1,6 +1,8 @@
 """Caps and rates whose maps cannot grow for ever. Pure: the clock's reading is an argument."""
 
+from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import Protocol
 
 
 class CountCaps:
@@ -36,6 +38,84 @@ class CountCaps:
             del self._held[key]
         else:
             self._held[key] = held - 1
+
+
+class Monotonic(Protocol):
+    def monotonic(self) -> float: ...
+
+
+class Seat:
+    """One waiting thing's place. `leave` is idempotent."""
+
+    __slots__ = ("_room", "evict", "key", "since_s")
+
+    def __init__(self, room: "WaitingRoom", key: str | None, since_s: float, evict: Callable[[], None]) -> None:
+        self._room: WaitingRoom | None = room
+        self.key = key
+        self.since_s = since_s
+        self.evict = evict
+
+    def leave(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.forget(self)
+
+
+class WaitingRoom:
+    """Strangers who have not said yet what they want: at most `per_key` of one address and `total` in all.
+
+    Where it is full, who has waited longest makes room for the newcomer, if that is `patience_s` or more: somebody
+    who holds every seat and says nothing keeps the others out no longer than that, and a crowd that comes back at
+    once is served in turn instead of throwing one another out.
+    """
+
+    def __init__(self, *, per_key: int, total: int, clock: Monotonic, patience_s: float = 2.0) -> None:
+        self.per_key = per_key
+        self.total = total
+        self._clock = clock
+        self._patience_s = patience_s
+        self._seats: dict[Seat, None] = {}
+        self._by_key: dict[str, dict[Seat, None]] = {}
+
+    @property
+    def held(self) -> int:
+        return len(self._seats)
+
+    def held_by(self, key: str) -> int:
+        return len(self._by_key.get(key, ()))
+
+    def enter(self, key: str | None, evict: Callable[[], None]) -> Seat | None:
+        """A seat, or None when there is none to be had. `evict` is called if it is taken away again; it must not raise.
+
+        `key` None (somebody who speaks for many addresses) counts in all only.
+        """
+        now_s = self._clock.monotonic()
+        mine = self._by_key.get(key) if key is not None else None
+        crowd = mine if mine is not None and len(mine) >= self.per_key else self._seats
+        if (crowd is mine or len(crowd) >= self.total) and not self._make_room(crowd, now_s):
+            return None
+        seat = Seat(self, key, now_s, evict)
+        self._seats[seat] = None
+        if key is not None:
+            self._by_key.setdefault(key, {})[seat] = None
+        return seat
+
+    def _make_room(self, crowd: dict[Seat, None], now_s: float) -> bool:
+        oldest = next(iter(crowd))
+        if now_s - oldest.since_s < self._patience_s:
+            return False
+        oldest.leave()
+        oldest.evict()
+        return True
+
+    def forget(self, seat: Seat) -> None:
+        """Called by `Seat.leave`."""
+        del self._seats[seat]
+        if seat.key is not None:
+            mine = self._by_key[seat.key]
+            del mine[seat]
+            if not mine:
+                del self._by_key[seat.key]
 
 
 _ROUNDING_S = 1e-6

@@ -28,7 +28,7 @@ from entobot.gateway.delivery import Delivery
 from entobot.gateway.executor import Executor
 from entobot.gateway.feed import Feed, Opening, Standing, standing_of
 from entobot.gateway.hub import Hub
-from entobot.gateway.limits import CountCaps, Gcra
+from entobot.gateway.limits import Gcra, Seat, WaitingRoom
 from entobot.gateway.link import Link, Timer, Timers
 from entobot.gateway.live import Live
 from entobot.gateway.meters import ConnectionMeters
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 NONCE_BYTES = 16
 MAX_REFUSED_FRAMES = 50
 """Frames over the limit, in a row, after which the connection is ended instead of told again."""
+CROWDED_S = 5
 EXPIRES_NEVER_S = 10.0 * 365 * 24 * 3600
 _BROKEN = "something went wrong here"
 
@@ -59,7 +60,7 @@ class SessionParts:
     authenticator: ConnectionAuthenticator
     timers: Timers
     pace: Pace
-    waiting: CountCaps
+    waiting: WaitingRoom
     """Connections that are not authenticated, by address."""
     frames: Gcra
     """Frames by device, refused before they are parsed."""
@@ -87,7 +88,7 @@ class Feeding(Protocol):
 class Session:
     """`LinkHandler` and `hub.Subscriber` in one: a link that speaks `entobot.v1`."""
 
-    __slots__ = ("_address", "_connection", "_delivery", "_heard_bytes", "_is_counted", "_link", "_opened_s", "_origin", "_over", "_parts", "_timer")  # fmt: skip
+    __slots__ = ("_address", "_connection", "_delivery", "_heard_bytes", "_link", "_opened_s", "_origin", "_over", "_parts", "_seat", "_timer")  # fmt: skip
 
     def __init__(self, link: Link, parts: SessionParts, origin: str | None) -> None:
         self._link = link
@@ -97,7 +98,7 @@ class Session:
         self._connection: Connection | None = None
         self._delivery: Feeding | None = None
         self._timer: Timer | None = None
-        self._is_counted = False
+        self._seat: Seat | None = None
         self._over = 0
         self._heard_bytes = 0
         self._opened_s: float | None = None  # while the handshake lasts
@@ -108,12 +109,22 @@ class Session:
         parts = self._parts
         self._opened_s = parts.clock.monotonic()
         parts.meters.opened()
-        if not parts.waiting.try_take(self._address):
-            self._link.close(Close.RATE_LIMITED, "too many connections wait for authentication")
+        self._seat = parts.waiting.enter(self._address, self._crowded_out)
+        if self._seat is None:
+            self._crowded_out()
             return
-        self._is_counted = True
         self._connection = self._greet(random_secret(parts.entropy, NONCE_BYTES))
         self._schedule()
+
+    def _crowded_out(self) -> None:
+        """No place among those that are not authenticated, or it was given to somebody who came later."""
+        reason = "too many connections of this address wait for authentication"
+        busy = Problem(Code.RATE_LIMITED, "Too many connections wait for authentication.", retry_after_s=CROWDED_S)
+        self._link.send(self._error(busy))
+        if self._connection is None:
+            self._link.close(Close.RATE_LIMITED, reason)
+        else:
+            self._carry_out(self._connection.end(Close.RATE_LIMITED, reason))
 
     def _greet(self, nonce: str) -> Connection:
         parts = self._parts
@@ -366,9 +377,9 @@ class Session:
         self._schedule()
 
     def _release(self) -> None:
-        if self._is_counted:
-            self._is_counted = False
-            self._parts.waiting.release(self._address)
+        if self._seat is not None:
+            self._seat.leave()
+            self._seat = None
 
     def _leave(self) -> None:
         if self._delivery is not None:

@@ -9,6 +9,7 @@ behind our back.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from picows import WSListener
@@ -17,6 +18,7 @@ from entobot.gateway.frames import CloseCode
 from entobot.gateway.link import MakeHandler, Timers
 from entobot.gateway.upgrade import Admit, UpgradeRequest, accepted_response, handshake_fault, parse_request
 from entobot.gateway.websocket_link import MAX_MESSAGE_BYTES, Flusher, WebSocketLink
+from entobot.web.arrivals import ARRIVAL, Arrival
 from entobot.web.refusal import refusal_response
 
 if TYPE_CHECKING:
@@ -55,16 +57,16 @@ class WebSockets:
         self.flusher = Flusher()
 
     def __call__(
-        self, config: object, server_state: ConnectionSet, app_state: object, _loop: object = None
+        self, config: object, server_state: ConnectionSet, app_state: Mapping[str, Any], _loop: object = None
     ) -> "WebSocketProtocol":
-        del config, app_state, _loop
-        return WebSocketProtocol(self, server_state.connections)
+        del config, _loop
+        return WebSocketProtocol(self, server_state.connections, app_state[ARRIVAL])
 
 
 class WebSocketProtocol(WSProtocol):
-    __slots__ = ("_connections", "_link", "_settings", "_socket_transport")
+    __slots__ = ("_arrival", "_connections", "_link", "_settings", "_socket_transport")
 
-    def __init__(self, settings: WebSockets, connections: set[Any]) -> None:
+    def __init__(self, settings: WebSockets, connections: set[Any], arrival: Arrival) -> None:
         super().__init__(
             None,  # host_port: client only
             None,  # ws_path: client only
@@ -84,6 +86,7 @@ class WebSocketProtocol(WSProtocol):
         )
         self._settings = settings
         self._connections = connections
+        self._arrival = arrival
         self._link: WebSocketLink | None = None
         self._socket_transport: asyncio.Transport | None = None
 
@@ -105,7 +108,7 @@ class WebSocketProtocol(WSProtocol):
             refusal = self._take_over(data, transport)
         except Exception:
             log.exception("upgrade refused: its policy or its handler failed")
-            refusal = refusal_response(500, "internal", "The gateway could not open this WebSocket.", retry=True)
+            refusal = refusal_response(500, "internal", "The gateway could not open this WebSocket.", retry_after_s=5)
         if refusal is not None:
             self._link = None
             transport.write(refusal)
@@ -130,7 +133,7 @@ class WebSocketProtocol(WSProtocol):
         self, head: bytes, transport: asyncio.Transport
     ) -> tuple[bytes, tuple[UpgradeRequest, str | None] | None]:
         is_secure = transport.get_extra_info("sslcontext") is not None
-        request = parse_request(head, peer=peer_address(transport), is_secure=is_secure)
+        request = parse_request(head, peer=self._arrival.address, is_secure=is_secure)
         if request is None:
             return refusal_response(400, "invalid", "A WebSocket upgrade is a GET request."), None
         if request.path != self._settings.path:
@@ -176,6 +179,7 @@ class WebSocketProtocol(WSProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
+        self._arrival.over()
         if self._link is not None:
             super().connection_lost(exc)
             self._link.lost()
@@ -250,12 +254,3 @@ _ANY_UPGRADE = (
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 """Brings picows' parser into its frame state; the real handshake is `upgrade.py`'s."""
-
-
-def peer_address(transport: asyncio.BaseTransport) -> str:
-    """The remote IP address as text, IPv4 also where the socket is IPv6; "" for anything else."""
-    name: Any = transport.get_extra_info("peername")
-    if not isinstance(name, tuple) or not name:
-        return ""
-    host = str(cast("tuple[object, ...]", name)[0])
-    return host.removeprefix("::ffff:") if "." in host else host

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from entobot.core.networks import Address, plain_address
 
 _IF_INET6 = Path("/proc/net/if_inet6")
 _NOWHERE_V4 = "192.0.2.1"
@@ -16,12 +16,10 @@ _NOWHERE_V6 = "2001:db8::1"
 def address_key(address: str) -> str:
     """What counts as one stranger: an IPv4 address, an IPv6 /64; anything else as it stands (also "")."""
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = plain_address(address)
     except ValueError:
         return address
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
         return f"{ipaddress.IPv6Address(int(parsed) >> 64 << 64)}/64"
     return str(parsed)
 

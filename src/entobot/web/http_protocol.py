@@ -11,9 +11,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from entobot.web.arrivals import ARRIVAL, Arrival
 from entobot.web.authentication import LOCAL_PEER
+from entobot.web.callers import Callers
 from entobot.web.refusal import refusal_response
-from entobot.web.unix_socket import LocalPeer
 
 
 class Timer(Protocol):
@@ -22,13 +23,6 @@ class Timer(Protocol):
 
 class Timers(Protocol):
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer: ...
-
-
-class Caps(Protocol):
-    """`gateway.limits.CountCaps`: how many a key, and all together, may hold."""
-
-    def try_take(self, key: str) -> bool: ...
-    def release(self, key: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +42,6 @@ MAX_PIPELINED = 64
 """Requests of one connection behind the one being answered. One chunk of input may hold ten thousand."""
 
 
-class Place:
-    """One connection's place among those whose request is not complete yet; given back once, taken again if need be."""
-
-    __slots__ = ("_caps", "_is_held", "_key")
-
-    def __init__(self, caps: Caps | None, key: str) -> None:
-        self._caps = caps
-        self._key = key
-        self._is_held = False
-
-    def take(self) -> bool:
-        if self._caps is not None and not self._is_held:
-            self._is_held = self._caps.try_take(self._key)
-            return self._is_held
-        return True
-
-    def release(self) -> None:
-        if self._is_held and self._caps is not None:
-            self._is_held = False
-            self._caps.release(self._key)
-
-
 @dataclass(slots=True)
 class Shared:
     """What all connections of a listener have in common."""
@@ -77,6 +49,7 @@ class Shared:
     config: Config
     limits: HttpLimits
     timers: Timers
+    callers: Callers
     refresh_date: Callable[[], None]
     state: ServerState = field(default_factory=ServerState)
     idle: "dict[GuardedHttpProtocol, None]" = field(default_factory=dict["GuardedHttpProtocol", None])
@@ -98,19 +71,23 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def __init__(
         self,
         shared: Shared,
-        place: Place,
+        arrival: Arrival,
         *,
         head_s: float,
-        local_peer: LocalPeer | None,
+        app: Any,
         on_made: Callable[[], None],
     ) -> None:
+        """`app` replaces the application, None keeps it."""
         super().__init__(shared.config, shared.state, {}, asyncio.get_running_loop())
         self._shared = shared
         self._limits = shared.limits
-        self._place = place
+        self._arrival = arrival
+        if app is not None:
+            self.app = app
         self._first_head_s = head_s
         self._on_made = on_made
-        self._extensions = None if local_peer is None else {LOCAL_PEER: {"uid": local_peer.uid, "pid": local_peer.pid}}
+        local = arrival.local_peer
+        self._extensions = None if local is None else {LOCAL_PEER: {"uid": local.uid, "pid": local.pid}}
         self._deadline: Timer | None = None
         self._stall: Timer | None = None
         self._running: RequestResponseCycle | None = None
@@ -125,6 +102,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.client is not None:
+            self.client = (self._arrival.address, self.client[1])
         self._on_made()
         self._arm(self._first_head_s, self._head_is_late)
 
@@ -132,7 +111,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._disarm()
         if self._stall is not None:
             self._stall.cancel()
-        self._place.release()
+        self._arrival.over()
         self._tell_disconnected()
         super().connection_lost(exc)
 
@@ -171,8 +150,10 @@ class GuardedHttpProtocol(HttpToolsProtocol):
                 self._head_bytes += len(data)
             if self._head_bytes > self._limits.max_head_bytes:
                 self._refuse_head()
-            elif not self._place.take():
-                self._refuse(503, "rate_limited", "Too many unfinished requests from this address.", retry=True)
+            elif not self._arrival.wait():
+                self._refuse(
+                    503, "rate_limited", "Too many unfinished requests from this address.", retry_after_s=_BUSY_S
+                )
 
     def _upgrade(self, *, bytes_used: int, byte_count: int) -> None:
         if self._is_refused:
@@ -183,9 +164,15 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self._is_answering or bytes_used != byte_count or self.scope["http_version"] != "1.1":
             self._refuse(400, "invalid", "An upgrade comes alone, in HTTP/1.1, and waits for its answer.")
             return
+        if self._arrival.speaks_for_others:
+            self._arrival.address = self._client_address()
+        if not self._arrival.count():
+            self._refuse(503, "rate_limited", "This address has too many open connections.", retry_after_s=_BUSY_S)
+            return
         self._disarm()
         if self._stall is not None:
             self._stall.cancel()
+        self.app_state[ARRIVAL] = self._arrival
         self.handle_websocket_upgrade()
         self.parser = cast("Any", None)  # breaks the cycle: most connections are upgraded and live for hours
 
@@ -222,18 +209,25 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             return
         self._is_in_head = False
         self._head_bytes = 0
-        self._place.release()
+        self._arrival.has_asked()
         if (
             len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             > self._limits.max_head_bytes
         ):
             self._refuse_head()
             return
+        if self._arrival.speaks_for_others and not self._knows_caller():
+            return
         if not self._names_one_host():
             self._refuse(400, "invalid", "An HTTP/1.1 request names its host once.")
             return
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._refuse(429, "rate_limited", "Too many requests on this connection wait for their answer.", retry=True)
+            self._refuse(
+                429,
+                "rate_limited",
+                "Too many requests on this connection wait for their answer.",
+                retry_after_s=_BUSY_S,
+            )
             return
         if self._declares_too_much():
             self._refuse(413, "too_large", "The request's body is too large.")
@@ -318,6 +312,24 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     # refusals
 
+    def _knows_caller(self) -> bool:
+        """A proxy's request: find whose it is, and whether that one may ask; False when it was refused."""
+        callers = self._shared.callers
+        hops = [value for name, value in self.headers if name == b"x-forwarded-for"]
+        address = callers.client_of(self._arrival.address, hops)
+        if address is None:
+            self._refuse(400, "invalid", "The proxy's X-Forwarded-For holds something that is no address.")
+        elif not callers.is_allowed(address):
+            self._refuse(403, "forbidden", "This address is not among gateway.allowed_networks.")
+        else:
+            self.scope["client"] = (address, 0)
+            return True
+        return False
+
+    def _client_address(self) -> str:
+        client = self.scope["client"]
+        return "" if client is None else client[0]
+
     def _names_one_host(self) -> bool:
         """RFC 9112 §3.2: an HTTP/1.1 request without exactly one Host is refused, for whoever stands in front of us."""
         count = sum(name == b"host" for name, _ in self.headers)
@@ -332,17 +344,19 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def _refuse_head(self) -> None:
         self._refuse(431, "too_large", "The request's head is too large.")
 
-    def _refuse(self, status: int, code: str, detail: str, *, retry: bool = False) -> None:
+    def _refuse(self, status: int, code: str, detail: str, *, retry_after_s: int | None = None) -> None:
         """Answer, unless an answer has begun, and hang up."""
         if self._is_refused:
             return
         self._is_refused = True
-        self._place.release()
+        self._arrival.has_asked()
         if not self._is_answering or (self._running is self.cycle and not self.cycle.response_started):
-            self.transport.write(refusal_response(status, code, detail, retry=retry))
+            self.transport.write(refusal_response(status, code, detail, retry_after_s=retry_after_s))
         self._tell_disconnected()
         self.transport.close()
         self._arm(_LAST_WORDS_S, self.abort)
 
 
 _LAST_WORDS_S = 2.0
+_BUSY_S = 5
+"""After this a crowded address is worth another try."""

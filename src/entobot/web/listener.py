@@ -6,38 +6,35 @@ anything. Lifespan events are not sent: the composition root starts and stops it
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from pathlib import Path
 from typing import Any, Protocol
 
 from uvicorn.config import Config
 
 from entobot.core.clock import Clock
-from entobot.core.errors import StartupRefused
-from entobot.web.addresses import address_key, is_loopback
-from entobot.web.http_protocol import Caps, GuardedHttpProtocol, HttpLimits, Place, Shared, Timers
-from entobot.web.refusal import refusal_body
-from entobot.web.tls import TlsFiles, reload_files, server_context
-from entobot.web.unix_socket import LocalPeer, bind_private, peer_credentials
+from entobot.core.networks import plain_address
+from entobot.web.arrivals import Arrival, Caps, Waiting
+from entobot.web.callers import Callers
+from entobot.web.endpoints import Door, TcpEndpoint, UnixEndpoint, open_door, shut_door
+from entobot.web.http_protocol import GuardedHttpProtocol, HttpLimits, Shared, Timers
+from entobot.web.proxy_protocol import HeaderRefused, read_source
+from entobot.web.refusal import App, websocket_only, with_upgrade_hint
+from entobot.web.tls import reload_files
+from entobot.web.unix_socket import peer_credentials
 
 log = logging.getLogger(__name__)
 
-App = Callable[[Any, Any, Any], Any]
-
-BACKLOG = 4096
 RESERVED_FILES = 256
 """Descriptors kept for the database, logs, outgoing requests."""
 _ACCEPTS_PER_WAKE = 64
 _ACCEPT_PAUSE_S = 1.0
-_DEAD_PEER_MS = 60_000
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -47,46 +44,6 @@ class WebSocketClass(Protocol):
     path: str
 
     def __call__(self, config: Any, server_state: Any, app_state: Any) -> Any: ...
-
-
-class AddressTaken(StartupRefused):
-    code = "address_in_use"
-
-
-class PlainBeyondLoopback(StartupRefused, ValueError):  # noqa: N818  a refusal, told to the operator at start
-    code = "plain_beyond_loopback"
-
-
-@dataclass(frozen=True, slots=True)
-class TcpEndpoint:
-    """`host` is a literal address or `localhost`; port 0 picks a free one. `tls` None is plain, on loopback only."""
-
-    host: str
-    port: int
-    tls: TlsFiles | None = None
-
-    def __post_init__(self) -> None:
-        if self.tls is None and not is_loopback(self.host):
-            raise PlainBeyondLoopback(
-                f"Listening on {self.host} without TLS would send tokens in clear. "
-                "Use TLS, or listen on 127.0.0.1 behind a proxy that ends TLS."
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class UnixEndpoint:
-    path: Path
-    runtime_dir: Path | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Door:
-    """One listening socket."""
-
-    listening: socket.socket
-    context: ssl.SSLContext | None = None
-    tls: TlsFiles | None = None
-    unix_path: Path | None = None
 
 
 class _Connections(set[Any]):
@@ -106,19 +63,22 @@ class _Connections(set[Any]):
 class _Running:
     shared: Shared
     connections: _Connections
-    doors: list[_Door] = field(default_factory=list[_Door])
+    doors: list[Door] = field(default_factory=list[Door])
     opening: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     max_connections: int = 0
+    websocket_only: App | None = None
     date_second: int = -1
 
 
 class Listener:
     """Serves `app` and `websocket` on all `endpoints`.
 
-    `waiting` counts connections whose request has not arrived yet, from accept on, per address (an IPv6 /64 is one)
-    and in all. When `max_connections` (or the process's file limit less a reserve) is reached, the kept-alive
-    connection that has been idle longest makes room for a newcomer; newcomers over that and those over the caps
-    are closed at once. The local socket's callers are not counted there.
+    `callers` says who may connect and which proxies are believed. `waiting` holds connections whose request has not
+    arrived yet, from accept on, per address (an IPv6 /64 is one) and in all; `per_address` counts connections until
+    they end. Trusted proxies are not counted by address: each WebSocket that comes through one counts for its caller.
+    When `max_connections` (or the process's file limit less a reserve) is reached, the kept-alive connection that has
+    been idle longest makes room for a newcomer; newcomers over that and those over the caps are closed at once. The
+    local socket's callers are not counted by address. `on_refused` is told (a short reason, fields for the log).
     """
 
     def __init__(
@@ -129,7 +89,10 @@ class Listener:
         endpoints: Sequence[TcpEndpoint | UnixEndpoint],
         clock: Clock,
         timers: Timers,
-        waiting: Caps,
+        waiting: Waiting,
+        per_address: Caps | None = None,
+        callers: Callers | None = None,
+        on_refused: Callable[[str, Mapping[str, str]], None] | None = None,
         limits: HttpLimits | None = None,
         max_connections: int = 20_000,
     ) -> None:
@@ -139,6 +102,9 @@ class Listener:
         self._clock = clock
         self._timers = timers
         self._waiting = waiting
+        self._per_address = per_address
+        self._callers = callers or Callers()
+        self._on_refused = on_refused
         self._limits = limits or HttpLimits()
         self._max_connections = max_connections
         self._running: _Running | None = None
@@ -156,7 +122,7 @@ class Listener:
         running = self._running
         return len(running.connections) + len(running.opening) if running else 0
 
-    def _doors(self) -> list[_Door]:
+    def _doors(self) -> list[Door]:
         return self._running.doors if self._running else []
 
     async def start(self) -> None:
@@ -164,17 +130,17 @@ class Listener:
         running = self._prepare()
         try:
             for endpoint in self._endpoints:
-                running.doors.append(_open(endpoint))
+                running.doors.append(open_door(endpoint))
         except BaseException:
             for door in running.doors:
-                _shut(door)
+                shut_door(door)
             raise
         self._running = running
         for door in running.doors:
             self._resume(door)
 
     def _prepare(self) -> _Running:
-        app = self._app if self._websocket is None else _with_upgrade_hint(self._app, self._websocket.path)
+        app = self._app if self._websocket is None else with_upgrade_hint(self._app, self._websocket.path)
         config = Config(
             app,
             http=GuardedHttpProtocol,
@@ -187,11 +153,19 @@ class Listener:
             server_header=False,
         )
         config.load()
-        shared = Shared(config=config, limits=self._limits, timers=self._timers, refresh_date=self._refresh_date)
+        shared = Shared(
+            config=config,
+            limits=self._limits,
+            timers=self._timers,
+            callers=self._callers,
+            refresh_date=self._refresh_date,
+        )
         connections = shared.state.connections = _Connections()
         soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         allowed = soft_limit - RESERVED_FILES if soft_limit != resource.RLIM_INFINITY else self._max_connections
-        return _Running(shared, connections, max_connections=min(self._max_connections, max(allowed, 1)))
+        only = None if self._websocket is None else websocket_only(self._websocket.path)
+        most = min(self._max_connections, max(allowed, 1))
+        return _Running(shared, connections, max_connections=most, websocket_only=only)
 
     def reload_certificate(self) -> None:
         """Use the certificate files as they are now for new connections; live ones stay.
@@ -211,7 +185,7 @@ class Listener:
         last_words_s = min(0.5, grace_s / 4)
         for door in running.doors:
             asyncio.get_running_loop().remove_reader(door.listening)
-            _shut(door)
+            shut_door(door)
         for task in running.opening:
             task.cancel()
         for connection in list(running.connections):
@@ -239,11 +213,11 @@ class Listener:
 
     # accepting
 
-    def _resume(self, door: _Door) -> None:
+    def _resume(self, door: Door) -> None:
         if door in self._doors():
             asyncio.get_running_loop().add_reader(door.listening, self._accept, door)
 
-    def _accept(self, door: _Door) -> None:
+    def _accept(self, door: Door) -> None:
         running = self._running
         if running is None:
             return
@@ -256,46 +230,108 @@ class Listener:
                     asyncio.get_running_loop().remove_reader(door.listening)
                     self._timers.after(_ACCEPT_PAUSE_S, lambda: self._resume(door))
                 return
+            connection.setblocking(False)
             is_full = len(running.connections) + len(running.opening) >= running.max_connections
             if is_full and not running.shared.make_room():
                 connection.close()
             elif door.unix_path is None:
-                self._admit(running, door, connection, Place(self._waiting, address_key(str(name[0]))), None)
+                self._receive(running, door, connection, _host(name))
             else:
-                self._admit_local(running, door, connection)
+                self._receive_local(running, door, connection)
 
-    def _admit_local(self, running: _Running, door: _Door, connection: socket.socket) -> None:
+    def _receive_local(self, running: _Running, door: Door, connection: socket.socket) -> None:
         caller = peer_credentials(connection)
         if caller is None or not caller.may_enter:
             log.warning("local socket: refused uid %s", caller.uid if caller else "unknown")
             connection.close()
             return
-        self._admit(running, door, connection, Place(None, ""), caller)
+        arrival = Arrival("", waiting=None, per_address=None, cut=connection.close, local_peer=caller)
+        self._start(running, self._open_connection(running, door, connection, arrival))
 
-    def _admit(
-        self, running: _Running, door: _Door, connection: socket.socket, place: Place, caller: LocalPeer | None
-    ) -> None:
-        if not place.take():
+    def _receive(self, running: _Running, door: Door, connection: socket.socket, peer: str) -> None:
+        """Everything that can be known before the first byte is read."""
+        callers = self._callers
+        if not callers.may_connect(peer):
+            self._refused("address_not_allowed", peer)
             connection.close()
             return
-        connection.setblocking(False)
-        accepted_at = self._clock.monotonic()
+        arrival = self._arrival(connection, peer, speaks_for_others=callers.is_trusted(peer))
+        if not (arrival.speaks_for_others or arrival.count()) or not arrival.wait():
+            arrival.over()
+            connection.close()
+        elif callers.sends_header(peer):
+            self._start(running, self._open_forwarded(running, door, connection, arrival))
+        else:
+            self._start(running, self._open_connection(running, door, connection, arrival))
 
-        def protocol() -> GuardedHttpProtocol:
-            spent_s = self._clock.monotonic() - accepted_at
-            head_s = self._limits.request_head.total_seconds() - spent_s
-            return GuardedHttpProtocol(running.shared, place, head_s=head_s, local_peer=caller, on_made=is_open)
+    def _arrival(self, connection: socket.socket, address: str, *, speaks_for_others: bool) -> Arrival:
+        def cut() -> None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # the transport owns the descriptor and sees the end
 
-        def is_open() -> None:  # counted among the connections from here on
-            running.opening.discard(task)
+        return Arrival(
+            address,
+            waiting=self._waiting,
+            per_address=self._per_address,
+            cut=cut,
+            speaks_for_others=speaks_for_others,
+        )
 
-        task = asyncio.get_running_loop().create_task(self._open_connection(door, connection, place, protocol))
+    def _start(self, running: _Running, opening: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(opening)
         running.opening.add(task)
         task.add_done_callback(running.opening.discard)
 
+    async def _open_forwarded(self, running: _Running, door: Door, connection: socket.socket, proxy: Arrival) -> None:
+        """A trusted proxy's connection: its PROXY header first, then whoever it names is the caller."""
+        accepted_at = self._clock.monotonic()
+        arrival = None
+        try:
+            async with asyncio.timeout(self._limits.request_head.total_seconds()):
+                source = await read_source(connection)
+            arrival = self._forwarded(connection, proxy, source)
+        except (HeaderRefused, OSError, TimeoutError) as error:
+            self._refused("proxy_header", proxy.address, why=str(error) or "the PROXY header came too late")
+        finally:
+            proxy.over()
+            if arrival is None:
+                connection.close()
+        if arrival is not None:
+            await self._open_connection(running, door, connection, arrival, accepted_at)
+
+    def _forwarded(self, connection: socket.socket, proxy: Arrival, source: str | None) -> Arrival:
+        """The caller behind a PROXY header, with its places taken. Raises HeaderRefused."""
+        address = proxy.address if source is None else source
+        if not self._callers.may_connect(address):
+            raise HeaderRefused("its caller is not among gateway.allowed_networks")
+        arrival = self._arrival(connection, address, speaks_for_others=self._callers.is_trusted(address))
+        proxy.over()
+        if not (arrival.speaks_for_others or arrival.count()) or not arrival.wait():
+            arrival.over()
+            raise HeaderRefused("its caller has too many connections")
+        return arrival
+
     async def _open_connection(
-        self, door: _Door, connection: socket.socket, place: Place, protocol: Callable[[], GuardedHttpProtocol]
+        self,
+        running: _Running,
+        door: Door,
+        connection: socket.socket,
+        arrival: Arrival,
+        accepted_at: float | None = None,
     ) -> None:
+        started_at = self._clock.monotonic() if accepted_at is None else accepted_at
+        task = asyncio.current_task()
+        assert task is not None
+        is_counted = running.opening.discard
+
+        def protocol() -> GuardedHttpProtocol:
+            head_s = self._limits.request_head.total_seconds() - (self._clock.monotonic() - started_at)
+            app = running.websocket_only if door.only_websocket else None
+            # counted among the connections from `on_made` on
+            return GuardedHttpProtocol(
+                running.shared, arrival, head_s=head_s, app=app, on_made=lambda: is_counted(task)
+            )
+
         timeout_s = None if door.context is None else self._limits.tls_handshake.total_seconds()
         opened = False
         try:
@@ -311,7 +347,11 @@ class Listener:
             log.debug("TLS handshake failed: %s", error)
         finally:
             if not opened:
-                place.release()
+                arrival.over()
+
+    def _refused(self, reason: str, address: str, **more: str) -> None:
+        if self._on_refused is not None:
+            self._on_refused(reason, {"address": address, **more})
 
     def _refresh_date(self) -> None:
         running = self._running
@@ -324,80 +364,6 @@ class Listener:
 _TLS_GOODBYE_S = 3.0
 
 
-def raise_file_limit() -> int:
-    """Let this process open as many files as the system allows it; the limit that now holds. Call it once at start."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):  # macOS names a hard limit that it does not grant
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
-def _open(endpoint: TcpEndpoint | UnixEndpoint) -> _Door:
-    if isinstance(endpoint, UnixEndpoint):
-        listening = bind_private(endpoint.path, backlog=BACKLOG, runtime_dir=endpoint.runtime_dir)
-        return _Door(listening, unix_path=endpoint.path)
-    context = None
-    if endpoint.tls is not None:
-        try:
-            context = server_context(endpoint.tls)
-        except (OSError, ssl.SSLError) as error:
-            raise StartupRefused(f"The certificate {endpoint.tls.certificate} does not load: {error}") from None
-    return _Door(_bind_tcp(endpoint.host, endpoint.port), context=context, tls=endpoint.tls)
-
-
-def _bind_tcp(host: str, port: int) -> socket.socket:
-    address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not address.is_unspecified))
-        # accepted sockets inherit these
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_PEER_MS)
-        listening.bind((str(address), port))
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        if error.errno == errno.EADDRINUSE:
-            raise AddressTaken(
-                f"{host} port {port} is taken by another program. Stop it or choose another port."
-            ) from None
-        raise StartupRefused(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
-    return listening
-
-
-def _shut(door: _Door) -> None:
-    door.listening.close()
-    if door.unix_path is not None:
-        door.unix_path.unlink(missing_ok=True)
-
-
-def _with_upgrade_hint(app: App, path: str) -> App:
-    """A plain request to the WebSocket's path is told what to do; the application never sees it."""
-    body = refusal_body(426, "invalid", "This address speaks WebSocket only.")
-    start = {
-        "type": "http.response.start",
-        "status": 426,
-        "headers": [
-            (b"upgrade", b"websocket"),
-            (b"connection", b"upgrade"),
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode("ascii")),
-            (b"cache-control", b"no-store"),
-        ],
-    }
-
-    async def hinted(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"] == path:
-            await send(start)
-            await send({"type": "http.response.body", "body": body})
-        else:
-            await app(scope, receive, send)
-
-    return hinted
+def _host(name: Any) -> str:
+    """The peer's address as it is used everywhere, IPv4 also where the socket is IPv6."""
+    return str(plain_address(str(name[0])))
