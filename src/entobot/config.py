@@ -109,6 +109,15 @@ class StorageSettings(Section):
     url: str = Field(default="", description="Empty: SQLite in the data folder.")
 
 
+class StreamSettings(Section):
+    keep_events: int = Field(
+        default=10_000, ge=2048, description="Events of a person that a device can still catch up on."
+    )
+    keep_for: Duration = Field(
+        default=timedelta(days=30), ge=timedelta(hours=1), description="How long at most. Later it gets a snapshot."
+    )
+
+
 class AgentSettings(Section):
     runner: Literal["auto", "echo", "llm"] = Field(
         default="auto", description="`auto`: `llm` when a model key or base URL is there, else `echo`."
@@ -155,6 +164,7 @@ class Settings(Section):
     gateway: GatewaySettings = GatewaySettings()
     tls: TlsSettings = TlsSettings()
     storage: StorageSettings = StorageSettings()
+    stream: StreamSettings = StreamSettings()
     agent: AgentSettings = AgentSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()

@@ -7,8 +7,9 @@ import pytest
 from entobot.core.permissions import Scope
 from entobot.gateway.delivery import MAX_BUFFERED_BYTES
 from entobot.gateway.wire import MAX_FRAME_BYTES, Close
-from entobot.storage.database import StorageFailed, Transaction
-from tests.support.gateway import ManualLink, Reader, World, device, quiet, until
+from entobot.storage.database import StorageFailed
+from entobot.stream import store
+from tests.support.gateway import USER, ManualLink, Reader, World, device, quiet
 from tests.support.time import ManualClock
 
 CHAT = frozenset({Scope.CHAT})
@@ -63,14 +64,7 @@ async def test_a_position_ahead_of_the_log_gets_a_snapshot(world: World) -> None
 
 
 async def retain(world: World, first_kept: int) -> None:
-    def unit(tx: Transaction) -> None:
-        from sqlalchemy import delete
-
-        from entobot.stream import store
-
-        tx.run(delete(store.events).where(store.events.c.seq < first_kept))
-
-    await world.database.write(unit)
+    await world.database.write(lambda tx: store.trim(tx, USER, first_kept - 1))
 
 
 @pytest.mark.parametrize(("after", "reason"), [(2, "expired"), (3, None), (5, None)])
@@ -183,32 +177,152 @@ async def test_what_another_connection_of_the_device_acknowledged_opens_this_win
     assert one.link.seqs == list(range(1, 301))
 
 
-async def test_thirty_seconds_of_pause_let_the_client_go(world: World, clock: ManualClock) -> None:
+def codes(one: Reader) -> list[Close]:
+    return [code for code, _, _ in one.ended]
+
+
+async def test_thirty_seconds_of_pause_let_the_client_go_at_that_moment(world: World) -> None:
+    one = await reader(world)
+    world.timers.advance(100)
+    await world.append(256)
+    await quiet()
+    world.timers.advance(29.9)
+    assert codes(one) == []
+    world.timers.advance(0.1)
+    assert codes(one) == [Close.SLOW_CONSUMER]
+
+
+async def test_pauses_that_end_in_time_are_not_added_up(world: World) -> None:
+    one = await reader(world)
+    for _ in range(4):
+        await world.append(256)
+        await quiet()
+        world.timers.advance(20)
+        assert one.delivery.acknowledged(one.link.seqs[-1])
+    assert codes(one) == []
+    await world.append(256)
+    await quiet()
+    world.timers.advance(29.9)
+    assert codes(one) == []
+    world.timers.advance(0.2)
+    assert codes(one) == [Close.SLOW_CONSUMER]
+
+
+async def test_more_than_1024_events_during_a_pause_let_the_client_go_after_a_second(world: World) -> None:
     one = await reader(world)
     await world.append(256)
     await quiet()
-    assert one.delivery.next_check_s() == clock.monotonic() + 30
-    clock.advance(29.9)
-    one.delivery.tick()
-    assert one.ended == []
-    clock.advance(0.1)
-    one.delivery.tick()
-    assert [code for code, _, _ in one.ended] == [Close.SLOW_CONSUMER]
-
-
-async def test_more_than_1024_waiting_events_let_the_client_go(world: World) -> None:
-    one = await reader(world)
-    await world.append(256 + 1024)
+    await world.append(1024)
     await quiet()
-    one.delivery.tick()
-    assert one.ended == []
+    world.timers.advance(5)
+    assert codes(one) == []
     await world.append(1)
     await quiet()
-    one.delivery.tick()
-    assert [code for code, _, _ in one.ended] == [Close.SLOW_CONSUMER]
+    assert codes(one) == [Close.SLOW_CONSUMER]
 
 
-async def test_a_stuck_reader_holds_little_memory_delays_nobody_and_is_let_go(world: World, clock: ManualClock) -> None:
+async def test_an_acknowledgement_has_a_second_to_travel_however_much_comes(world: World) -> None:
+    one = await reader(world)
+    await world.append(3000)
+    await quiet()
+    assert codes(one) == []
+    world.timers.advance(0.9)
+    assert codes(one) == []
+    world.timers.advance(0.1)
+    assert codes(one) == [Close.SLOW_CONSUMER]
+
+
+async def test_what_waits_from_before_does_not_count_against_one_that_catches_up(world: World) -> None:
+    await world.append(3000)
+    one = await reader(world)
+    while one.link.seqs[-1] < 3000:
+        world.timers.advance(20)
+        assert one.delivery.acknowledged(one.link.seqs[-1])
+        await quiet()
+    assert codes(one) == []
+    assert one.link.seqs == list(range(1, 3001))
+
+
+async def test_a_client_whose_events_were_trimmed_while_it_was_paused_comes_back_for_a_snapshot(world: World) -> None:
+    one = await reader(world)
+    await world.append(1500)
+    await quiet()
+    await retain(world, 600)
+    one.delivery.acknowledged(256)
+    await quiet()
+    assert one.link.seqs == list(range(1, 257))
+    assert codes(one) == [Close.SLOW_CONSUMER]
+    again = await reader(world, after=256)
+    assert again.link.frames[0] == {"type": "reset", "reason": "expired"}
+
+
+async def test_a_client_that_is_paused_at_the_edge_of_what_is_kept_goes_on(world: World) -> None:
+    one = await reader(world)
+    await world.append(1500)
+    await quiet()
+    await retain(world, 257)
+    one.delivery.acknowledged(256)
+    await quiet()
+    assert one.link.seqs == list(range(1, 513))
+    assert codes(one) == []
+
+
+async def test_a_node_that_slept_through_more_than_is_kept_sends_its_clients_for_a_snapshot(world: World) -> None:
+    one = await reader(world)
+    world.bus.is_deaf = True
+    await world.append(5)
+    world.hub._channels[USER]._read_to = 0  # as on a node that did not write them itself
+    world.hub._channels[USER]._recent.clear()
+    await retain(world, 4)
+    await world.hub.sweep()
+    await quiet()
+    assert codes(one) == [Close.DRAINING]
+    assert one.link.seqs == []
+
+
+# -- expiry
+
+
+async def test_an_event_that_expired_is_left_out_of_a_replay_and_the_rest_is_in_order(
+    world: World, clock: ManualClock
+) -> None:
+    await world.append(2)
+    await world.append(2, expires_at_ms=clock.now_ms() + 1000)
+    await world.append(1, expires_at_ms=clock.now_ms() + 1001)
+    await world.append(1, expires_at_ms=clock.now_ms() + 1000)
+    clock.advance(1)
+    one = await reader(world)
+    assert one.link.seqs == [1, 2, 5]
+    assert one.link.frames[-1] == {"type": "resume_done", "seq": 6}
+    await world.append()
+    await quiet()
+    assert one.link.seqs == [1, 2, 5, 7]
+
+
+async def test_an_event_that_expires_while_its_client_is_paused_is_left_out(world: World, clock: ManualClock) -> None:
+    one = await reader(world)
+    await world.append(256)
+    await world.append(2, expires_at_ms=clock.now_ms() + 1000)
+    await world.append()
+    await quiet()
+    clock.advance(1)
+    one.delivery.acknowledged(256)
+    await quiet()
+    assert one.link.seqs == [*range(1, 257), 259]
+
+
+async def test_an_event_that_has_not_expired_is_delivered_as_any_other(world: World, clock: ManualClock) -> None:
+    one = await reader(world)
+    await world.append(3, expires_at_ms=clock.now_ms() + 1)
+    await quiet()
+    assert one.link.seqs == [1, 2, 3]
+    assert one.delivery.acknowledged(3)
+
+
+# -- the others
+
+
+async def test_a_stuck_reader_holds_little_memory_delays_nobody_and_is_let_go(world: World) -> None:
     stuck = await reader(world, "dev_1", link=ManualLink(is_reading=False))
     quick = await reader(world, "dev_2")
     for n in range(40):
@@ -218,24 +332,21 @@ async def test_a_stuck_reader_holds_little_memory_delays_nobody_and_is_let_go(wo
         await quiet()
     assert quick.link.seqs == list(range(1, 41))
     assert stuck.link.max_buffered <= MAX_BUFFERED_BYTES + MAX_FRAME_BYTES
-    clock.advance(30)
-    quick.delivery.tick()
-    stuck.delivery.tick()
+    world.timers.advance(30)
     assert quick.ended == []
     assert [code for code, _, _ in stuck.ended] == [Close.SLOW_CONSUMER]
 
 
-async def test_a_slow_reader_that_goes_on_reading_is_kept(world: World, clock: ManualClock) -> None:
+async def test_a_slow_reader_that_goes_on_reading_is_kept(world: World) -> None:
     link = ManualLink(is_reading=False)
     one = await reader(world, link=link)
     await world.append(15, size=60_000)
     await quiet()
     for _ in range(20):
-        clock.advance(29)
+        world.timers.advance(29)
         link.flush(60_000)
         if link.seqs:
             one.delivery.acknowledged(link.seqs[-1])
-        one.delivery.tick()
     assert one.ended == []
     assert link.seqs == list(range(1, 16))
 
@@ -247,29 +358,6 @@ async def test_a_kernel_that_takes_everything_at_once_and_never_says_writable_do
     await world.append(20, size=50_000)
     one = await reader(world, link=ManualLink(is_coalescing=True))
     assert one.link.seqs == list(range(1, 21))
-
-
-async def test_an_event_that_comes_while_a_page_is_read_is_not_skipped(world: World) -> None:
-    """The page is empty because retention took what stood there; what came meanwhile is not gone with it."""
-    await world.append(3)
-    one = Reader(world, device("dev_1", CHAT))
-    opening = await one.read_opening(1)
-    await retain(world, 4)
-    channel = one.channel
-    assert channel is not None
-    page_after = channel.page_after
-
-    async def slow(seq: int) -> Any:
-        page = await page_after(seq)
-        if not page:
-            await world.append()
-            await until(lambda: channel.latest == 4)
-        return page
-
-    channel.page_after = slow  # pyright: ignore[reportAttributeAccessIssue]  the race is made certain
-    one.delivery.open(opening, channel)
-    await quiet()
-    assert one.link.seqs == [4]
 
 
 @pytest.mark.parametrize("fault", [StorageFailed("disk"), RuntimeError("bug")])

@@ -249,6 +249,19 @@ async def test_results_are_forgotten_after_24_hours_and_not_before(
     assert await send(executor, 1) == {"stored": 2}
 
 
+async def test_results_are_forgotten_in_bounded_batches(database: SqliteDatabase) -> None:
+    def fill(tx: Transaction) -> None:
+        for n in range(12):
+            store.insert_result(
+                tx, device_id="dev_1", command_id=str(n), digest=b"", result=b"{}", now_ms=[n, 6][5 <= n <= 7]
+            )
+
+    await database.write(fill)
+    took = [await database.write(lambda tx: store.forget_results(tx, 10, 4)) for _ in range(4)]
+    assert took == [4, 4, 2, 0]
+    assert await database.read(lambda tx: store.find_result(tx, "dev_1", "10")) is not None
+
+
 # -- scopes
 
 

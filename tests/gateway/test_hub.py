@@ -310,7 +310,7 @@ async def test_another_users_events_are_not_heard(world: World) -> None:
 
 
 async def seen(world: World, device_id: str = "dev_1") -> int:
-    return await world.database.read(lambda tx: world.stream.seen(tx, device_id))
+    return await world.database.read(lambda tx: world.stream.seen(tx, USER, device_id))
 
 
 async def test_acknowledgements_are_noted_together_and_never_move_back(

@@ -17,7 +17,7 @@ from entobot.gateway.session import MAX_REFUSED_FRAMES
 from entobot.gateway.wire import MAX_FRAME_BYTES, Close
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
-from tests.support.gateway import ManualLink, World, device, frame, quiet
+from tests.support.gateway import USER, ManualLink, World, device, frame, quiet
 from tests.support.time import ManualClock
 
 
@@ -223,7 +223,7 @@ async def test_an_acknowledgement_is_noted_for_the_device(world: World) -> None:
     await quiet()
     session.text(frame("ack", seq=2))
     await world.hub.stop()
-    assert await world.database.read(lambda tx: world.stream.seen(tx, "dev_1")) == 2
+    assert await world.database.read(lambda tx: world.stream.seen(tx, USER, "dev_1")) == 2
 
 
 # -- time

@@ -129,45 +129,39 @@ async def test_a_cursor_only_moves_forward(database: SqliteDatabase, stream: Str
     seen: list[int] = []
     for seq in (2, 1, 4, 4, 3, 0, -1):
         await database.write(lambda tx, seq=seq: stream.acknowledge(tx, "dev_1", "usr_1", seq, NOW))
-        seen.append(await database.read(lambda tx: stream.seen(tx, "dev_1")))
+        seen.append(await database.read(lambda tx: stream.seen(tx, "usr_1", "dev_1")))
     assert seen == [2, 2, 4, 4, 4, 4, 4]
 
 
 async def test_nobody_can_have_seen_more_than_there_is(database: SqliteDatabase, stream: Stream) -> None:
     await append(database, stream)
     await database.write(lambda tx: stream.acknowledge(tx, "dev_1", "usr_1", 10**9, NOW))
-    assert await database.read(lambda tx: stream.seen(tx, "dev_1")) == 1
+    assert await database.read(lambda tx: stream.seen(tx, "usr_1", "dev_1")) == 1
 
 
 async def test_devices_have_cursors_of_their_own(database: SqliteDatabase, stream: Stream) -> None:
     await append(database, stream)
     await database.write(lambda tx: stream.acknowledge(tx, "dev_1", "usr_1", 1, NOW))
-    assert await database.read(lambda tx: (stream.seen(tx, "dev_1"), stream.seen(tx, "dev_2"))) == (1, 0)
-
-
-async def test_the_oldest_number_of_an_empty_stream_is_the_next_one(database: SqliteDatabase, stream: Stream) -> None:
-    assert await database.read(lambda tx: stream.first_seq(tx, "usr_1")) == 1
-    await append(database, stream)
-    assert await database.read(lambda tx: stream.first_seq(tx, "usr_1")) == 1
-
-
-HEAD = Head("str_1", 10)
+    assert await database.read(lambda tx: (stream.seen(tx, "usr_1", "dev_1"), stream.seen(tx, "usr_1", "dev_2"))) == (
+        1,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
-    ("position", "first_seq", "reason"),
+    ("position", "trimmed_to", "reason"),
     [
-        (None, 1, ResetReason.NONE),
-        (Position("str_2", 10), 1, ResetReason.STREAM),
-        (Position("str_2", 99), 1, ResetReason.STREAM),
-        (Position("str_1", 11), 1, ResetReason.AHEAD),
-        (Position("str_1", 10), 1, None),
-        (Position("str_1", 0), 1, None),
-        (Position("str_1", 4), 5, None),
-        (Position("str_1", 3), 5, ResetReason.EXPIRED),
-        (Position("str_1", -1), 1, ResetReason.EXPIRED),
-        (Position("str_1", 10), 11, None),
+        (None, 0, ResetReason.NONE),
+        (Position("str_2", 10), 0, ResetReason.STREAM),
+        (Position("str_2", 99), 0, ResetReason.STREAM),
+        (Position("str_1", 11), 0, ResetReason.AHEAD),
+        (Position("str_1", 10), 0, None),
+        (Position("str_1", 0), 0, None),
+        (Position("str_1", 4), 4, None),
+        (Position("str_1", 3), 4, ResetReason.EXPIRED),
+        (Position("str_1", -1), 0, ResetReason.EXPIRED),
+        (Position("str_1", 10), 10, None),
     ],
 )
-def test_a_replay_is_whole_or_refused(position: Position | None, first_seq: int, reason: ResetReason | None) -> None:
-    assert reset_reason(position, HEAD, first_seq) is reason
+def test_a_replay_is_whole_or_refused(position: Position | None, trimmed_to: int, reason: ResetReason | None) -> None:
+    assert reset_reason(position, Head("str_1", 10, trimmed_to)) is reason

@@ -250,10 +250,11 @@ class World:
     def _open(self, tx: Transaction, principal: Principal, resume: Resume | None) -> Opening:
         head = self.stream.head(tx, principal.user_id)
         position = None if resume is None else Position(resume.stream, resume.after)
-        reason = reset_reason(position, head, self.stream.first_seq(tx, principal.user_id))
+        reason = reset_reason(position, head)
+        seen = self.stream.seen(tx, principal.user_id, principal.device_id or "")
         if reason is None and resume is not None:
-            return Opening(head.stream_id, head.seq, resume.after, None, None)
-        return Opening(head.stream_id, head.seq, head.seq, reason, self.snapshot)
+            return Opening(head.stream_id, head.seq, resume.after, None, None, seen)
+        return Opening(head.stream_id, head.seq, head.seq, reason, self.snapshot, seen)
 
     def _standing(self, tx: Transaction, principal: Principal) -> Standing | None:
         if self.standing_fault is not None and principal.device_id == "dev_gone":
@@ -262,14 +263,30 @@ class World:
 
     # -- what happens
 
-    async def append(self, count: int = 1, *, scope: Scope | None = Scope.CHAT, size: int = 0, **event: Any) -> int:
+    async def append(
+        self,
+        count: int = 1,
+        *,
+        scope: Scope | None = Scope.CHAT,
+        size: int = 0,
+        expires_at_ms: int | None = None,
+        **event: Any,
+    ) -> int:
         """Add events in one unit and return the last `seq`."""
         body = {"type": "note", "pad": "x" * size} | event
 
         def unit(tx: Transaction) -> int:
             seq = 0
             for _ in range(count):
-                seq = self.stream.append(tx, USER, body, topic=TOPIC, scope=scope, now_ms=self.clock.now_ms())
+                seq = self.stream.append(
+                    tx,
+                    USER,
+                    body,
+                    topic=TOPIC,
+                    scope=scope,
+                    now_ms=self.clock.now_ms(),
+                    expires_at_ms=expires_at_ms,
+                )
             return seq
 
         return await self.database.write(unit)
@@ -335,7 +352,8 @@ class Reader:
             principal=principal,
             outlet=self.link,
             end=self.end,
-            monotonic=world.clock.monotonic,
+            clock=world.clock,
+            timers=world.timers,
         )
         self.channel: Channel | None = None
 

@@ -71,6 +71,8 @@ from entobot.pairing import http as pairing_http
 from entobot.pairing.service import Pairing
 from entobot.storage.database import Transaction
 from entobot.stream import commands as stream_commands
+from entobot.stream.model import Retention
+from entobot.stream.retention import trim
 from entobot.stream.service import Stream
 from entobot.telemetry.exposition import expose
 from entobot.telemetry.log import RefusalLog, get_logger
@@ -147,7 +149,7 @@ class Gateway:
             database,
             bus,
             clock,
-            make_feed(self.stream, self.devices, Snapshots(self.stream, self.conversations, self.approvals)),
+            make_feed(self.stream, self.devices, Snapshots(self.conversations, self.approvals)),
         )
         self.devices.is_online = self.hub.is_online
         self.stream.appended = self.hub.appended
@@ -371,10 +373,16 @@ class Gateway:
         every = self._periodic.every
         every(timedelta(seconds=15), self.pairing.expire)
         every(timedelta(seconds=30), self.hub.sweep)
-        every(timedelta(hours=1), self._executor.sweep)
+        every(timedelta(minutes=5), self._trim_stream)
+        every(timedelta(minutes=10), self._executor.sweep)
         every(timedelta(hours=1), self._idempotency.sweep)
         every(timedelta(hours=6), self.devices.rotate_keys_if_due)
         every(timedelta(hours=6), self._renew_certificate)
+
+    async def _trim_stream(self) -> None:
+        kept = self.ground.settings.stream
+        retention = Retention(keep_events=kept.keep_events, keep_for=kept.keep_for)
+        await trim(self.ground.database, retention, self.ground.clock.now_ms())
 
     # -- while it runs
 

@@ -36,6 +36,8 @@ SWEEP_COUNT = 100
 MAX_PAGE = 100
 MAX_PAGE_BYTES = 80 * 1024
 """Of actions on one page: escaped once more inside a frame they stay under its 256 KiB."""
+MAX_PENDING_BYTES = 4 * 1024 * 1024
+"""Of actions in one snapshot."""
 BY_GATEWAY = "gateway"
 
 CheckEdit = Callable[[str, Args], object]
@@ -100,7 +102,7 @@ class Approvals:
             expires_at_ms=expires_at_ms,
         )
         store.insert_approval(tx, approval)
-        self._tell(tx, approval, "approval.requested", requested_data(approval), now_ms)
+        self._tell(tx, approval, "approval.requested", requested_data(approval), now_ms, expires_at_ms)
         self._record(tx, AuditEvent.APPROVAL_REQUESTED, approval, now_ms, facts={"risk": risk})
         return approval
 
@@ -209,13 +211,13 @@ class Approvals:
         """A page, newest first, and the cursor of the next. Actions are large: a page also ends at MAX_PAGE_BYTES."""
         limit = max(1, min(limit, MAX_PAGE))
         rows = store.page(tx, user_id, cursor or store.LAST, limit + 1, only_pending=only_pending)
-        count, size = 0, 0
-        for row in rows[:limit]:
-            size += len(row.action.encode("utf-8"))
-            if count and size > MAX_PAGE_BYTES:
-                break
-            count += 1
+        count = _fitting(rows[:limit], MAX_PAGE_BYTES)
         return rows[:count], rows[count - 1].approval_id if len(rows) > count else None
+
+    def pending(self, tx: Transaction, user_id: str, limit: int) -> "list[Approval]":
+        """What waits for an answer, newest first, as a snapshot shows it: up to MAX_PENDING_BYTES of actions."""
+        rows = store.page(tx, user_id, store.LAST, limit, only_pending=True)
+        return rows[: _fitting(rows, MAX_PENDING_BYTES)]
 
     # -- telling
 
@@ -231,9 +233,24 @@ class Approvals:
         bell = approval.run_id.encode("ascii")
         tx.after_commit(lambda: self._bus.publish(topics.WORK_APPROVALS, bell))
 
-    def _tell(self, tx: Transaction, approval: Approval, kind: str, data: dict[str, object], now_ms: int) -> None:
-        event = {"type": kind, "data": data}
-        self._stream.append(tx, approval.user_id, event, topic=topics.APPROVALS, scope=Scope.APPROVE, now_ms=now_ms)
+    def _tell(
+        self,
+        tx: Transaction,
+        approval: Approval,
+        kind: str,
+        data: dict[str, object],
+        now_ms: int,
+        expires_at_ms: int | None = None,
+    ) -> None:
+        self._stream.append(
+            tx,
+            approval.user_id,
+            {"type": kind, "data": data},
+            topic=topics.APPROVALS,
+            scope=Scope.APPROVE,
+            now_ms=now_ms,
+            expires_at_ms=expires_at_ms,
+        )
 
     def _record(
         self,
@@ -262,3 +279,13 @@ class Approvals:
             facts=known | (facts or {}),
             personal=personal,
         )
+
+
+def _fitting(rows: "list[Approval]", max_bytes: int) -> int:
+    """How many of the rows fit: at least one, where there is one."""
+    size = 0
+    for count, row in enumerate(rows):
+        size += len(row.action.encode("utf-8"))
+        if count and size > max_bytes:
+            return count
+    return len(rows)

@@ -27,6 +27,13 @@ approvals = Table(
     Index("ix_approvals_user", "user_id", "approval_id"),
     Index("ix_approvals_run", "run_id"),
     Index(
+        "ix_approvals_user_pending",
+        "user_id",
+        "approval_id",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+    Index(
         "ix_approvals_pending",
         "expires_at_ms",
         sqlite_where=text("state = 'pending'"),

@@ -207,6 +207,10 @@ class Conversations:
         last = rows[limit - 1][0] if len(rows) > limit else None
         return rows[:limit], None if last is None else f"{last.updated_at_ms}.{last.conversation_id}"
 
+    def latest(self, tx: Transaction, user_id: str, count: int) -> "list[tuple[Conversation, Preview | None]]":
+        """The `count` used last, as a snapshot shows them."""
+        return store.list_conversations(tx, user_id, None, count)
+
     def unread(self, tx: Transaction, user_id: str, seen_seq: int) -> int:
         """Assistant messages that stand in the stream after `seen_seq`."""
         return store.count_unread(tx, user_id, seen_seq)

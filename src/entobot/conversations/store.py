@@ -53,6 +53,13 @@ messages = Table(
         sqlite_where=text("is_awaiting = 1"),
         postgresql_where=text("is_awaiting = 1"),
     ),
+    Index(
+        "ix_messages_answers",
+        "user_id",
+        "seq",
+        sqlite_where=text("role = 'assistant'"),
+        postgresql_where=text("role = 'assistant'"),
+    ),
 )
 
 _INSERT_CONVERSATION = insert(conversations)
@@ -138,7 +145,7 @@ _FAIL = (
 )
 _UNREAD = select(func.count().label("unread")).where(
     messages.c.user_id == bindparam("user"),
-    messages.c.role == bindparam("role"),
+    literal_column("role") == literal_column(f"'{MessageRole.ASSISTANT}'"),
     messages.c.seq > bindparam("seen"),
 )
 
@@ -237,7 +244,7 @@ def fail_message(tx: Transaction, message_id: str, code: str, text: str) -> None
 
 
 def count_unread(tx: Transaction, user_id: str, seen_seq: int) -> int:
-    row = tx.first(_UNREAD, {"user": user_id, "role": MessageRole.ASSISTANT, "seen": seen_seq})
+    row = tx.first(_UNREAD, {"user": user_id, "seen": seen_seq})
     return 0 if row is None else int(row["unread"])
 
 

@@ -3,7 +3,7 @@
 from entobot.bus.bus import Bus
 from entobot.core import topics
 from entobot.devices import store
-from entobot.devices.model import Change, Device
+from entobot.devices.model import Change, Device, Status
 from entobot.storage.database import Transaction
 from entobot.stream.service import Stream
 
@@ -19,8 +19,13 @@ class Changes:
         self._stream.append(tx, user_id, event, topic=topics.DEVICES, scope=None, now_ms=now_ms)
 
     def apply(self, tx: Transaction, before: Device, after: Device) -> None:
-        """Store a change; when the epoch moved, have every node re-read its connections of the device."""
+        """Store a change; when the epoch moved, have every node re-read its connections of the device.
+
+        A revoked device's place in the stream is forgotten with it.
+        """
         if not store.change_device(tx, before, after):
             raise RuntimeError("a device's row moved within the unit that had read it")
+        if after.status is Status.REVOKED:
+            self._stream.forget_device(tx, after.device_id)
         if after.epoch != before.epoch:
             tx.after_commit(lambda: self._bus.publish(topics.CONTROL_DEVICES, after.device_id.encode("ascii")))

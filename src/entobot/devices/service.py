@@ -189,6 +189,9 @@ class Devices:
         """Whether the device has ever used a credential. Raises `not_found`."""
         return self.get_device(tx, device_id).first_used_at_ms is not None
 
+    def find_device(self, tx: Transaction, device_id: str) -> Device | None:
+        return store.find_device(tx, device_id)
+
     def get_device(self, tx: Transaction, device_id: str) -> Device:
         """Raises `not_found`."""
         device = store.find_device(tx, device_id)

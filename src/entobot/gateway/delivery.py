@@ -6,13 +6,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from entobot.core.clock import Clock
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.gateway import wire
-from entobot.gateway.feed import Feed, Opening
+from entobot.gateway.feed import EventsGone, Feed, Opening
 from entobot.gateway.hub import Channel, Frame
+from entobot.gateway.link import Timer, Timers
 from entobot.gateway.live import Live, Piece
-from entobot.gateway.window import MAX_PAUSE_S, Window
+from entobot.gateway.window import MAX_PAUSE_S, MAX_QUEUED_EVENTS, MIN_PAUSE_S, Window
 from entobot.gateway.wire import Close
 from entobot.storage.database import Database, StorageFailed
 
@@ -49,14 +51,16 @@ class Delivery:
         principal: Principal,
         outlet: Outlet,
         end: Callable[[Close, str], None],
-        monotonic: Callable[[], float],
+        clock: Clock,
+        timers: Timers,
     ) -> None:
         self._database = database
         self._feed = feed
         self._principal = principal
         self._outlet = outlet
         self._end = end
-        self._monotonic = monotonic
+        self._clock = clock
+        self._timers = timers
         self._window = Window()
         self._channel: Channel | None = None
         self._cursor = 0
@@ -66,6 +70,10 @@ class Delivery:
         self._opening: deque[bytes] = deque()
         self._refill: asyncio.Task[None] | None = None
         self._full_since_s: float | None = None
+        self._paused_at_seq: int | None = None
+        self._paused_since_s = 0.0
+        self._patience_due_s = 0.0
+        self._patience: Timer | None = None
         self._is_retrying = False
         self._is_stopped = False
 
@@ -92,6 +100,8 @@ class Delivery:
         self._opening.clear()
         if self._refill is not None:
             self._refill.cancel()
+        if self._patience is not None:
+            self._patience.cancel()
 
     # -- events
 
@@ -143,20 +153,6 @@ class Delivery:
         """The kernel takes bytes again."""
         self.pull()
 
-    def next_check_s(self) -> float:
-        """When `tick` may have something to do."""
-        full_s = float("inf") if self._full_since_s is None else self._full_since_s + MAX_PAUSE_S
-        return min(self._window.patience_ends_s, full_s)
-
-    def tick(self) -> None:
-        """Let the client go that was paused for too long, by its acknowledgements or by not reading at all."""
-        self.pull()
-        now_s = self._monotonic()
-        queued = 0 if self._channel is None else self._channel.latest - self._cursor
-        does_not_read = self._full_since_s is not None and now_s - self._full_since_s >= MAX_PAUSE_S
-        if does_not_read or self._window.is_deaf(queued, now_s):
-            self._end(Close.SLOW_CONSUMER, "events wait for acknowledgements")
-
     @property
     def _is_up_to_date(self) -> bool:
         """Exactly where the channel is: ahead of it, live events would be older than what was sent."""
@@ -165,6 +161,9 @@ class Delivery:
 
     def _may_see(self, scope: Scope | None) -> bool:
         return scope is None or scope in self._principal.scopes
+
+    def _has_expired(self, frame: Frame) -> bool:
+        return frame.expires_at_ms is not None and frame.expires_at_ms <= self._clock.now_ms()
 
     def pull(self) -> None:
         """Send as much as window and kernel allow; the rest waits for `acknowledged` or `writable`."""
@@ -185,7 +184,8 @@ class Delivery:
             self._send(frames)
         self._finish_replay()
         self._show_writing()
-        self._note_pressure(channel)
+        self._note_full_kernel(channel)
+        self._note_pause(channel)
 
     @property
     def _kernel_has_room(self) -> bool:
@@ -198,16 +198,49 @@ class Delivery:
     def _target(self, channel: Channel) -> int:
         return max(channel.latest, self._replay_to or 0)
 
-    def _note_pressure(self, channel: Channel) -> None:
+    def _note_full_kernel(self, channel: Channel) -> None:
         if self._kernel_has_room:
             return
         if not self._opening and not self._missed_live and self._cursor >= self._target(channel):
             return
         if self._full_since_s is None:
-            self._full_since_s = self._monotonic()
+            self._full_since_s = self._clock.monotonic()
         if not self._is_retrying:  # the kernel may take it all at once, and then it never says `writable`
             self._is_retrying = True
             asyncio.get_running_loop().call_soon(self._retry)
+
+    # -- patience
+
+    def _note_pause(self, channel: Channel) -> None:
+        """Let the client go that was paused for too long, or for whom too much came meanwhile."""
+        if self._is_stopped or (self._full_since_s is None and self._window.is_open):
+            self._paused_at_seq = None
+            return
+        now_s = self._clock.monotonic()
+        if self._paused_at_seq is None:
+            self._paused_at_seq, self._paused_since_s = channel.latest, now_s
+        due_s = self._window.patience_ends_s
+        if self._full_since_s is not None:
+            due_s = min(due_s, self._full_since_s + MAX_PAUSE_S)
+        if channel.latest - self._paused_at_seq > MAX_QUEUED_EVENTS:
+            due_s = min(due_s, self._paused_since_s + MIN_PAUSE_S)
+        if now_s >= due_s:
+            self._end(Close.SLOW_CONSUMER, "events wait for acknowledgements")
+        else:
+            self._decide_at(due_s, now_s)
+
+    def _decide_at(self, due_s: float, now_s: float) -> None:
+        if self._patience is not None:
+            if self._patience_due_s <= due_s:
+                return
+            self._patience.cancel()
+        self._patience_due_s = due_s
+        self._patience = self._timers.after(due_s - now_s, self._patience_ends)
+
+    def _patience_ends(self) -> None:
+        """Of the pause for which the timer was set; there may be a later one now."""
+        self._patience = None
+        self.pull()
 
     def _retry(self) -> None:
         self.pull()
@@ -218,17 +251,20 @@ class Delivery:
             if not self._has_room:
                 return
             self._cursor = frame.seq
-            if self._may_see(frame.scope):
+            if self._may_see(frame.scope) and not self._has_expired(frame):
                 self._outlet.send(frame.payload)
-                self._window.sent(frame.seq, len(frame.payload), self._monotonic())
+                self._window.sent(frame.seq, len(frame.payload), self._clock.monotonic())
             self._finish_replay()
 
     async def _read_more(self, channel: Channel) -> None:
         target = self._target(channel)
         try:
-            page = await channel.page_after(self._cursor)
+            page = await channel.replay_after(self._cursor)
         except StorageFailed:
             self._end(Close.DRAINING, "the store does not answer")
+            return
+        except EventsGone:  # it comes back, and the position that it names then is answered with a snapshot
+            self._end(Close.SLOW_CONSUMER, "events that were not taken in time are kept no longer")
             return
         except Exception:
             log.exception("events could not be read")
@@ -239,7 +275,7 @@ class Delivery:
         if self._is_stopped:
             return
         frames = [frame for frame in page if frame.seq <= target]
-        if not frames:  # retention took them
+        if not frames:  # the log ends before the target: it was told of more than was there
             self._cursor = target
         self._send(frames)
         self.pull()

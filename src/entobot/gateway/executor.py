@@ -21,6 +21,7 @@ from entobot.telemetry.meters import Meters
 log = logging.getLogger(__name__)
 
 RESULTS_KEPT = timedelta(hours=24)
+FORGOTTEN_AT_ONCE = 500
 FAILURE_TOLD_EVERY_S = 60.0
 
 Guard = Callable[[Transaction, Principal], None]
@@ -130,9 +131,10 @@ class Executor:
         return unit
 
     async def sweep(self) -> None:
-        """Forget results older than 24 h."""
+        """Forget results older than 24 h, some a commit, so that commands go on meanwhile."""
         before = self._clock.now_ms() - to_ms(RESULTS_KEPT)
-        await self._database.write(lambda tx: store.forget_results(tx, before))
+        while await self._database.write(lambda tx: store.forget_results(tx, before, FORGOTTEN_AT_ONCE)):
+            pass
 
 
 def _same_result(earlier: tuple[bytes, bytes], digest: bytes) -> bytes:

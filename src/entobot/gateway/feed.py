@@ -24,6 +24,12 @@ class LoggedEvent(Protocol):
     def topic(self) -> str: ...
     @property
     def event(self) -> str: ...
+    @property
+    def expires_at_ms(self) -> int | None: ...
+
+
+class EventsGone(Exception):  # noqa: N818  reads as what happened
+    """Retention took events that were asked for: only a snapshot stands for them now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class Opening:
     """Where a connection starts.
 
     `reset` None: everything after `after` is replayed, then live. Otherwise `snapshot` holds all state up to `seq`.
+    `seen` is what the device has acknowledged so far.
     """
 
     stream_id: str
@@ -38,6 +45,7 @@ class Opening:
     after: int
     reset: str | None
     snapshot: dict[str, list[object] | int] | None
+    seen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class Feed:
     """Filled by the composition root. All but `writing` are units of work.
 
     `open(tx, principal, resume)` finds where to start, on one snapshot · `after(tx, user_id, seq, count)` reads the
-    log · `standing(tx, principal)` says whether the device is still as it was when it authenticated ·
+    log, expired events included, and raises EventsGone · `standing(tx, principal)` says whether the device is still as it was when it authenticated ·
     `acknowledge(tx, device_id, user_id, seq, now_ms)` notes what was seen · `writing(user_id)` is in memory.
     """
 

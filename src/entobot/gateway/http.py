@@ -89,7 +89,8 @@ class EventStream:
             principal=principal,
             outlet=self,
             end=self.end,
-            monotonic=parts.clock.monotonic,
+            clock=parts.clock,
+            timers=parts.timers,
         )
 
     # -- hub.Subscriber
@@ -156,7 +157,7 @@ class EventStream:
             return standing_of(parts.feed, tx, principal) or parts.feed.open(tx, principal, resume)
 
         try:
-            opening = await parts.database.read(unit)
+            opening = await parts.hub.read_opening(unit)
         except BaseException:
             self.release()
             raise
@@ -176,6 +177,7 @@ class EventStream:
                 expires_in_s=int(self._remaining_s()),
             )
         )
+        parts.hub.opened(principal, opening)
         self._delivery.open(opening, channel)
         self._schedule()
 
@@ -204,7 +206,6 @@ class EventStream:
         if self._remaining_s() <= 0:
             self.end(Close.TOKEN_EXPIRED, "the token expired")
             return
-        self._delivery.tick()
         if self._ended is None and not self._queue:
             self._put(b":\n\n")
         self._schedule()

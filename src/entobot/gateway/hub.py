@@ -7,8 +7,8 @@ memory. Each subscriber pulls from there at its own speed: a slow one waits or g
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Iterable
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -18,12 +18,14 @@ from entobot.core.clock import Clock
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.gateway import wire
-from entobot.gateway.feed import Feed, LoggedEvent, standing_of
+from entobot.gateway.feed import EventsGone, Feed, LoggedEvent, Opening, standing_of
 from entobot.gateway.live import Live
 from entobot.gateway.wire import Close
-from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.storage.database import Database, StorageFailed, Transaction, Unit
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RECENT_EVENTS = 512
 RECENT_BYTES = 1024 * 1024
@@ -32,6 +34,13 @@ MAX_WAITING = 1024
 """Live events of a user that may wait for the store; more are dropped."""
 EVERYTHING = 2**62
 MAX_CONNECTIONS_PER_DEVICE = 4
+FAN_OUT = 256
+"""Subscribers that are told in one turn of the loop; then others have theirs."""
+MAX_REPLAYS = 8
+"""Pages of the log that are read at once for connections that are behind. First come, first served, page by page."""
+MAX_OPENINGS = 32
+"""Positions and snapshots that are read at once for connections that open."""
+SEEN_CHUNK = 256
 STANDING_CHUNK = 200
 SEEN_FLUSH_S = 0.25
 
@@ -42,6 +51,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     seq: int
     scope: Scope | None
     payload: bytes
+    expires_at_ms: int | None = None
 
 
 class Subscriber(Protocol):
@@ -73,7 +83,7 @@ class Channel:
     committed while an earlier one was being read, waits for its own doorbell and so for the live events before it.
     """
 
-    def __init__(self, user_id: str, database: Database, feed: Feed) -> None:
+    def __init__(self, user_id: str, database: Database, feed: Feed, replays: asyncio.Semaphore) -> None:
         self.user_id = user_id
         self.subscribers: list[Subscriber] = []
         self.latest = -1
@@ -82,6 +92,7 @@ class Channel:
         self._rung_early = -1
         self._database = database
         self._feed = feed
+        self._replays = replays
         self._recent: deque[Frame] = deque()
         self._recent_bytes = 0
         self._work: deque[Live | int] = deque()
@@ -131,7 +142,13 @@ class Channel:
         found.reverse()
         return found
 
+    async def replay_after(self, seq: int) -> list[Frame]:
+        """The same for a subscriber that is behind: in turn with all others that are."""
+        async with self._replays:
+            return await self.page_after(seq)
+
     async def page_after(self, seq: int) -> list[Frame]:
+        """Events after `seq` from the log. Raises EventsGone."""
         rows = await self._database.read(lambda tx: self._feed.after(tx, self.user_id, seq, PAGE))
         return [_frame(row) for row in rows]
 
@@ -146,9 +163,12 @@ class Channel:
                 if isinstance(item, int):
                     await self._tell_up_to(item)
                 else:
-                    self._show(item)
+                    await self._show(item)
         except StorageFailed:
             log.warning("events wait: the store does not answer")  # the sweep rings again
+        except EventsGone:
+            for subscriber in tuple(self.subscribers):
+                subscriber.end(Close.DRAINING, "events went before this node had read them")
         finally:
             self._pump = None
 
@@ -157,9 +177,9 @@ class Channel:
         while is_more and self._read_to < seq:
             page = await self.page_after(self._read_to)
             self._remember(page)
-            self._tell(min(seq, self._read_to))
+            await self._tell(min(seq, self._read_to))
             is_more = len(page) == PAGE
-        self._tell(min(seq, self._read_to))
+        await self._tell(min(seq, self._read_to))
 
     def _remember(self, page: list[Frame]) -> None:
         for frame in page:
@@ -171,25 +191,24 @@ class Channel:
         while len(self._recent) > RECENT_EVENTS or self._recent_bytes > RECENT_BYTES:
             self._recent_bytes -= len(self._recent.popleft().payload)
 
-    def _tell(self, latest: int) -> None:
-        if latest <= self.latest:
-            return
-        self.latest = latest
-        for subscriber in tuple(self.subscribers):
-            try:
-                subscriber.news()
-            except Exception:
-                log.exception("a subscriber failed")
-                _let_go(subscriber)
+    async def _tell(self, latest: int) -> None:
+        if latest > self.latest:
+            self.latest = latest
+            await self._each(lambda subscriber: subscriber.news())
 
-    def _show(self, live: Live) -> None:
+    async def _show(self, live: Live) -> None:
         payload = wire.event(at_ms=live.at_ms, topic=live.topic, event_json=live.event)
-        for subscriber in tuple(self.subscribers):
+        await self._each(lambda subscriber: subscriber.show(live, payload))
+
+    async def _each(self, tell: Callable[[Subscriber], None]) -> None:
+        for number, subscriber in enumerate(tuple(self.subscribers), 1):
             try:
-                subscriber.show(live, payload)
+                tell(subscriber)
             except Exception:
                 log.exception("a subscriber failed")
                 _let_go(subscriber)
+            if number % FAN_OUT == 0:
+                await asyncio.sleep(0)
 
 
 def _let_go(subscriber: Subscriber) -> None:
@@ -203,6 +222,8 @@ class Hub:
         self._bus = bus
         self._clock = clock
         self.feed = feed
+        self._replays = asyncio.Semaphore(MAX_REPLAYS)
+        self._openings = asyncio.Semaphore(MAX_OPENINGS)
         self._channels: dict[str, Channel] = {}
         self._by_device: dict[str, list[Subscriber]] = {}
         self._unsubscribe = [
@@ -237,9 +258,20 @@ class Hub:
             oldest.end(Close.TOO_MANY_CONNECTIONS, "the device opened more connections")
         channel = self._channels.get(principal.user_id)
         if channel is None:
-            channel = self._channels[principal.user_id] = Channel(principal.user_id, self._database, self.feed)
+            channel = Channel(principal.user_id, self._database, self.feed, self._replays)
+            self._channels[principal.user_id] = channel
         channel.subscribers.append(subscriber)
         return channel
+
+    async def read_opening(self, unit: Unit[T]) -> T:
+        """Read where a connection starts. When thousands come at once they wait here, not all in the store's queue."""
+        async with self._openings:
+            return await self._database.read(unit)
+
+    def opened(self, principal: Principal, opening: Opening) -> None:
+        """A device that comes back with a position says that it has everything up to there."""
+        if principal.device_id is not None and opening.reset is None and opening.after > opening.seen:
+            self.seen(principal.device_id, principal.user_id, opening.after)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Idempotent."""
@@ -273,16 +305,18 @@ class Hub:
 
     def _write_seen(self) -> None:
         self._flush = None
-        seen, self._seen = self._seen, {}
+        seen, self._seen = list(self._seen.items()), {}
         now_ms = self._clock.now_ms()
 
-        def unit(tx: Transaction) -> None:
-            for device_id, (user_id, seq) in seen.items():
+        def note(tx: Transaction, some: list[tuple[str, tuple[str, int]]]) -> None:
+            for device_id, (user_id, seq) in some:
                 self.feed.acknowledge(tx, device_id, user_id, seq, now_ms)
 
         async def write() -> None:
             try:
-                await self._database.write(unit)
+                for start in range(0, len(seen), SEEN_CHUNK):  # the writer is everybody's
+                    some = seen[start : start + SEEN_CHUNK]
+                    await self._database.write(lambda tx, some=some: note(tx, some))
             except StorageFailed:
                 log.warning("what devices have seen was not noted; they will acknowledge again")
 
@@ -364,4 +398,4 @@ def _key(principal: Principal) -> str:
 
 def _frame(row: LoggedEvent) -> Frame:
     payload = wire.event(at_ms=row.at_ms, topic=row.topic, event_json=row.event, seq=row.seq)
-    return Frame(row.seq, row.scope, payload)
+    return Frame(row.seq, row.scope, payload, row.expires_at_ms)

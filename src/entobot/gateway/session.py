@@ -80,8 +80,6 @@ class Feeding(Protocol):
     def device_has(self, seq: int) -> None: ...
     def reauthenticated(self, principal: Principal) -> None: ...
     def writable(self) -> None: ...
-    def next_check_s(self) -> float: ...
-    def tick(self) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -266,7 +264,8 @@ class Session:
             principal=principal,
             outlet=self._link,
             end=lambda code, reason: self._carry_out(connection.end(code, reason)),
-            monotonic=parts.clock.monotonic,
+            clock=parts.clock,
+            timers=parts.timers,
         )
         channel = parts.hub.join(self)
         self._delivery = delivery
@@ -275,7 +274,7 @@ class Session:
             return standing_of(parts.feed, tx, principal) or parts.feed.open(tx, principal, resume)
 
         try:
-            opening = await parts.database.read(unit)
+            opening = await parts.hub.read_opening(unit)
         except StorageFailed:
             opening = Standing(Close.DRAINING, "the store does not answer")
         except Exception:
@@ -300,6 +299,7 @@ class Session:
                 expires_in_s=connection.expires_in_s(parts.clock.monotonic()),
             )
         )
+        parts.hub.opened(principal, opening)
         delivery.open(opening, channel)
         self._schedule()  # credentials that are nearly over are asked for at once
 
@@ -357,10 +357,8 @@ class Session:
             return
         if self._timer is not None:
             self._timer.cancel()
-        due_s = connection.next_check_s()
-        if self._delivery is not None:
-            due_s = min(due_s, self._delivery.next_check_s())
-        self._timer = self._parts.timers.after(max(0.0, due_s - self._parts.clock.monotonic()), self._tick)
+        delay_s = max(0.0, connection.next_check_s() - self._parts.clock.monotonic())
+        self._timer = self._parts.timers.after(delay_s, self._tick)
 
     def _tick(self) -> None:
         connection = self._connection
@@ -372,8 +370,6 @@ class Session:
             connection.heard(now_s)
         fresh_nonce = random_secret(self._parts.entropy, NONCE_BYTES)
         self._carry_out(connection.tick(now_s, fresh_nonce))
-        if self._delivery is not None:
-            self._delivery.tick()
         self._schedule()
 
     def _release(self) -> None:

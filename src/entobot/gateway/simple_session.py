@@ -15,7 +15,7 @@ from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.gateway import simple, wire
 from entobot.gateway.connection import Connection, Execute
-from entobot.gateway.feed import Standing, standing_of
+from entobot.gateway.feed import EventsGone, Standing, standing_of
 from entobot.gateway.hub import Channel, Frame
 from entobot.gateway.link import Link
 from entobot.gateway.live import Live
@@ -80,7 +80,7 @@ class SimpleSession(Session):
             return standing_of(parts.feed, tx, principal) or self._desk.greet(tx, principal)
 
         try:
-            greeting = await parts.database.read(unit)
+            greeting = await parts.hub.read_opening(unit)
         except StorageFailed:
             greeting = Standing(Close.DRAINING, "the store does not answer")
         except Exception:
@@ -202,11 +202,6 @@ class Answers:
 
     def writable(self) -> None: ...
 
-    def next_check_s(self) -> float:
-        return float("inf")
-
-    def tick(self) -> None: ...
-
     def stop(self) -> None:
         if self._reading is not None:
             self._reading.cancel()
@@ -216,7 +211,7 @@ class Answers:
             while self._cursor < self._channel.latest:
                 frames = self._channel.recent_after(self._cursor)
                 if frames is None:
-                    frames = await self._channel.page_after(self._cursor)
+                    frames = await self._channel.replay_after(self._cursor)
                 if not frames:
                     self._cursor = self._channel.latest
                 for frame in frames:
@@ -224,6 +219,8 @@ class Answers:
                     self._tell(frame)
         except StorageFailed:
             self._end(Close.DRAINING, "the store does not answer")
+        except EventsGone:
+            self._end(Close.SLOW_CONSUMER, "answers that were not taken in time are kept no longer")
         finally:
             self._reading = None
 

@@ -19,7 +19,13 @@ _FIND = select(results.c.digest, results.c.result).where(
     results.c.device_id == bindparam("device"), results.c.command_id == bindparam("command")
 )
 _INSERT = insert(results)
-_FORGET = delete(results).where(results.c.at_ms < bindparam("before"))
+_OLDEST = (
+    select(results.c.at_ms)
+    .where(results.c.at_ms < bindparam("before"))
+    .order_by(results.c.at_ms)
+    .limit(bindparam("count"))
+)
+_FORGET = delete(results).where(results.c.at_ms <= bindparam("upto"))
 
 
 def find_result(tx: Transaction, device_id: str, command_id: str) -> tuple[bytes, bytes] | None:
@@ -35,5 +41,7 @@ def insert_result(
     tx.run(_INSERT, values)
 
 
-def forget_results(tx: Transaction, before_ms: int) -> int:
-    return tx.run(_FORGET, {"before": before_ms})
+def forget_results(tx: Transaction, before_ms: int, count: int) -> int:
+    """The `count` oldest of those before `before_ms`, and what bears the same time as the last; how many."""
+    oldest = tx.rows(_OLDEST, {"before": before_ms, "count": count})
+    return tx.run(_FORGET, {"upto": oldest[-1]["at_ms"]}) if oldest else 0

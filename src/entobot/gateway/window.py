@@ -6,6 +6,9 @@ MAX_UNACKED_EVENTS = 256
 MAX_UNACKED_BYTES = 1024 * 1024
 MAX_PAUSE_S = 30.0
 MAX_QUEUED_EVENTS = 1024
+"""Events that may come during a pause."""
+MIN_PAUSE_S = 1.0
+"""However many come: an acknowledgement needs time to travel."""
 
 
 class Window:
@@ -44,9 +47,3 @@ class Window:
             self._paused_since_s = None
             return True
         return False
-
-    def is_deaf(self, queued_events: int, now_s: float) -> bool:
-        """True when the client has to be let go: paused for too long, or too much waits for it."""
-        if self._paused_since_s is None:
-            return False
-        return now_s >= self.patience_ends_s or queued_events > MAX_QUEUED_EVENTS

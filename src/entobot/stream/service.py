@@ -6,15 +6,16 @@ import msgspec
 
 from entobot.bus.bus import Bus
 from entobot.core import topics
+from entobot.core.clock import to_ms
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix
 from entobot.core.permissions import Scope
-from entobot.gateway.feed import Writing
+from entobot.gateway.feed import EventsGone, Writing
 from entobot.gateway.live import Live
 from entobot.gateway.wire import MAX_FRAME_BYTES
 from entobot.storage.database import Transaction
 from entobot.stream import store
-from entobot.stream.model import Head, StreamEvent
+from entobot.stream.model import SEEN_WITHIN, Head, StreamEvent, has_expired
 from entobot.stream.texts import Texts
 
 PAGE = 300
@@ -50,17 +51,18 @@ class Stream:
         topic: str,
         scope: Scope | None,
         now_ms: int,
+        expires_at_ms: int | None = None,
     ) -> int:
         """Add a durable event to the user's stream in the caller's transaction and return its `seq`.
 
-        Connected devices that hold `scope` are told after the commit. Raises `too_large` for an event that would not
+        Who has not got it by `expires_at_ms` does not get it; its number is left out for them then. Connected devices that hold `scope` are told after the commit. Raises `too_large` for an event that would not
         fit a frame: stored, it would end every connection that comes to it.
         """
         text = _json(event)
         if not _fits(text):
             raise Problem(Code.TOO_LARGE, "This is too large to be sent to devices. Make it smaller.")
         seq = store.next_seq(tx, user_id)
-        stored = StreamEvent(seq, now_ms, scope, topic, text)
+        stored = StreamEvent(seq, now_ms, scope, topic, text, expires_at_ms)
         store.insert_event(tx, user_id, stored)
 
         def ring() -> None:
@@ -92,23 +94,61 @@ class Stream:
         assert head is not None, "a user's stream head is made with the user"
         return head
 
-    def first_seq(self, tx: Transaction, user_id: str) -> int:
-        """The oldest `seq` that can still be replayed; the next one to come when retention took them all."""
-        first = store.first_seq(tx, user_id)
-        return self.head(tx, user_id).seq + 1 if first is None else first
-
     def after(self, tx: Transaction, user_id: str, after: int, count: int = PAGE) -> list[StreamEvent]:
-        return store.events_after(tx, user_id, after, count)
+        """The next events, expired ones included, without a hole.
 
-    def acknowledge(self, tx: Transaction, device_id: str, user_id: str, seq: int, now_ms: int) -> None:
-        """Note that this device has seen everything up to `seq`. Never moves backwards; of a user who is gone, nothing."""
+        Raises EventsGone when retention took some of them: a replay from here on would be a partial one.
+        """
+        found = store.events_after(tx, user_id, after, count)
+        is_joined = bool(found) and found[0].seq == after + 1
+        if not is_joined and after < self.head(tx, user_id).trimmed_to:
+            raise EventsGone
+        return found
+
+    # -- what devices have seen
+
+    def acknowledge(
+        self,
+        tx: Transaction,
+        device_id: str,
+        user_id: str,
+        seq: int,
+        now_ms: int,
+        *,
+        is_known: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Note that this device has everything up to `seq`. Never moves back; of a user who is gone, nothing.
+
+        `is_known` is asked before the first note of a device: one that was revoked meanwhile leaves none behind.
+        """
         head = store.find_head(tx, user_id)
-        if head is not None:
-            store.move_cursor(tx, device_id, user_id, min(seq, head.seq), now_ms)
+        if head is None:
+            return
+        seq = min(seq, head.seq)
+        if store.move_cursor(tx, device_id, seq, head.seq, now_ms):
+            return
+        if store.find_cursor(tx, device_id) is None and is_known():
+            store.create_cursor(tx, device_id, user_id, seq, now_ms)
 
-    def seen(self, tx: Transaction, device_id: str) -> int:
-        """The highest acknowledged `seq` of a device, 0 when it never acknowledged."""
-        return store.find_cursor(tx, device_id) or 0
+    def seen(self, tx: Transaction, user_id: str, device_id: str) -> int:
+        """The highest acknowledged `seq` of a device, 0 when it never acknowledged; never beyond the head."""
+        return min(store.find_cursor(tx, device_id) or 0, self.head(tx, user_id).seq)
+
+    def unseen(
+        self, tx: Transaction, user_id: str, device_id: str, now_ms: int, count: int = PAGE
+    ) -> list[StreamEvent]:
+        """Events that the device had 10 s to acknowledge and did not, oldest first; expired ones are left out.
+
+        What was trimmed before anybody saw it is left out, too. `scope` says whether the device may see one at all.
+        """
+        seen = max(self.seen(tx, user_id, device_id), self.head(tx, user_id).trimmed_to)
+        before = now_ms - to_ms(SEEN_WITHIN)
+        found = store.events_after(tx, user_id, seen, count)
+        return [one for one in found if one.at_ms <= before and not has_expired(one, now_ms)]
+
+    def forget_device(self, tx: Transaction, device_id: str) -> None:
+        """Of a device that was revoked."""
+        store.drop_cursor(tx, device_id)
 
 
 def _json(event: Mapping[str, object]) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     bindparam,
-    func,
+    delete,
     insert,
     select,
     update,
@@ -31,6 +31,7 @@ events = Table(
     Column("scope", Text),
     Column("topic", Text, nullable=False),
     Column("event", Text, nullable=False),
+    Column("expires_at_ms", BigInteger),
     UniqueConstraint("user_id", "seq", name="uq_stream_events_user_seq"),
 )
 heads = Table(
@@ -39,6 +40,7 @@ heads = Table(
     Column("user_id", Text, primary_key=True),
     Column("stream_id", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
+    Column("trimmed_to", BigInteger, nullable=False, server_default="0"),
 )
 cursors = Table(
     "stream_cursors",
@@ -52,20 +54,35 @@ cursors = Table(
 _ADVANCE = update(heads).where(heads.c.user_id == bindparam("user")).values(seq=heads.c.seq + 1).returning(heads.c.seq)
 _INSERT_HEAD = insert(heads)
 _INSERT_EVENT = insert(events)
-_HEAD = select(heads.c.stream_id, heads.c.seq).where(heads.c.user_id == bindparam("user"))
-_FIRST = select(func.min(events.c.seq).label("seq")).where(events.c.user_id == bindparam("user"))
+_HEAD = select(heads.c.stream_id, heads.c.seq, heads.c.trimmed_to).where(heads.c.user_id == bindparam("user"))
 _AFTER = (
-    select(events.c.seq, events.c.at_ms, events.c.scope, events.c.topic, events.c.event)
+    select(events.c.seq, events.c.at_ms, events.c.scope, events.c.topic, events.c.event, events.c.expires_at_ms)
     .where(events.c.user_id == bindparam("user"), events.c.seq > bindparam("after"))
     .order_by(events.c.seq)
     .limit(bindparam("count"))
 )
+_CROWDED = (
+    select(heads.c.user_id, heads.c.seq)
+    .where(heads.c.seq - heads.c.trimmed_to > bindparam("most"))
+    .limit(bindparam("count"))
+)
+_OLDEST = select(events.c.user_id, events.c.seq, events.c.at_ms).order_by(events.c.id).limit(bindparam("count"))
+_TRIM = delete(events).where(events.c.user_id == bindparam("user"), events.c.seq <= bindparam("to_seq"))
+_MOVE_FLOOR = (
+    update(heads)
+    .where(heads.c.user_id == bindparam("user"), heads.c.trimmed_to < bindparam("to_seq"))
+    .values(trimmed_to=bindparam("to_seq"))
+)
 _CURSOR = select(cursors.c.seq).where(cursors.c.device_id == bindparam("device"))
 _MOVE_CURSOR = (
     update(cursors)
-    .where(cursors.c.device_id == bindparam("device"), cursors.c.seq < bindparam("to_seq"))
+    .where(
+        cursors.c.device_id == bindparam("device"),
+        (cursors.c.seq < bindparam("to_seq")) | (cursors.c.seq > bindparam("head")),
+    )
     .values(seq=bindparam("to_seq"), at_ms=bindparam("now"))
 )
+_DROP_CURSOR = delete(cursors).where(cursors.c.device_id == bindparam("device"))
 _INSERT_CURSOR = upsert(cursors).on_conflict_do_nothing()
 
 
@@ -90,18 +107,14 @@ def insert_event(tx: Transaction, user_id: str, event: StreamEvent) -> None:
             "scope": event.scope,
             "topic": event.topic,
             "event": event.event,
+            "expires_at_ms": event.expires_at_ms,
         },
     )
 
 
 def find_head(tx: Transaction, user_id: str) -> Head | None:
     row = tx.first(_HEAD, {"user": user_id})
-    return None if row is None else Head(row["stream_id"], int(row["seq"]))
-
-
-def first_seq(tx: Transaction, user_id: str) -> int | None:
-    row = tx.first(_FIRST, {"user": user_id})
-    return None if row is None or row["seq"] is None else int(row["seq"])
+    return None if row is None else Head(row["stream_id"], int(row["seq"]), int(row["trimmed_to"]))
 
 
 def events_after(tx: Transaction, user_id: str, after: int, count: int) -> list[StreamEvent]:
@@ -110,7 +123,23 @@ def events_after(tx: Transaction, user_id: str, after: int, count: int) -> list[
 
 def _event(row: Row) -> StreamEvent:
     scope = None if row["scope"] is None else Scope(row["scope"])
-    return StreamEvent(int(row["seq"]), int(row["at_ms"]), scope, row["topic"], row["event"])
+    return StreamEvent(int(row["seq"]), int(row["at_ms"]), scope, row["topic"], row["event"], row["expires_at_ms"])
+
+
+def crowded(tx: Transaction, most: int, count: int) -> list[tuple[str, int]]:
+    """Users of whom more than `most` events are kept, and their latest `seq`."""
+    return [(row["user_id"], int(row["seq"])) for row in tx.rows(_CROWDED, {"most": most, "count": count})]
+
+
+def oldest(tx: Transaction, count: int) -> list[tuple[str, int, int]]:
+    """The events that were written first, of all users: user, `seq`, time."""
+    return [(row["user_id"], int(row["seq"]), int(row["at_ms"])) for row in tx.rows(_OLDEST, {"count": count})]
+
+
+def trim(tx: Transaction, user_id: str, to_seq: int) -> None:
+    """Forget events up to `to_seq`, and say in the same commit that they are gone."""
+    tx.run(_TRIM, {"user": user_id, "to_seq": to_seq})
+    tx.run(_MOVE_FLOOR, {"user": user_id, "to_seq": to_seq})
 
 
 def find_cursor(tx: Transaction, device_id: str) -> int | None:
@@ -118,7 +147,14 @@ def find_cursor(tx: Transaction, device_id: str) -> int | None:
     return None if row is None else int(row["seq"])
 
 
-def move_cursor(tx: Transaction, device_id: str, user_id: str, seq: int, now_ms: int) -> None:
-    """Cursors only move forward: an older acknowledgement changes nothing."""
+def move_cursor(tx: Transaction, device_id: str, seq: int, head_seq: int, now_ms: int) -> bool:
+    """Forward, or back from beyond the head, where no event is. False when the row stays, or is missing."""
+    return tx.run(_MOVE_CURSOR, {"device": device_id, "to_seq": seq, "head": head_seq, "now": now_ms}) == 1
+
+
+def create_cursor(tx: Transaction, device_id: str, user_id: str, seq: int, now_ms: int) -> None:
     tx.run(_INSERT_CURSOR, {"device_id": device_id, "user_id": user_id, "seq": seq, "at_ms": now_ms})
-    tx.run(_MOVE_CURSOR, {"device": device_id, "to_seq": seq, "now": now_ms})
+
+
+def drop_cursor(tx: Transaction, device_id: str) -> None:
+    tx.run(_DROP_CURSOR, {"device": device_id})

@@ -60,7 +60,14 @@ _RELEASE = delete(idempotency_keys).where(
 _EXPIRE_ONE = delete(idempotency_keys).where(
     _keys.scope_digest == bindparam("which"), _keys.created_at_ms <= bindparam("before")
 )
-_EXPIRE = delete(idempotency_keys).where(_keys.created_at_ms <= bindparam("before"))
+_OLDEST = (
+    select(_keys.created_at_ms)
+    .where(_keys.created_at_ms <= bindparam("before"))
+    .order_by(_keys.created_at_ms)
+    .limit(bindparam("count"))
+)
+_EXPIRE = delete(idempotency_keys).where(_keys.created_at_ms <= bindparam("upto"))
+EXPIRED_AT_ONCE = 500
 
 RELEASING = frozenset({401, 403, 422, 429, 503})
 """Refusals that come before any effect and may turn out differently next time: the key stays free for the repeat."""
@@ -137,7 +144,10 @@ class Idempotency:
     async def sweep(self) -> int:
         """Forget keys older than KEPT; returns how many. To be called now and then by the maintenance loop."""
         before = self._clock.now_ms() - to_ms(KEPT)
-        return await self._database.write(lambda tx: tx.run(_EXPIRE, {"before": before}))
+        total = 0
+        while took := await self._database.write(lambda tx: _expire_some(tx, before)):  # the writer is everybody's
+            total += took
+        return total
 
     async def _claim_and_execute(
         self, what: Keyed, execute: Callable[[], Awaitable[Response]], redact: Redact | None
@@ -215,6 +225,12 @@ class Idempotency:
         except StorageFailed:
             # The effect is committed and its answer is right; only a repeat will hear that the outcome is unknown.
             _log.warning("web.idempotency_answer_not_stored")
+
+
+def _expire_some(tx: Transaction, before_ms: int) -> int:
+    """Some of the oldest, and what bears the same time as the last of them."""
+    oldest = tx.rows(_OLDEST, {"before": before_ms, "count": EXPIRED_AT_ONCE})
+    return tx.run(_EXPIRE, {"upto": oldest[-1]["created_at_ms"]}) if oldest else 0
 
 
 def _retrieve(task: asyncio.Future[Response]) -> None:

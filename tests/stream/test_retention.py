@@ -1,0 +1,196 @@
+"""Old events go, in bounded batches, and whoever needed one of them is told."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from entobot.bus.bus_local import LocalBus
+from entobot.core.ids import RandomIds
+from entobot.core.permissions import Scope
+from entobot.gateway.feed import EventsGone
+from entobot.storage.database import Transaction
+from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.stream import store
+from entobot.stream.model import Retention
+from entobot.stream.retention import BATCH, trim
+from entobot.stream.service import Stream
+
+NOW = 1_790_000_000_000
+DAY_MS = 24 * 3600 * 1000
+USERS = ("usr_1", "usr_2", "usr_3")
+
+
+@pytest.fixture
+async def stream(database: SqliteDatabase, ids: RandomIds) -> Stream:
+    stream = Stream(LocalBus(), ids)
+
+    def unit(tx: Transaction) -> None:
+        for user_id in USERS:
+            stream.open(tx, user_id)
+
+    await database.write(unit)
+    return stream
+
+
+async def append(
+    database: SqliteDatabase,
+    stream: Stream,
+    count: int,
+    user_id: str = "usr_1",
+    *,
+    at_ms: int = NOW,
+    expires_at_ms: int | None = None,
+) -> None:
+    def unit(tx: Transaction) -> None:
+        for _ in range(count):
+            stream.append(
+                tx,
+                user_id,
+                {"type": "x"},
+                topic="devices",
+                scope=Scope.CHAT,
+                now_ms=at_ms,
+                expires_at_ms=expires_at_ms,
+            )
+
+    await database.write(unit)
+
+
+async def kept(database: SqliteDatabase, user_id: str = "usr_1") -> list[int]:
+    """What stands in the table; the floor must say the same."""
+
+    def unit(tx: Transaction) -> tuple[list[int], int, int]:
+        head = store.find_head(tx, user_id)
+        assert head is not None
+        rows = store.events_after(tx, user_id, 0, 10_000)
+        return [row.seq for row in rows], head.trimmed_to, head.seq
+
+    seqs, trimmed_to, head_seq = await database.read(unit)
+    assert seqs == list(range(trimmed_to + 1, head_seq + 1))
+    return seqs
+
+
+async def test_of_each_user_the_newest_are_kept(database: SqliteDatabase, stream: Stream) -> None:
+    await append(database, stream, 40)
+    await append(database, stream, 9, "usr_2")
+    assert await trim(database, Retention(keep_events=8), NOW) == 32
+    assert await kept(database) == list(range(33, 41))
+    assert await kept(database, "usr_2") == list(range(1, 10))  # within the slack
+
+
+async def test_old_events_go_whatever_their_number(database: SqliteDatabase, stream: Stream) -> None:
+    await append(database, stream, 3, at_ms=NOW - 2 * DAY_MS - 1)
+    await append(database, stream, 2, at_ms=NOW - 2 * DAY_MS)
+    await append(database, stream, 2, "usr_2", at_ms=NOW - 5 * DAY_MS)
+    assert await trim(database, Retention(keep_for=timedelta(days=2)), NOW) == 5
+    assert await kept(database) == [4, 5]
+    assert await kept(database, "usr_2") == []
+    assert await database.read(lambda tx: stream.after(tx, "usr_2", 2)) == []
+
+
+async def test_a_clock_that_was_ahead_keeps_nothing_for_ever(database: SqliteDatabase, stream: Stream) -> None:
+    await append(database, stream, 2, at_ms=NOW + 900 * DAY_MS)
+    await append(database, stream, 1, at_ms=NOW - 3 * DAY_MS)
+    await append(database, stream, 1, at_ms=NOW)
+    await trim(database, Retention(keep_for=timedelta(days=2)), NOW)
+    assert await kept(database) == [4]
+
+
+async def test_a_batch_is_bounded_and_all_of_them_take_everything(
+    database: SqliteDatabase, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user_id in USERS:
+        await append(database, stream, 2 * BATCH + 7, user_id)
+    biggest, write = 0, database.write
+
+    async def watched(unit: Callable[[Transaction], object]) -> object:
+        nonlocal biggest
+
+        def counting(tx: Transaction) -> object:
+            nonlocal biggest
+            before = sum(store.find_head(tx, user_id).trimmed_to for user_id in USERS)  # type: ignore[union-attr]
+            done = unit(tx)
+            after = sum(store.find_head(tx, user_id).trimmed_to for user_id in USERS)  # type: ignore[union-attr]
+            biggest = max(biggest, after - before)
+            return done
+
+        return await write(counting)
+
+    monkeypatch.setattr(database, "write", watched)
+    assert await trim(database, Retention(keep_events=8), NOW) == 3 * (2 * BATCH - 1)
+    assert biggest == BATCH
+    for user_id in USERS:
+        assert len(await kept(database, user_id)) == 8
+
+
+async def test_many_nodes_may_sweep_at_once(database: SqliteDatabase, stream: Stream) -> None:
+    for user_id in USERS:
+        await append(database, stream, BATCH + 50, user_id, at_ms=NOW - 9 * DAY_MS)
+        await append(database, stream, BATCH, user_id)
+    retention = Retention(keep_events=300, keep_for=timedelta(days=2))
+    await asyncio.gather(*(trim(database, retention, NOW) for _ in range(4)))
+    for user_id in USERS:
+        assert len(await kept(database, user_id)) == 300
+
+
+async def test_a_read_from_before_what_is_kept_is_refused_and_never_partial(
+    database: SqliteDatabase, stream: Stream
+) -> None:
+    await append(database, stream, 20)
+    await trim(database, Retention(keep_events=8), NOW)
+    assert [one.seq for one in await database.read(lambda tx: stream.after(tx, "usr_1", 12, 2))] == [13, 14]
+    for after in (0, 11):
+        with pytest.raises(EventsGone):
+            await database.read(lambda tx, after=after: stream.after(tx, "usr_1", after))
+    await database.write(lambda tx: store.trim(tx, "usr_1", 20))
+    assert await database.read(lambda tx: stream.after(tx, "usr_1", 20)) == []
+    with pytest.raises(EventsGone):
+        await database.read(lambda tx: stream.after(tx, "usr_1", 19))
+
+
+# -- what devices have seen
+
+
+async def test_what_a_device_did_not_acknowledge_within_ten_seconds_is_unseen(
+    database: SqliteDatabase, stream: Stream
+) -> None:
+    await append(database, stream, 3)
+    await append(database, stream, 1, expires_at_ms=NOW + 10_000)
+    await append(database, stream, 1, at_ms=NOW + 1)
+
+    async def unseen(now_ms: int) -> list[int]:
+        found = await database.read(lambda tx: stream.unseen(tx, "usr_1", "dev_1", now_ms))
+        return [event.seq for event in found]
+
+    assert await unseen(NOW + 9_999) == []
+    assert await unseen(NOW + 10_000) == [1, 2, 3]  # the fourth expired at that moment
+    await database.write(lambda tx: stream.acknowledge(tx, "dev_1", "usr_1", 2, NOW))
+    assert await unseen(NOW + 10_001) == [3, 5]
+    await database.write(lambda tx: store.trim(tx, "usr_1", 3))
+    assert await unseen(NOW + 10_001) == [5]
+
+
+async def test_a_cursor_beyond_the_head_is_taken_back_to_where_the_device_is(
+    database: SqliteDatabase, stream: Stream
+) -> None:
+    """After a restore from a backup the log may end before what a device had."""
+    await append(database, stream, 5)
+    await database.write(lambda tx: store.create_cursor(tx, "dev_1", "usr_1", 100, NOW))
+    assert await database.read(lambda tx: stream.seen(tx, "usr_1", "dev_1")) == 5
+    await database.write(lambda tx: stream.acknowledge(tx, "dev_1", "usr_1", 4, NOW))
+    await append(database, stream, 200)
+    assert await database.read(lambda tx: stream.seen(tx, "usr_1", "dev_1")) == 4
+
+
+async def test_a_device_that_is_not_known_any_more_gets_no_cursor(database: SqliteDatabase, stream: Stream) -> None:
+    await append(database, stream, 5)
+
+    def acknowledge(seq: int, *, is_known: bool) -> Callable[[Transaction], None]:
+        return lambda tx: stream.acknowledge(tx, "dev_1", "usr_1", seq, NOW, is_known=lambda: is_known)
+
+    await database.write(acknowledge(2, is_known=True))
+    await database.write(lambda tx: stream.forget_device(tx, "dev_1"))
+    await database.write(acknowledge(3, is_known=False))
+    assert await database.read(lambda tx: store.find_cursor(tx, "dev_1")) is None
