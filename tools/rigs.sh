@@ -1,12 +1,11 @@
 #!/bin/sh
-# Fault rigs need what no Python package brings: FUSE for power cuts, nft for partitions, libfaketime for clocks.
+# Fault rigs need what no Python package brings: FUSE for power cuts, ip and nft for partitions.
 # Install them where that is possible; without them those tests say what is missing.
 set -eu
 missing=""
 ldconfig -p 2>/dev/null | grep -q 'libfuse3\.so' || missing="$missing libfuse3-3"
 command -v nft >/dev/null 2>&1 || missing="$missing nftables"
 command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
-ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "· packages for fault rigs"

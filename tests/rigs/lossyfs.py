@@ -9,6 +9,8 @@ until it is killed, which is the power cut. Worse than any real disk in two ways
 - Names (create, link, rename, remove) reach the platter with `fsync` of their folder alone. They are noted in
   PLATTER.names before they happen, and the next start takes back what was not synced. A name that moved between two
   folders counts as synced with either. Owner, mode and times are durable at once.
+
+PLATTER.fault, a file with one of the words of `Fault`, makes the disk fail until it is removed.
 """
 
 import argparse
@@ -19,12 +21,24 @@ import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import mfusepy
 
 PAGE = 4096
+
+
+class Fault(StrEnum):
+    FULL = "full"
+    """No file grows, none is made."""
+    READ_ONLY = "read-only"
+    """Nothing changes any more, as after an error of the medium."""
+    NO_SYNC = "no-sync"
+    """`fsync` fails, and what it should have synced is gone and counts as clean: the next one succeeds."""
+
+
 STATUS = ("st_atime", "st_blocks", "st_ctime", "st_gid", "st_mode", "st_mtime", "st_nlink", "st_size", "st_uid")
 ROOM = ("f_bavail", "f_bfree", "f_blocks", "f_bsize", "f_favail", "f_ffree", "f_files", "f_flag", "f_frsize")
 
@@ -128,6 +142,22 @@ class LossyFs(mfusepy.Operations):
         self._random = random.Random(seed)
         self._unsynced: dict[int, Unsynced] = {}
         self._inodes: dict[int, int] = {}
+        self._fault_file = f"{platter}.fault"
+
+    def _fault(self) -> str:
+        try:
+            with open(self._fault_file, encoding="ascii") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def _changing(self, *, grows: bool) -> None:
+        """Raise what the disk's fault says of a change."""
+        fault = self._fault()
+        if fault == Fault.READ_ONLY:
+            raise mfusepy.FuseOSError(errno.EROFS)
+        if fault == Fault.FULL and grows:
+            raise mfusepy.FuseOSError(errno.ENOSPC)
 
     def _full(self, path: str) -> str:
         return self._platter + path
@@ -135,6 +165,7 @@ class LossyFs(mfusepy.Operations):
     # -- bytes
 
     def create(self, path: str, mode: int, fi: Any = None) -> int:
+        self._changing(grows=True)
         self._names.note("add", path)
         handle = os.open(self._full(path), os.O_CREAT | os.O_RDWR, mode)
         self._inodes[handle] = os.fstat(handle).st_ino
@@ -143,6 +174,8 @@ class LossyFs(mfusepy.Operations):
         return handle
 
     def open(self, path: str, flags: int) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            self._changing(grows=False)
         handle = os.open(self._full(path), os.O_RDWR)
         self._inodes[handle] = os.fstat(handle).st_ino
         return handle
@@ -163,6 +196,7 @@ class LossyFs(mfusepy.Operations):
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         unsynced = self._change(fh)
+        self._changing(grows=offset + len(data) > unsynced.size)
         at = 0
         for number, begin, end in _pages(offset, len(data)):
             page = unsynced.pages.get(number)
@@ -176,12 +210,16 @@ class LossyFs(mfusepy.Operations):
         return len(data)
 
     def truncate(self, path: str, length: int, fh: int | None = None) -> int:
+        self._changing(grows=False)
         handle = os.open(self._full(path), os.O_RDWR)
         self._inodes[handle] = os.fstat(handle).st_ino
         self._change(handle).truncate(length)
         return self.release(path, handle)
 
     def fsync(self, path: str, datasync: int, fh: int) -> int:
+        if self._fault() == Fault.NO_SYNC:
+            self._unsynced.pop(self._inodes[fh], None)
+            raise mfusepy.FuseOSError(errno.EIO)
         unsynced = self._unsynced.pop(self._inodes[fh], None)
         if unsynced is not None:
             os.ftruncate(fh, unsynced.valid)
@@ -213,36 +251,43 @@ class LossyFs(mfusepy.Operations):
         return 0
 
     def mkdir(self, path: str, mode: int) -> int:
+        self._changing(grows=True)
         self._names.note("add_folder", path)
         os.mkdir(self._full(path), mode)
         return self._own(path)
 
     def rmdir(self, path: str) -> int:
+        self._changing(grows=False)
         self._names.note("remove_folder", path)
         os.rmdir(self._full(path))
         return 0
 
     def mknod(self, path: str, mode: int, dev: int) -> int:
+        self._changing(grows=True)
         self._names.note("add", path)
         os.mknod(self._full(path), mode, dev)
         return self._own(path)
 
     def link(self, target: str, source: str) -> int:
+        self._changing(grows=True)
         self._names.note("add", target)
         os.link(self._full(source), self._full(target))
         return 0
 
     def symlink(self, target: str, source: str) -> int:
+        self._changing(grows=True)
         self._names.note("add", target)
         os.symlink(source, self._full(target))
         return self._own(target)
 
     def unlink(self, path: str) -> int:
+        self._changing(grows=False)
         self._names.note("remove", path)
         os.unlink(self._full(path))
         return 0
 
     def rename(self, old: str, new: str) -> int:
+        self._changing(grows=False)
         self._names.note("move", old, new)
         os.rename(self._full(old), self._full(new))
         return 0

@@ -7,9 +7,12 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, get_args
 
 from tests.support.process import GENEROUS_S, ROOT
+
+Fault = Literal["full", "read-only", "no-sync"]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
 def missing() -> str | None:
@@ -33,6 +36,7 @@ class Disk:
         self.path = folder / "disk"
         self.cuts = 0
         self._platter = folder / "platter"
+        self._fault_file = folder / "platter.fault"
         self._log = folder / "disk.log"
         self._seed = seed
         self._written_back = written_back
@@ -65,6 +69,13 @@ class Disk:
         process.kill()
         process.wait()
         subprocess.run(["umount", "--lazy", str(self.path)], check=True, capture_output=True)
+
+    def fail(self, fault: Fault) -> None:
+        """From now on, until `heal`; see `lossyfs.Fault`."""
+        self._fault_file.write_text(fault, "ascii")
+
+    def heal(self) -> None:
+        self._fault_file.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         self.mount()

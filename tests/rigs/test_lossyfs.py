@@ -1,5 +1,6 @@
 """The rig itself: it forgets what was not synced, keeps what was, and is an ordinary file system until then."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +106,32 @@ def test_a_kernel_that_writes_back_early_keeps_some_pages_in_no_order(tmp_path: 
         pages = [kept[at] == at // 4096 + 1 for at in range(0, len(kept), 4096)]
         assert 10 < sum(pages) < 54
         assert False in pages[: len(pages) - 1], "a hole before a page that was kept"
+
+
+@pytest.mark.parametrize(("fault", "number"), [("full", errno.ENOSPC), ("read-only", errno.EROFS)])
+def test_a_disk_that_takes_nothing_refuses_until_it_is_healed(
+    disk: power.Disk, fault: power.Fault, number: int
+) -> None:
+    file = disk.path / "file"
+    file.write_bytes(b"a")
+    disk.fail(fault)
+    with pytest.raises(OSError) as refused, file.open("r+b", buffering=0) as opened:
+        opened.write(b"b" * 5000)
+    assert refused.value.errno == number
+    disk.heal()
+    file.write_bytes(b"b" * 5000)
+    assert file.stat().st_size == 5000
+
+
+def test_a_sync_that_fails_has_dropped_what_it_should_have_synced(disk: power.Disk) -> None:
+    file = disk.path / "file"
+    file.write_bytes(b"old")
+    sync(file)
+    sync(disk.path)
+    file.write_bytes(b"new")
+    disk.fail("no-sync")
+    with pytest.raises(OSError):
+        sync(file)
+    disk.heal()
+    sync(file)
+    assert after_a_cut(disk) == {"file": b"old"}

@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,28 @@ def free_port() -> int:
 class GatewayProcess:
     """`start`, `kill` (SIGKILL), `stop` (SIGTERM) as often as the story wants; the data folder stays."""
 
-    def __init__(self, home: Path, *, port: int | None = None, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "entobot"),
+        host: str = "127.0.0.1",
+        launcher: Sequence[str] = (),
+    ) -> None:
+        """`program` stands for `entobot` where a test wants another one: a broken one. `launcher` is put before the whole command: another network."""
         self.home = home
+        self._program = program
+        self._launcher = launcher
         self.port = port or free_port()
-        self.origin = f"https://127.0.0.1:{self.port}"
+        self.origin = f"https://{host}:{self.port}"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")},
-            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
             "ENTOBOT_HOME": str(home),
             "ENTOBOT_GATEWAY__PORT": str(self.port),
-            "ENTOBOT_GATEWAY__HOST": "127.0.0.1",
+            "ENTOBOT_GATEWAY__HOST": host,
             "ENTOBOT_GATEWAY__PUBLIC_URL": self.origin,
             **(environment or {}),
         }
@@ -53,7 +65,7 @@ class GatewayProcess:
         """Returns when the banner is complete: the port is open then."""
         with self.log.open("a") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "entobot", "up", *arguments],
+                [*self._launcher, sys.executable, *self._program, "up", *arguments],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
