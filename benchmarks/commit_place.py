@@ -19,11 +19,10 @@ from typing import Any
 
 import uvloop
 from sqlalchemy import Column, Integer, MetaData, Table, Text, create_engine, insert
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from entobot.storage.compiled import StatementCache
-from entobot.storage.database import Transaction, Unit
-from entobot.storage.database_sqlite import SqliteDatabase, _commit_batch, _Job, _settle  # pyright: ignore[reportPrivateUsage]  the adapter's own commit is what is measured
+from entobot.storage.database import Transaction
+from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.place import CommitPlace
 
 rows = Table("rows", MetaData(), Column("id", Integer, primary_key=True), Column("text", Text, nullable=False))
 ADD = insert(rows)
@@ -38,37 +37,22 @@ def make(path: Path) -> None:
     engine.dispose()
 
 
-class OnLoop(SqliteDatabase):
-    """The same commits on the loop's own thread: all units of a turn of the loop in one."""
+class Fixed(CommitPlace):
+    """Does not learn."""
 
-    async def start(self) -> None:
-        await super().start()
-        self._connection = self._connect()
-        self._statements = StatementCache(SQLiteDialect_pysqlite(paramstyle="qmark"))
-        self._waiting: list[Any] = []
+    def __init__(self, *, is_on_loop: bool) -> None:
+        super().__init__()
+        self._is_on_loop = is_on_loop
 
-    async def stop(self) -> None:
-        self._connection.close()
-        await super().stop()
-
-    async def write(self, unit: Unit[Any], key: str = "") -> Any:  # noqa: ARG002  one lane
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(self._commit)
-        job = _Job(unit, loop, 0)
-        self._waiting.append(job)
-        return await job.future
-
-    def _commit(self) -> None:
-        batch, self._waiting = self._waiting, []
-        _commit_batch(self._connection, self._statements, batch, self._meters)
-        _settle(batch)
+    def may_commit_on_loop(self, now_s: float) -> bool:
+        del now_s
+        return self._is_on_loop
 
 
-PLACES: dict[str, tuple[type[SqliteDatabase], float]] = {
-    "on the loop": (OnLoop, DEFAULT_S),
-    "thread, 0.5 ms": (SqliteDatabase, SHORT_S),
-    "thread, 5 ms": (SqliteDatabase, DEFAULT_S),
+PLACES = {
+    "on the loop": (True, DEFAULT_S),
+    "thread, 0.5 ms": (False, SHORT_S),
+    "thread, 5 ms": (False, DEFAULT_S),
 }
 
 
@@ -100,18 +84,18 @@ class Busy:
             self._loop.call_soon(self._step, left - 1)
 
 
-async def ask(write: Callable[[Unit[Any]], Awaitable[Any]], until_s: float, times: list[float]) -> None:
+async def ask(write: Callable[..., Awaitable[Any]], until_s: float, times: list[float]) -> None:
     while (began := time.perf_counter()) < until_s:
-        await write(unit)
+        await write(unit, is_small=True)
         times.append(time.perf_counter() - began)
 
 
 async def measure(kind: str, waiting: int, *, is_busy: bool, seconds: float) -> tuple[float, float, float]:
     """Units a second, median and 99th percentile of the wait in seconds."""
-    adapter, interval_s = PLACES[kind]
+    is_on_loop, interval_s = PLACES[kind]
     sys.setswitchinterval(interval_s)
     with tempfile.TemporaryDirectory(prefix="entobot-commit-") as folder:
-        database = adapter(Path(folder, "rows.db"), make)
+        database = SqliteDatabase(Path(folder, "rows.db"), make, place=Fixed(is_on_loop=is_on_loop))
         await database.start()
         busy = Busy() if is_busy else None
         for duration_s in (0.3, seconds):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, create_engine, insert, select, update
 
-from entobot.storage.database import Database, StorageFailed, Transaction, metadata
+from entobot.storage.database import Database, StorageFailed, Transaction, Unit, metadata
 from entobot.storage.database_sqlite import SqliteDatabase
 from tests.support.postgres import PostgresServer
 from tests.support.stores import create_postgres_tables, postgres_database
@@ -248,3 +248,112 @@ async def test_a_forgotten_parameter_is_an_error_each_time(store: Database) -> N
     for _ in range(2):
         with pytest.raises(KeyError):
             await store.read(lambda tx: tx.rows(LISTED, {}))
+
+
+# -- writes that may wait for the end of the transaction
+
+
+async def test_what_is_added_is_seen_by_every_later_statement(store: Database) -> None:
+    def unit(tx: Transaction) -> list[int | None]:
+        tx.add(ADD, {"name": "a", "amount": 1})
+        found = [amount(tx, "a")]
+        tx.add(SET, {"which": "a", "to": 2})
+        tx.add_latest(SET, "a", {"which": "a", "to": 3})
+        tx.add_latest(SET, "a", {"which": "a", "to": 4})
+        return [*found, amount(tx, "a")]
+
+    assert await store.write(unit) == [1, 4]
+    assert await store.read(lambda tx: amount(tx, "a")) == 4
+
+
+async def test_what_is_added_is_there_although_nobody_looks(store: Database) -> None:
+    def adding(name: str) -> Unit[None]:
+        return lambda tx: tx.add(ADD, {"name": name, "amount": 1})
+
+    await asyncio.gather(*(store.write(adding(str(n)), is_small=bool(n % 3)) for n in range(50)))
+    assert [await store.read(lambda tx, n=n: amount(tx, str(n))) for n in range(50)] == [1] * 50
+
+
+async def test_a_failing_unit_takes_what_it_added_with_it(store: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        tx.add(ADD, {"name": "bad", "amount": 1})
+        raise ValueError("mine")
+
+    def fail_late(tx: Transaction) -> None:
+        tx.add(ADD, {"name": "late", "amount": 1})
+        assert amount(tx, "late") == 1
+        fail(tx)
+
+    units = [lambda tx: tx.add(ADD, {"name": "good", "amount": 1}), fail, fail_late]
+    await asyncio.gather(*(store.write(unit, is_small=True) for unit in units), return_exceptions=True)
+    names = [await store.read(lambda tx, n=n: amount(tx, n)) for n in ("good", "bad", "late")]
+    assert names == [1, None, None]
+
+
+async def test_a_row_that_cannot_be_added_costs_its_own_unit_only(store: Database) -> None:
+    for _ in range(4):  # the first commits show how fast the disk is
+        await store.write(lambda _: None)
+    await store.write(lambda tx: tx.run(ADD, {"name": "taken", "amount": 1}))
+
+    def adding(name: str) -> Unit[None]:
+        return lambda tx: tx.add(ADD, {"name": name, "amount": 2})
+
+    names = ("a", "taken", "b")
+    found = await asyncio.gather(*(store.write(adding(n), is_small=True) for n in names), return_exceptions=True)
+    assert [isinstance(one, BaseException) for one in found] == [False, True, False]
+    assert [await store.read(lambda tx, n=n: amount(tx, n)) for n in names] == [2, 1, 2]
+
+
+async def test_small_units_and_others_are_committed_in_the_order_they_came(store: Database) -> None:
+    await store.write(lambda tx: tx.run(ADD, {"name": "last", "amount": 0}))
+
+    def unit(n: int) -> Unit[int | None]:
+        def run(tx: Transaction) -> int | None:
+            before = amount(tx, "last")
+            tx.add(SET, {"which": "last", "to": n})
+            return before
+
+        return run
+
+    found = await asyncio.gather(*(store.write(unit(n), "last", is_small=n % 5 != 0) for n in range(1, 60)))
+    assert found == list(range(59))
+
+
+async def test_what_is_remembered_is_what_stands(store: Database) -> None:
+    """Where an adapter remembers at all, a unit that fails has told it nothing."""
+
+    def count(tx: Transaction) -> int | None:
+        return None if tx.memory is None else tx.memory.get("count")
+
+    def tell(n: int, *, fails: bool) -> Unit[None]:
+        def run(tx: Transaction) -> None:
+            if tx.memory is not None:
+                tx.memory.put("count", n)
+            if fails:
+                raise ValueError("mine")
+
+        return run
+
+    await asyncio.gather(*(store.write(tell(n, fails=n == 2), is_small=True) for n in range(3)), return_exceptions=True)
+    assert await store.write(count) in (None, 1)
+
+
+async def test_units_are_settled_without_a_task(store: Database) -> None:
+    written: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    store.submit_write(
+        lambda tx: tx.run(ADD, {"name": "a", "amount": 1}), lambda result, error: written.set_result((result, error))
+    )
+    assert await written == (1, None)
+    read: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    store.submit_read(lambda tx: amount(tx, "a"), lambda result, error: read.set_result((result, error)))
+    assert await read == (1, None)
+
+
+async def test_a_unit_that_raises_settles_with_its_own_exception(store: Database) -> None:
+    def fail(_: Transaction) -> None:
+        raise ValueError("mine")
+
+    for submit in (store.submit_write, store.submit_read):
+        settled: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        submit(fail, lambda _, error, settled=settled: settled.set_result(error))
+        assert str(await settled) == "mine"

@@ -140,8 +140,8 @@ async def test_a_revoke_after_the_standing_was_read_is_heard_by_who_is_joining(
 ) -> None:
     read = world.database.read
 
-    async def revoked_meanwhile(unit: Any) -> Any:
-        found = await read(unit)
+    async def revoked_meanwhile(unit: Any, **how: Any) -> Any:
+        found = await read(unit, **how)
         if not world.standings:
             world.standings["dev_1"] = REVOKED
             world.bus.publish(topics.CONTROL_DEVICES, b"dev_1")
@@ -320,10 +320,10 @@ async def test_acknowledgements_are_noted_together_and_never_move_back(
     writes = 0
     write = world.database.write
 
-    async def counted(unit: Any) -> Any:
+    async def counted(unit: Any, **how: Any) -> Any:
         nonlocal writes
         writes += 1
-        return await write(unit)
+        return await write(unit, **how)
 
     monkeypatch.setattr(world.database, "write", counted)
     for seq in (3, 7, 5, 1):

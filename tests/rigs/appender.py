@@ -82,7 +82,8 @@ async def _append(database: Database, stream: Stream, writer: int, number: int) 
         event = {"type": "entry", "writer": writer, "number": number, "filler": FILLER}
         try:
             seq = await database.write(
-                lambda tx, event=event: stream.append(tx, user, event, topic="test", scope=None, now_ms=1)
+                lambda tx, event=event: stream.append(tx, user, event, topic="test", scope=None, now_ms=1),
+                is_small=True,  # as a gateway commits its devices' commands
             )
         except StorageFailed:
             await asyncio.sleep(0.01)  # outcome unknown: this number is not used again

@@ -64,6 +64,14 @@ def open_descriptors(call: Call) -> bool:
     return call.event == "open" and isinstance(call.target, int)
 
 
+def small_units(call: Call) -> bool:
+    """Bounded reads and group commits on the loop, as long as they are fast: docs/adr/0021."""
+    return call.event == "sqlite3.execute" and any(
+        file.endswith("/storage/database_sqlite.py") and name.startswith(("_commit_here:", "_read_here:"))
+        for file, name in call.stack
+    )
+
+
 def the_test_itself(call: Call) -> bool:
     """Calls written in a test: the nearest frame outside the standard library is in `tests/`."""
     for file, _ in call.stack:
@@ -73,7 +81,7 @@ def the_test_itself(call: Call) -> bool:
     return False
 
 
-ALWAYS: tuple[Permission, ...] = (imports, tracebacks, open_descriptors)
+ALWAYS: tuple[Permission, ...] = (imports, tracebacks, open_descriptors, small_units)
 
 
 @dataclass

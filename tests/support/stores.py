@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import weakref
 from pathlib import Path
 
 from sqlalchemy import MetaData, create_engine
@@ -31,8 +32,14 @@ def create_tables(path: Path) -> None:
     engine.dispose()
 
 
+opened: weakref.WeakSet[SqliteDatabase] = weakref.WeakSet()
+"""Units run without a task: whoever waits for quiet asks these."""
+
+
 def sqlite_database(folder: Path) -> SqliteDatabase:
-    return SqliteDatabase(folder / "entobot.db", create_tables)
+    database = SqliteDatabase(folder / "entobot.db", create_tables)
+    opened.add(database)
+    return database
 
 
 def create_postgres_tables(server: PostgresServer, name: str, tables: MetaData) -> None:

@@ -198,7 +198,7 @@ class Worker:
         while not self._is_stopping:
             run_id, now_ms = self._ids.new(Prefix.RUN), self._clock.now_ms()
             claimed = await self._database.write(
-                lambda tx, r=run_id, n=now_ms: self._agents.claim(tx, conversation_id, r, n)
+                lambda tx, r=run_id, n=now_ms: self._agents.claim(tx, conversation_id, r, n), is_small=True
             )
             if isinstance(claimed, UserBusy):
                 self._held_back.setdefault(claimed.user_id, set()).add(conversation_id)
@@ -209,7 +209,7 @@ class Worker:
 
     async def _resume(self, run_id: str) -> None:
         now_ms = self._clock.now_ms()
-        run, step = await self._database.write(lambda tx: self._agents.resume(tx, run_id, now_ms))
+        run, step = await self._database.write(lambda tx: self._agents.resume(tx, run_id, now_ms), is_small=True)
         if run is None:
             return
         if step is not None:
@@ -275,7 +275,7 @@ class Worker:
             is_stored = self._agents.finish_turn(tx, run, outcome, now_ms)
             return self._agents.advance(tx, run.run_id, now_ms) if is_stored and outcome.calls and goes_on else None
 
-        return await self._database.write(unit)
+        return await self._database.write(unit, is_small=True)
 
     async def _execute(self, run: Run, call: ToolCall) -> Step | None:
         """Carry out a call that is committed as `executing`; what comes next."""
@@ -297,11 +297,11 @@ class Worker:
             self._agents.record_result(tx, run, call, state=state, result=result, now_ms=now_ms)
             return self._agents.advance(tx, run.run_id, now_ms) if goes_on else None
 
-        return await self._database.write(unit)
+        return await self._database.write(unit, is_small=True)
 
     async def _fail(self, run: Run, failure: RunFailed) -> None:
         now_ms = self._clock.now_ms()
-        await self._database.write(lambda tx: self._agents.fail(tx, run.run_id, failure, now_ms))
+        await self._database.write(lambda tx: self._agents.fail(tx, run.run_id, failure, now_ms), is_small=True)
 
 
 async def _listen(runner: Runner, request: TurnRequest, live: LiveTurn) -> TurnEnd:

@@ -105,7 +105,7 @@ class Authentication:
         def admit(tx: Transaction) -> Device | Refusal | Problem:
             return self.spend_proof(tx, proof, now_ms) or self._admit(tx, claims, now_ms)
 
-        admitted = await self._database.write(admit)
+        admitted = await self._database.write(admit, is_small=True)
         if isinstance(admitted, Problem):
             raise admitted
         if isinstance(admitted, Refusal):
@@ -145,14 +145,14 @@ class Authentication:
         if shown.thumbprint != claims.thumbprint:
             await self._alert(claims, store.ALERT_KEY, "wrong_key", now_ms)
             raise ConnectionRefused(Refusal.BAD_CREDENTIALS, "The proof is by another key than the token's.")
-        admitted = await self._database.write(lambda tx: self._admit(tx, claims, now_ms))
+        admitted = await self._database.write(lambda tx: self._admit(tx, claims, now_ms), is_small=True)
         if isinstance(admitted, Refusal):
             raise refused_connection(admitted)
         return Authenticated(_principal(claims, admitted), admitted, claims.expires_at_ms)
 
     async def local_owner(self) -> Principal:
         now_ms = self._clock.now_ms()
-        owner = await self._database.write(lambda tx: self._accounts.ensure_owner(tx, now_ms))
+        owner = await self._database.write(lambda tx: self._accounts.ensure_owner(tx, now_ms), is_small=True)
         return Principal(owner.user_id, owner.scopes)
 
     def guard(self, tx: Transaction, principal: Principal) -> None:

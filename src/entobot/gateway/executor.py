@@ -1,5 +1,6 @@
 """Execute commands: checked, idempotent, effect and result in one unit."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -15,7 +16,7 @@ from entobot.gateway import store
 from entobot.gateway.commands import Command
 from entobot.gateway.meters import CommandMeters
 from entobot.gateway.wire import UNREADABLE
-from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.storage.database import Database, Settle, StorageFailed, Transaction
 from entobot.telemetry.meters import Meters
 
 log = logging.getLogger(__name__)
@@ -48,45 +49,71 @@ class Executor:
         self._decoders = {name: msgspec.json.Decoder(command.data) for name, command in commands.items()}
 
     async def execute(self, principal: Principal, command_id: str, name: str, data: bytes) -> bytes:
-        """The JSON text of the result, after the effect is committed and fsynced.
+        """As `submit`; raises what that settles with."""
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        Raises Problem; then nothing changed. The same `command_id` of a device has its effect once in 24 h and gets
-        the first result again; with other data it raises `idempotency_mismatch`.
+        def settle(result: bytes | None, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result or b"")
+
+        self.submit(principal, command_id, name, data, settle)
+        return await future
+
+    def submit(
+        self, principal: Principal, command_id: str, name: str, data: bytes | memoryview, settle: Settle[bytes]
+    ) -> None:
+        """Settles with the JSON text of the result, after the effect is committed and fsynced; perhaps at once.
+
+        Or with a Problem; then nothing changed. The same `command_id` of a device has its effect once in 24 h and gets
+        the first result again; with other data it is an `idempotency_mismatch`.
         """
         begun_s = self._clock.monotonic()
-        try:
-            result = await self._execute(principal, command_id, name, data)
-        except Problem as problem:
-            self._meters.refused(name, problem.code)
-            raise
-        except Exception:
-            self._meters.refused(name, Code.INTERNAL)
-            raise
-        self._meters.done(name, self._clock.monotonic() - begun_s)
-        return result
 
-    async def _execute(self, principal: Principal, command_id: str, name: str, data: bytes) -> bytes:
+        def finish(answer: bytes | Problem | None, error: BaseException | None) -> None:
+            if isinstance(answer, Problem):
+                answer, error = None, answer
+            elif isinstance(error, StorageFailed):
+                self._tell(error)
+                error = Problem(Code.INTERNAL, "The store did not take it. Try again.")
+            if error is None:
+                self._meters.done(name, self._clock.monotonic() - begun_s)
+            else:
+                self._meters.refused(name, error.code if isinstance(error, Problem) else Code.INTERNAL)
+            settle(answer, error)
+
+        try:
+            command, request = self._checked(principal, command_id, name, data)
+            if command.writes:
+                unit = self._write_unit(command, principal, command_id, request)
+                self._database.submit_write(unit, finish, principal.user_id)
+            else:
+                self._database.submit_read(self._read_unit(command, principal, request), finish)
+        except (Problem, StorageFailed) as error:
+            finish(None, error)
+
+    def _checked(
+        self, principal: Principal, command_id: str, name: str, data: bytes | memoryview
+    ) -> tuple[Command, object]:
         command = self._commands.get(name)
         if command is None:
             raise Problem(Code.NOT_FOUND, f"There is no command '{name[:40]}'.")
         if not is_ulid(command_id):
             raise Problem(Code.INVALID, "A command id is a ULID: 26 Crockford characters.")
         command.check(principal)
-        request = self._decode(name, data)
-        try:
-            return await self._run(command, principal, command_id, request)
-        except StorageFailed as failure:
-            self._tell(failure)
-            raise Problem(Code.INTERNAL, "The store did not take it. Try again.") from None
+        return command, self._decode(name, data)
 
-    async def _run(self, command: Command, principal: Principal, command_id: str, request: object) -> bytes:
-        if not command.writes:
-            return await self._database.read(self._read_unit(command, principal, request))
-        digest = sha256(command.name.encode() + b"\n" + msgspec.json.encode(request))
-        answer = await self._database.write(self._write_unit(command, principal, command_id, digest, request))
+    def _settle(self, settle: Settle[bytes], answer: bytes | Problem | None, error: BaseException | None) -> None:
+        if isinstance(error, StorageFailed):
+            self._tell(error)
+            error = Problem(Code.INTERNAL, "The store did not take it. Try again.")
         if isinstance(answer, Problem):
-            raise answer
-        return answer
+            settle(None, answer)
+        else:
+            settle(answer, error)
 
     def _tell(self, failure: StorageFailed) -> None:
         """Once a minute: a line for each command would fill what is left of a full disk."""
@@ -95,7 +122,7 @@ class Executor:
             self._failure_told_s = now_s
             log.error("commands are not committed: %s", failure)
 
-    def _decode(self, name: str, data: bytes) -> object:
+    def _decode(self, name: str, data: bytes | memoryview) -> object:
         try:
             return self._decoders[name].decode(data)
         except UNREADABLE as error:
@@ -111,9 +138,10 @@ class Executor:
         return unit
 
     def _write_unit(
-        self, command: Command, principal: Principal, command_id: str, digest: bytes, request: object
+        self, command: Command, principal: Principal, command_id: str, request: object
     ) -> Callable[[Transaction], bytes | Problem]:
         now_ms = self._clock.now_ms()
+        digest = sha256(command.name.encode() + b"\n" + msgspec.json.encode(request))
         owner = principal.device_id or principal.user_id
 
         def unit(tx: Transaction) -> bytes | Problem:

@@ -157,7 +157,7 @@ class EventStream:
             return standing_of(parts.feed, tx, principal) or parts.feed.open(tx, principal, resume)
 
         try:
-            opening = await parts.hub.read_opening(unit)
+            opening = await parts.hub.read_opening(unit, is_small=False)
         except BaseException:
             self.release()
             raise

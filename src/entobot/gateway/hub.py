@@ -42,6 +42,8 @@ MAX_OPENINGS = 32
 """Positions and snapshots that are read at once for connections that open."""
 SEEN_CHUNK = 256
 STANDING_CHUNK = 200
+SMALL = 32
+"""Rows that may be read or written without leaving the loop."""
 SEEN_FLUSH_S = 0.25
 
 
@@ -149,7 +151,8 @@ class Channel:
 
     async def page_after(self, seq: int) -> list[Frame]:
         """Events after `seq` from the log. Raises EventsGone."""
-        rows = await self._database.read(lambda tx: self._feed.after(tx, self.user_id, seq, PAGE))
+        is_small = 0 <= self.latest - seq <= SMALL
+        rows = await self._database.read(lambda tx: self._feed.after(tx, self.user_id, seq, PAGE), is_small=is_small)
         return [_frame(row) for row in rows]
 
     def _start(self) -> None:
@@ -263,10 +266,10 @@ class Hub:
         channel.subscribers.append(subscriber)
         return channel
 
-    async def read_opening(self, unit: Unit[T]) -> T:
+    async def read_opening(self, unit: Unit[T], *, is_small: bool) -> T:
         """Read where a connection starts. When thousands come at once they wait here, not all in the store's queue."""
         async with self._openings:
-            return await self._database.read(unit)
+            return await self._database.read(unit, is_small=is_small)
 
     def opened(self, principal: Principal, opening: Opening) -> None:
         """A device that comes back with a position says that it has everything up to there."""
@@ -316,7 +319,7 @@ class Hub:
             try:
                 for start in range(0, len(seen), SEEN_CHUNK):  # the writer is everybody's
                     some = seen[start : start + SEEN_CHUNK]
-                    await self._database.write(lambda tx, some=some: note(tx, some))
+                    await self._database.write(lambda tx, some=some: note(tx, some), is_small=len(some) <= SMALL)
             except StorageFailed:
                 log.warning("what devices have seen was not noted; they will acknowledge again")
 
@@ -362,7 +365,8 @@ class Hub:
         while waiting:
             chunk, waiting = waiting[:STANDING_CHUNK], waiting[STANDING_CHUNK:]
             found = await self._database.read(
-                lambda tx, chunk=chunk: [standing_of(self.feed, tx, one.principal) for one in chunk]
+                lambda tx, chunk=chunk: [standing_of(self.feed, tx, one.principal) for one in chunk],
+                is_small=len(chunk) <= SMALL,
             )
             for subscriber, standing in zip(chunk, found, strict=True):
                 if standing is not None:

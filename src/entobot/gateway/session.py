@@ -221,7 +221,7 @@ class Session:
                 case Join(principal, auth):
                     self._parts.spawn(self._join(principal, auth.resume))
                 case Execute():
-                    self._parts.spawn(self._execute(effect))
+                    self._execute(effect)
                 case Acknowledge(seq):
                     self._acknowledge(seq)
 
@@ -274,7 +274,7 @@ class Session:
             return standing_of(parts.feed, tx, principal) or parts.feed.open(tx, principal, resume)
 
         try:
-            opening = await parts.hub.read_opening(unit)
+            opening = await parts.hub.read_opening(unit, is_small=resume is not None)
         except StorageFailed:
             opening = Standing(Close.DRAINING, "the store does not answer")
         except Exception:
@@ -308,20 +308,15 @@ class Session:
             self._parts.meters.ready(self._parts.clock.monotonic() - self._opened_s)
             self._opened_s = None
 
-    async def _execute(self, effect: Execute) -> None:
-        connection, frame = self._connection, effect.frame
-        assert connection is not None
-        try:
-            data = await self._parts.executor.execute(effect.principal, frame.id, frame.name, bytes(frame.data))
-            answer = wire.result(frame.id, data)
-        except Problem as problem:
-            answer = wire.error(problem, frame.id)
-        except Exception:
-            log.exception("a command failed")
-            answer = wire.error(Problem(Code.INTERNAL, "Something went wrong here. It is logged."), frame.id)
-        if len(answer) > wire.MAX_FRAME_BYTES:
-            answer = wire.error(Problem(Code.TOO_LARGE, "The result does not fit a frame. Ask for less."), frame.id)
-        self._carry_out(connection.executed(frame, answer))
+    def _execute(self, effect: Execute) -> None:
+        frame = effect.frame
+
+        def settle(data: bytes | None, error: BaseException | None) -> None:
+            connection = self._connection
+            assert connection is not None
+            self._carry_out(connection.executed(frame, _answer(frame.id, data, error)))
+
+        self._parts.executor.submit(effect.principal, frame.id, frame.name, frame.data, settle)
 
     def _acknowledge(self, seq: int) -> None:
         delivery, connection = self._delivery, self._connection
@@ -382,6 +377,19 @@ class Session:
             self._delivery.stop()
             self._delivery = None
             self._parts.hub.leave(self)
+
+
+def _answer(command_id: str, data: bytes | None, error: BaseException | None) -> bytes:
+    if isinstance(error, Problem):
+        answer = wire.error(error, command_id)
+    elif error is not None:
+        log.error("a command failed", exc_info=error)
+        answer = wire.error(Problem(Code.INTERNAL, "Something went wrong here. It is logged."), command_id)
+    else:
+        answer = wire.result(command_id, data or b"null")
+    if len(answer) > wire.MAX_FRAME_BYTES:
+        answer = wire.error(Problem(Code.TOO_LARGE, "The result does not fit a frame. Ask for less."), command_id)
+    return answer
 
 
 def _code_of(close: Close) -> Code:

@@ -80,7 +80,7 @@ class SimpleSession(Session):
             return standing_of(parts.feed, tx, principal) or self._desk.greet(tx, principal)
 
         try:
-            greeting = await parts.hub.read_opening(unit)
+            greeting = await parts.hub.read_opening(unit, is_small=True)
         except StorageFailed:
             greeting = Standing(Close.DRAINING, "the store does not answer")
         except Exception:
@@ -100,7 +100,10 @@ class SimpleSession(Session):
         answers.open(greeting.seq, greeting.conversation_id)
         self._schedule()
 
-    async def _execute(self, effect: Execute) -> None:
+    def _execute(self, effect: Execute) -> None:
+        self._parts.spawn(self._execute_in_turn(effect))
+
+    async def _execute_in_turn(self, effect: Execute) -> None:
         connection = self._connection
         assert connection is not None
         async with self._turn:

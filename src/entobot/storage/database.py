@@ -1,11 +1,14 @@
 """The Database port: units of work over portable SQLAlchemy Core statements."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import MetaData
 from sqlalchemy.sql import Executable
+
+from entobot.storage.memory import Memory
 
 T = TypeVar("T")
 
@@ -26,8 +29,29 @@ class Transaction(Protocol):
     they are compiled once per identity. `parameters` are bound by name, or inserted as column values.
     """
 
+    @property
+    def memory(self) -> Memory | None:
+        """What earlier transactions knew about rows, where that is still true; None where nobody can promise it.
+
+        Only a store that one process writes can. Whoever changes a row tells the memory in the same unit; what a unit
+        that rolls back has told is taken back.
+        """
+        ...
+
     def run(self, statement: Executable, parameters: Parameters | None = None) -> int:
         """Execute a write and return the number of rows it touched."""
+        ...
+
+    def add(self, statement: Executable, parameters: Parameters) -> None:
+        """Execute a write that cannot fail and whose row count nobody asks for, at some time before the commit.
+
+        Writes of one statement keep their order and may be executed together, those of several units as well. Every
+        later statement sees them, as if they had been executed at once.
+        """
+        ...
+
+    def add_latest(self, statement: Executable, key: str, parameters: Parameters) -> None:
+        """As `add`, of a write that makes an earlier one of the same statement and `key` superfluous."""
         ...
 
     def rows(self, statement: Executable, parameters: Parameters | None = None) -> list[Row]:
@@ -47,6 +71,8 @@ class Transaction(Protocol):
 
 
 Unit = Callable[[Transaction], T]
+Settle = Callable[[T | None, BaseException | None], None]
+"""Takes a unit's result, or the exception that it raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +100,9 @@ class Database(Protocol):
     it may be run again. `write` units see one another in commit order and are isolated like a serial execution.
     An exception from a unit rolls that unit back alone and reaches its caller unchanged.
     When `write` returns, the effect is committed and fsynced (see `durability`).
+
+    `is_small` says that a unit touches at most a few dozen rows, by key: an adapter may then run it where waiting for
+    it costs nothing, on the event loop itself. It changes nothing else.
     """
 
     async def start(self) -> None:
@@ -84,14 +113,35 @@ class Database(Protocol):
         """Finish what was accepted and close. Idempotent."""
         ...
 
-    async def write(self, unit: Unit[T], key: str = "") -> T:
+    async def write(self, unit: Unit[T], key: str = "", *, is_small: bool = False) -> T:
         """Units of one `key` run in the order in which they are given, and do not get in one another's way: name there
         what they all touch (a user id). Without it they are isolated as well, and may have to be tried again.
         """
         ...
 
-    async def read(self, unit: Unit[T]) -> T:
+    async def read(self, unit: Unit[T], *, is_small: bool = False) -> T:
         """Run a unit that only reads, on one consistent snapshot that includes every earlier acknowledged write."""
         ...
 
+    def submit_write(self, unit: Unit[T], settle: Settle[T], key: str = "") -> None:
+        """`write` of a small unit without a task: `settle` is called on the loop once it is durable or has failed."""
+        ...
+
+    def submit_read(self, unit: Unit[T], settle: Settle[T]) -> None:
+        """`read` of a small unit without a task; `settle` may be called before this returns."""
+        ...
+
     def durability(self) -> Durability: ...
+
+
+def settle_later(work: Coroutine[Any, Any, T], settle: Settle[T], tasks: set[asyncio.Task[Any]]) -> None:
+    """For adapters that have to wait: `settle` when `work` is done; it is held in `tasks` until then."""
+
+    def done(task: asyncio.Task[T]) -> None:
+        tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        settle(None if error is not None else task.result(), error)
+
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(done)

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 
 from entobot.core.errors import StartupRefused
 from entobot.core.secrets import Entropy
-from entobot.storage.database import Durability, StorageFailed, Unit
+from entobot.storage.database import Durability, Settle, StorageFailed, Unit, settle_later
 from entobot.storage.postgres_connection import NOT_REACHED, Connection, PostgresAddress, reason
 from entobot.storage.postgres_durability import read_durability
 from entobot.storage.postgres_lane import RUN_S, Lane, Shared
@@ -49,6 +49,7 @@ class PostgresDatabase:
         self._reads = UnitQueue(1)
         self._lanes: list[asyncio.Task[None]] = []
         self._expiring: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._durability = Durability(survives_power_cut=False, detail="not started")
 
     async def start(self) -> None:
@@ -90,11 +91,19 @@ class PostgresDatabase:
             self._expiring.cancel()
         self._fail_waiting(float("inf"))
 
-    async def write(self, unit: Unit[T], key: str = "") -> T:
+    async def write(self, unit: Unit[T], key: str = "", *, is_small: bool = False) -> T:
+        del is_small  # every unit waits for the server
         return await self._submit(self._writes, unit, key)
 
-    async def read(self, unit: Unit[T]) -> T:
+    async def read(self, unit: Unit[T], *, is_small: bool = False) -> T:
+        del is_small
         return await self._submit(self._reads, unit, "")
+
+    def submit_write(self, unit: Unit[T], settle: Settle[T], key: str = "") -> None:
+        settle_later(self.write(unit, key), settle, self._tasks)
+
+    def submit_read(self, unit: Unit[T], settle: Settle[T]) -> None:
+        settle_later(self.read(unit), settle, self._tasks)
 
     def durability(self) -> Durability:
         return self._durability

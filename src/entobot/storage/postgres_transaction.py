@@ -55,6 +55,9 @@ class Session:
 class PostgresTransaction:
     """See `Transaction`. Lives as long as its unit."""
 
+    memory = None
+    """Other nodes write as well."""
+
     def __init__(self, session: Session) -> None:
         self._session = session
         self.callbacks: list[Callable[[], None]] = []
@@ -63,6 +66,13 @@ class PostgresTransaction:
         prepared, values = self._session.prepare(statement, parameters)
         await_only(prepared.fetch(*values))
         return int(prepared.get_statusmsg().rpartition(" ")[2])
+
+    def add(self, statement: Executable, parameters: Parameters) -> None:
+        self.run(statement, parameters)
+
+    def add_latest(self, statement: Executable, key: str, parameters: Parameters) -> None:
+        del key
+        self.run(statement, parameters)
 
     def rows(self, statement: Executable, parameters: Parameters | None = None) -> list[Row]:
         prepared, values = self._session.prepare(statement, parameters)
