@@ -19,6 +19,11 @@ SETTLE_S = 3.0
 
 
 def start_to_health() -> Figure:
+    value = start_to_health_s()
+    return Figure("P1", "process start → /api/health 200", "≤ 1.0 s", f"{value:.2f} s", value <= 1.0)
+
+
+def start_to_health_s() -> float:
     """A second start of a data folder: keys and database exist."""
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -44,8 +49,7 @@ def start_to_health() -> Figure:
             process.terminate()
             process.wait()
         client.close()
-    value = median(times)
-    return Figure("P1", "process start → /api/health 200", "≤ 1.0 s", f"{value:.2f} s", value <= 1.0)
+    return median(times)
 
 
 def idle_memory() -> list[Figure]:
