@@ -118,6 +118,14 @@ class StreamSettings(Section):
     )
 
 
+class BusSettings(Section):
+    url: SecretStr = Field(
+        default=SecretStr(""),
+        description="How nodes ring one another: `nats://…` or `tls://…` (several with commas), or a direct `postgresql://…`. Empty: the database, where it is PostgreSQL.",
+    )
+    authority: Path | None = Field(default=None, description="PEM of the authority to trust for `tls://`.")
+
+
 class AgentSettings(Section):
     runner: Literal["auto", "echo", "llm"] = Field(
         default="auto", description="`auto`: `llm` when a model key or base URL is there, else `echo`."
@@ -165,6 +173,7 @@ class Settings(Section):
     tls: TlsSettings = TlsSettings()
     storage: StorageSettings = StorageSettings()
     stream: StreamSettings = StreamSettings()
+    bus: BusSettings = BusSettings()
     agent: AgentSettings = AgentSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()

@@ -24,6 +24,7 @@ class Purpose(StrEnum):
 
     API_KEYS = "api keys"
     AUDIT = "audit"
+    BUS = "bus"
     CURSORS = "cursors"
     INVITE_CODES = "invite codes"
     REFRESH_TOKENS = "refresh tokens"

@@ -1,20 +1,51 @@
 """The contract of the Bus port, run on every adapter."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 
 from entobot.bus.bus import Bus
 from entobot.bus.bus_local import LocalBus
+from tests.support.buses import Nodes, nats_nodes, postgres_nodes
+from tests.support.nats import NatsServer
+from tests.support.postgres import PostgresServer
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path_factory.mktemp("nats")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
+    """Opens buses of nodes that share a server."""
+    server: NatsServer | PostgresServer = request.getfixturevalue(request.param)
+    async with AsyncExitStack() as stack:
+        opened = postgres_nodes(server) if isinstance(server, PostgresServer) else nats_nodes(server)
+        stack.push_async_callback(opened.close)
+        yield opened
+
+
+@pytest.fixture(params=["local", "nats", "postgres"])
 async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
-    adapter = LocalBus()
-    await adapter.start()
-    yield adapter
-    await adapter.stop()
+    adapter: Bus
+    if request.param == "local":
+        adapter = LocalBus()
+        await adapter.start()
+        yield adapter
+        await adapter.stop()
+        return
+    server: NatsServer | PostgresServer = request.getfixturevalue(request.param)
+    opened = postgres_nodes(server) if isinstance(server, PostgresServer) else nats_nodes(server)
+    yield await opened.open()
+    await opened.close()
+
+
+each_remote = pytest.mark.parametrize("nodes", ["nats", "postgres"], indirect=True)
 
 
 class Ear:
@@ -149,3 +180,116 @@ async def test_after_stop_nobody_hears_anything(bus: Bus) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert ear.heard == []
+
+
+# -- over a server that nodes share
+
+
+async def hears(bus: Bus, other: Bus) -> None:
+    """Wait until what `bus` publishes reaches `other`."""
+    ear = Ear()
+    stop = other.subscribe_others("hello", ear)
+    bus.publish("hello")
+    await ear.until(1)
+    stop()
+
+
+@each_remote
+async def test_what_one_node_publishes_is_heard_by_every_other_in_order(nodes: Nodes) -> None:
+    one, two, three = [await nodes.open() for _ in range(3)]
+    ears = [Ear(), Ear()]
+    for bus, ear in zip((two, three), ears, strict=True):
+        bus.subscribe("a", ear)
+        await hears(one, bus)
+    for number in range(300):
+        one.publish("a", str(number).encode())
+    for ear in ears:
+        assert [int(payload) for _, payload in await ear.until(300)] == list(range(300))
+
+
+@each_remote
+async def test_a_node_hears_itself_once_and_without_the_server(nodes: Nodes) -> None:
+    one, two = await nodes.open(), await nodes.open()
+    ear, others, elsewhere = Ear(), Ear(), Ear()
+    one.subscribe("a", ear)
+    one.subscribe_others("a", others)
+    two.subscribe_others("a", elsewhere)
+    one.publish("a", b"1")
+    await asyncio.sleep(0)
+    assert ear.heard == [("a", b"1")], "at once"
+    await elsewhere.until(1)
+    await hears(two, one)  # whatever would have come back has come by now
+    assert ear.heard == [("a", b"1")]
+    assert others.heard == []
+
+
+@each_remote
+async def test_what_is_for_this_node_stays_here(nodes: Nodes) -> None:
+    one, two = await nodes.open(), await nodes.open()
+    here, elsewhere = Ear(), Ear()
+    one.subscribe("here.work", here)
+    two.subscribe("*", elsewhere)
+    one.publish("here.work", b"1")
+    one.publish("a", b"2")
+    await here.until(1)
+    assert await elsewhere.until(1) == [("a", b"2")]
+
+
+@each_remote
+async def test_nodes_with_another_key_hear_nothing_and_say_nothing(nodes: Nodes) -> None:
+    one, stranger, two = await nodes.open(), await nodes.open(key=b"x" * 32), await nodes.open()
+    ear, strange = Ear(), Ear()
+    two.subscribe("a", ear)
+    stranger.subscribe_others("a", strange)
+    stranger.publish("a", b"made up")
+    one.publish("a", b"true")
+    assert await ear.until(1) == [("a", b"true")]
+    await hears(one, two)
+    assert strange.heard == []
+
+
+@each_remote
+async def test_without_the_server_a_node_starts_rings_here_and_comes_back_by_itself(nodes: Nodes) -> None:
+    one, two = await nodes.open(through_proxy=True), await nodes.open()
+    await hears(one, two)
+    ear, here = Ear(), Ear()
+    two.subscribe("a", ear)
+    one.subscribe("a", here)
+    nodes.cut()
+    await nodes.until(lambda: not one.health().is_connected)
+    one.publish("a", b"kept")
+    one.publish("a", b"late", may_drop=True)
+    for seq in range(50):
+        one.publish("b", str(seq).encode(), replaces=True)
+    assert len(await here.until(2)) == 2
+    health = one.health()
+    assert health.waiting == 2, "bounded: what replaces is one, what may be dropped is not kept"
+    assert "127.0.0.1" in health.detail
+    nodes.mend()
+    assert await ear.until(1) == [("a", b"kept")]
+    assert one.health().is_connected
+
+
+@each_remote
+async def test_a_node_starts_while_the_server_is_away(nodes: Nodes) -> None:
+    nodes.cut()
+    one = await nodes.open(through_proxy=True)
+    assert not one.health().is_connected
+    assert one.health().detail
+    ear = Ear()
+    one.subscribe("a", ear)
+    one.publish("a")
+    await ear.until(1)
+    nodes.mend()
+    await nodes.until(lambda: one.health().is_connected)
+
+
+@each_remote
+async def test_a_large_message_is_dropped_and_counted_rather_than_cut(nodes: Nodes) -> None:
+    one, two = await nodes.open(), await nodes.open()
+    ear = Ear()
+    two.subscribe("a", ear)
+    one.publish("a", b"x" * 300_000, may_drop=True)
+    one.publish("a", b"y" * 5_000, may_drop=True)
+    assert await ear.until(1) == [("a", b"y" * 5_000)]
+    assert one.health().dropped == 1

@@ -11,7 +11,7 @@ from entobot.accounts import store as accounts_store
 from entobot.accounts.model import User
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
-from entobot.bus.bus import Bus, Listener
+from entobot.bus.bus import Bus, BusHealth, Listener
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Role, Scope
@@ -194,7 +194,13 @@ class DeafBus:
 
     async def stop(self) -> None: ...
 
-    def publish(self, topic: str, payload: bytes = b"") -> None: ...
+    def health(self) -> BusHealth:
+        return BusHealth("deaf")
+
+    def subscribe_others(self, topic: str, listener: Listener) -> Callable[[], None]:
+        return self.subscribe(topic, listener)
+
+    def publish(self, topic: str, payload: bytes = b"", *, replaces: bool = False, may_drop: bool = False) -> None: ...
 
     def subscribe(self, topic: str, listener: Listener) -> Callable[[], None]:
         return lambda: None

@@ -261,4 +261,4 @@ async def test_a_wait_leaves_nothing_behind(gate: Gatehouse, phone: NewPhone) ->
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert gate.pairing._waiting._turns == {}
-    assert "control.invites" not in gate.house.bus._exact
+    assert "control.invites" not in gate.house.bus._listeners._exact

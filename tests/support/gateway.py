@@ -62,9 +62,9 @@ class DeafBus(LocalBus):
         super().__init__()
         self.is_deaf = False
 
-    def publish(self, topic: str, payload: bytes = b"") -> None:
+    def publish(self, topic: str, payload: bytes = b"", *, replaces: bool = False, may_drop: bool = False) -> None:
         if not self.is_deaf:
-            super().publish(topic, payload)
+            super().publish(topic, payload, replaces=replaces, may_drop=may_drop)
 
 
 @dataclass

@@ -8,16 +8,16 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from entobot.app.doorbell import make_bus
 from entobot.audit.signer_local import LocalHeadSigner
 from entobot.bus.bus import Bus
-from entobot.bus.bus_local import LocalBus
 from entobot.config import Settings
 from entobot.core.clock import Clock, rfc3339
 from entobot.core.errors import StartupRefused
-from entobot.core.ids import Ids, RandomIds
+from entobot.core.ids import Ids, Prefix, RandomIds
 from entobot.core.secrets import Entropy, b64u
 from entobot.devices.signing import SigningKeys
-from entobot.home import Home, Lock, ServerKeys, read_private, write_private
+from entobot.home import Home, Lock, Purpose, ServerKeys, read_private, write_private
 from entobot.storage.database import Database
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.storage.migrations import upgrade_sqlite
@@ -55,6 +55,7 @@ class Ground:
     clock: Clock
     entropy: Entropy
     ids: Ids
+    node_id: str
     lock: Lock
     keys: ServerKeys
     signing: SigningKeys
@@ -81,6 +82,8 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
     try:
         now_ms = clock.now_ms()
         keys = home.server_keys(entropy)
+        ids = RandomIds(clock, entropy)
+        node_id = ids.new(Prefix.NODE)
         ring = home.keys / "signing.json"
         meters = Meters()
         signing = SigningKeys.open(lambda: read_private(ring), lambda data: write_private(ring, data), now_ms)
@@ -89,7 +92,8 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
             settings=settings,
             clock=clock,
             entropy=entropy,
-            ids=RandomIds(clock, entropy),
+            ids=ids,
+            node_id=node_id,
             lock=lock,
             keys=keys,
             signing=signing,
@@ -97,8 +101,8 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
                 lambda: read_private(home.keys / "audit.key"), lambda pem: write_private(home.keys / "audit.key", pem)
             ),
             database=SqliteDatabase(home.database, upgrade_sqlite, meters),
-            bus=LocalBus(),
             meters=meters,
+            bus=make_bus(settings, node_id, keys.key(Purpose.BUS), entropy),
             origin=find_origin(home, settings),
             name=settings.gateway.name or this_machine().names[0],
             certificate=_certificate(home, settings, now_ms, entropy),

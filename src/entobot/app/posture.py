@@ -34,6 +34,14 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
                 "Put the data folder on a local disk that honours fsync.",
             )
         )
+    bus = ground.bus.health()
+    if not bus.is_connected:
+        points.append(
+            WeakPoint(
+                f"Nodes cannot ring one another ({bus.detail}); they look at the database instead, which is later.",
+                "Look at bus.url and its server. Nothing is lost, and it goes on by itself.",
+            )
+        )
     if gateway.choice.fix is not None:
         points.append(WeakPoint(f"The built-in echo agent answers. {gateway.choice.why}", gateway.choice.fix))
     return points

@@ -21,6 +21,7 @@ class Prefix(StrEnum):
     FAMILY = "fam_"
     INVITE = "inv_"
     MESSAGE = "msg_"
+    NODE = "nod_"
     RUN = "run_"
     STREAM = "str_"
     TOOL_CALL = "tcl_"

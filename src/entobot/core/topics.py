@@ -4,8 +4,9 @@ DEVICES = "devices"
 APPROVALS = "approvals"
 CONTROL_DEVICES = "control.devices"
 CONTROL_INVITES = "control.invites"
-WORK_MESSAGES = "work.messages"
-WORK_APPROVALS = "work.approvals"
+WORK_MESSAGES = "here.work.messages"
+WORK_APPROVALS = "here.work.approvals"
+"""Work is done where it came up; should that node go, the others find it when they sweep."""
 WORK_RUNS = "work.runs"
 
 

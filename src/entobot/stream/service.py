@@ -68,7 +68,7 @@ class Stream:
         def ring() -> None:
             self._texts.settle(user_id, event, topic)
             self.appended(user_id, stored)
-            self._bus.publish(topics.user(user_id), str(seq).encode())
+            self._bus.publish(topics.user(user_id), str(seq).encode(), replaces=True)
 
         tx.after_commit(ring)
         return seq
@@ -83,7 +83,7 @@ class Stream:
         if not _fits(text):  # a text is shown anew with the next piece, in pieces that fit
             return
         live = Live(now_ms, scope, topic, text, piece)
-        self._bus.publish(topics.user(user_id), msgspec.json.encode(live))
+        self._bus.publish(topics.user(user_id), msgspec.json.encode(live), may_drop=True)
 
     def writing(self, user_id: str) -> list[Writing]:
         """The texts that are being written for this user now, each as a start and one piece."""
