@@ -17,14 +17,11 @@ import picows
 from entobot.client.device import Device
 from entobot.client.local import LocalGateway
 from entobot.client.proofs import dpop_proof
-from tests.support.process import GatewayProcess
+from tests.support.process import ROOMY, GatewayProcess
 
 SERVER_CORE, LOAD_CORE = 0, 1
 FAST_LIMITS = {
-    "ENTOBOT_LIMITS__FRAMES_PER_SECOND": "1000000",
-    "ENTOBOT_LIMITS__FRAMES_BURST": "1000000",
-    "ENTOBOT_LIMITS__REQUESTS_PER_SECOND": "1000000",
-    "ENTOBOT_LIMITS__REQUESTS_BURST": "1000000",
+    **ROOMY,
     "ENTOBOT_LIMITS__UNAUTHENTICATED_PER_ADDRESS": "1000",
     "ENTOBOT_LIMITS__UNAUTHENTICATED": "1000",
     "ENTOBOT_LIMITS__OPENING_PER_ADDRESS": "1000",

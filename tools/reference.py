@@ -29,12 +29,17 @@ from entobot.core.access import COMMANDS, ROUTES, Access, Open
 from entobot.core.clock import SystemClock
 from entobot.core.errors import RETRYABLE, STATUS, Code
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, ROLE_SCOPES, WEAKLY_CONFIRMED_SCOPES, Role, Scope
+from entobot.core.rates import RATES, ROUTE_RATES, CountedBy
 from entobot.core.secrets import SystemEntropy
 from entobot.gateway.commands import Command, command_table
-from entobot.gateway.wire import Close
+from entobot.gateway.connection import Pace
+from entobot.gateway.hub import MAX_CONNECTIONS_PER_DEVICE
+from entobot.gateway.wire import MAX_FRAME_BYTES, MAX_FRAME_BYTES_BEFORE_AUTHENTICATION, Close
 from entobot.home import Home
+from entobot.pairing.limits import MAX_FAILURES, MAX_FAILURES_PER_ADDRESS, WINDOW
 from entobot.telemetry.metrics import LABELS, PROCESS_METRICS, Kind, Metric
 from entobot.web.application import WebSettings, build_application
+from entobot.web.http_protocol import MAX_PIPELINED, HttpLimits
 from entobot.web.openapi import describe
 from entobot.web.pages import Pages, load_pages
 from entobot.web.routes import Api
@@ -495,6 +500,57 @@ def _default(parameter: Any) -> str:
     return "" if value is None or value is False or value == "" or callable(value) else code(value)
 
 
+def limits_page() -> str:
+    limits, http, pace = Settings().limits, HttpLimits(), Pace()
+    counted = {
+        CountedBy.ADDRESS: "address, before anything is read or checked",
+        CountedBy.DEVICE: "device, and its user",
+        CountedBy.CONNECTION: "connection",
+    }
+    rates = [
+        [code(rate), rule.what, counted[rule.counted_by], f"{rule.default.per_second:g}", str(rule.default.burst)]
+        for rate, rule in RATES.items()
+    ]
+    routes = [[code(route), code(rate)] for route, rate in ROUTE_RATES.items()]
+    fixed = [
+        ["TLS handshake", f"{http.tls_handshake.total_seconds():.0f} s"],
+        ["PROXY header, TLS and a request's head together", f"{http.request_head.total_seconds():.0f} s"],
+        ["a request's body", f"{http.request_body.total_seconds():.0f} s"],
+        ["a kept connection without a request", f"{http.keep_alive.total_seconds():.0f} s"],
+        ["a reader that takes nothing", f"{http.stalled_write.total_seconds():.0f} s"],
+        ["a request's head", f"{http.max_head_bytes // 1024} KiB"],
+        ["requests of a connection that wait behind another", str(MAX_PIPELINED)],
+        ["first frame of a WebSocket", f"{pace.auth_s:.0f} s, {MAX_FRAME_BYTES_BEFORE_AUTHENTICATION // 1024} KiB"],
+        ["a frame", f"{MAX_FRAME_BYTES // 1024} KiB"],
+        ["commands of a connection without an answer yet", str(pace.max_commands_in_flight)],
+        ["WebSockets of a device", str(MAX_CONNECTIONS_PER_DEVICE)],
+        ["failed claims of an address", f"{MAX_FAILURES_PER_ADDRESS} in {WINDOW.seconds // 60} minutes"],
+        ["failed claims in all", f"{MAX_FAILURES} in {WINDOW.seconds // 60} minutes"],
+    ]
+    return page(
+        "Limits",
+        "Over a limit a request is answered 429 with `retry_after_s` and `Retry-After`; a frame with an `error` that "
+        "says the same; a connection is told and closed with 4004. Waiting as told is always enough. The local socket "
+        "has no rates. Where several nodes run, each gives its part of every rate.",
+        "## Rates\n",
+        f"`[limits]` holds `<class>_per_second` and `<class>_burst`. A user's devices together have "
+        f"{limits.user_multiple} times one device's (`user_multiple`), an IPv6 /48 has {limits.network_multiple} times "
+        "one address's (`network_multiple`); an IPv6 /64 is one address.\n",
+        table(("class", "what is counted", "by", "a second", "at once"), rates),
+        "## Classes of routes\n",
+        "Every request counts as `requests` first. `GET` is a read, everything else a write, but:\n",
+        table(("route", "class"), routes),
+        "## Counts\n",
+        f"Connections: `gateway.max_connections` in all, of them half from one address "
+        f"(`gateway.max_connections_per_address`). Not asked anything yet: {limits.opening_per_address} an address, "
+        f"{limits.opening} in all. WebSockets not authenticated yet: {limits.unauthenticated_per_address} an address, "
+        f"{limits.unauthenticated} in all. Where such a place is missing, whoever has waited longest, two seconds at "
+        "least, makes room. Connections of trusted proxies count in all only.\n",
+        "## Fixed\n",
+        table(("what", "at most"), fixed),
+    )
+
+
 def index_page() -> str:
     rows = [
         ("settings.md", "every setting, its default and its variable"),
@@ -504,6 +560,7 @@ def index_page() -> str:
         ("commands.md", "what a device may ask for"),
         ("events.md", "what a device is told"),
         ("access.md", "who may call which route and command"),
+        ("limits.md", "how often, how many, how large, how long"),
         ("metrics.md", "every metric"),
         ("scopes.md", "what each scope allows"),
         ("audit-events.md", "what the audit log records"),
@@ -559,6 +616,7 @@ def documents() -> dict[Path, str]:
         REFERENCE / "commands.md": commands_page(facts),
         REFERENCE / "errors.md": errors_page(),
         REFERENCE / "events.md": events_page(),
+        REFERENCE / "limits.md": limits_page(),
         REFERENCE / "metrics.md": metrics_page(),
         REFERENCE / "scopes.md": scopes_page(),
         REFERENCE / "settings.md": settings_page(),

@@ -24,6 +24,7 @@ from pydantic import (
 
 from entobot.core.errors import StartupRefused
 from entobot.core.networks import Networks, parse_network
+from entobot.core.rates import RATES, Allowance, Rate
 
 ENVIRONMENT_PREFIX = "ENTOBOT_"
 FILE_NAME = "entobot.toml"
@@ -146,17 +147,54 @@ class AgentSettings(Section):
     )
 
 
+def _per_second(rate: Rate) -> Any:
+    rule = RATES[rate]
+    text = f"{rule.what[0].upper()}{rule.what[1:]}, of one {rule.counted_by.value}."
+    return Field(default=rule.default.per_second, gt=0, description=text)
+
+
+def _burst(rate: Rate) -> Any:
+    return Field(default=RATES[rate].default.burst, ge=1, description="How many of them may come at once.")
+
+
 class LimitSettings(Section):
-    requests_per_second: float = Field(default=50, gt=0, description="HTTP requests from one address (IPv6: a /64).")
-    requests_burst: int = Field(default=200, ge=1, description="How many of them may come at once.")
-    frames_per_second: float = Field(default=100, gt=0, description="WebSocket frames and commands of one device.")
-    frames_burst: int = Field(default=400, ge=1, description="How many of them may come at once.")
+    """The rates are those of `core.rates`; `allowances` hands them out by name."""
+
+    connections_per_second: float = _per_second(Rate.CONNECTIONS)
+    connections_burst: int = _burst(Rate.CONNECTIONS)
+    credentials_per_second: float = _per_second(Rate.CREDENTIALS)
+    credentials_burst: int = _burst(Rate.CREDENTIALS)
+    events_per_second: float = _per_second(Rate.EVENTS)
+    events_burst: int = _burst(Rate.EVENTS)
+    expensive_per_second: float = _per_second(Rate.EXPENSIVE)
+    expensive_burst: int = _burst(Rate.EXPENSIVE)
+    frames_per_second: float = _per_second(Rate.FRAMES)
+    frames_burst: int = _burst(Rate.FRAMES)
+    pairing_per_second: float = _per_second(Rate.PAIRING)
+    pairing_burst: int = _burst(Rate.PAIRING)
+    pings_per_second: float = _per_second(Rate.PINGS)
+    pings_burst: int = _burst(Rate.PINGS)
+    reads_per_second: float = _per_second(Rate.READS)
+    reads_burst: int = _burst(Rate.READS)
+    requests_per_second: float = _per_second(Rate.REQUESTS)
+    requests_burst: int = _burst(Rate.REQUESTS)
+    writes_per_second: float = _per_second(Rate.WRITES)
+    writes_burst: int = _burst(Rate.WRITES)
+    user_multiple: int = Field(
+        default=4, ge=1, description="A user's devices together have so many times one device's rates."
+    )
+    network_multiple: int = Field(
+        default=32, ge=1, description="An IPv6 /48 has so many times the rates of one address, which is a /64."
+    )
     opening_per_address: int = Field(
         default=20, ge=1, description="Connections of one address whose request has not arrived yet."
     )
     opening: int = Field(default=400, ge=1, description="The same in all.")
     unauthenticated_per_address: int = Field(default=10, ge=1, description="WebSockets not authenticated yet.")
     unauthenticated: int = Field(default=200, ge=1, description="The same in all.")
+
+    def allowances(self) -> dict[Rate, Allowance]:
+        return {rate: Allowance(getattr(self, f"{rate}_per_second"), getattr(self, f"{rate}_burst")) for rate in Rate}
 
 
 class LogSettings(Section):

@@ -1,6 +1,7 @@
 """Sessions: the state machine, the hub and the executor together, over a link in the test's hand."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,9 +11,11 @@ from entobot.core.errors import Code, Problem
 from entobot.core.ids import ulid
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
+from entobot.core.rates import Allowance, Rate
 from entobot.gateway.authentication import Refused
 from entobot.gateway.commands import Command
 from entobot.gateway.feed import Standing
+from entobot.gateway.rates import Rates
 from entobot.gateway.session import MAX_REFUSED_FRAMES
 from entobot.gateway.wire import MAX_FRAME_BYTES, Close
 from entobot.storage.database import StorageFailed, Transaction
@@ -120,6 +123,24 @@ async def test_a_connection_that_says_nothing_makes_room_for_one_that_comes_late
     error = silent[0][0].frames[-1]
     assert (error["code"], error["retry"], error["retry_after_s"]) == ("rate_limited", True, 5)
     assert [link.close_code for link, _ in silent] == [Close.RATE_LIMITED] + [None] * 9
+
+
+async def test_an_address_that_opens_too_many_connections_is_told_when_to_come_back(world: World) -> None:
+    allowance = {Rate.CONNECTIONS: Allowance(0.5, 2)}
+    world.parts = replace(world.parts, rates=Rates(allowance, monotonic=world.clock.monotonic))
+    links = []
+    for _ in range(3):
+        link, session = world.session()
+        session.opened()
+        session.closed(1000)
+        links.append(link)
+    assert [link.close_code for link in links] == [None, None, Close.RATE_LIMITED]
+    error = links[2].frames[-1]
+    assert (error["type"], error["code"], error["retry_after_s"]) == ("error", "rate_limited", 2.0)
+    world.clock.advance(2)
+    link, session = world.session()
+    session.opened()
+    assert link.close_code is None
 
 
 async def test_an_authenticated_connection_waits_no_longer(world: World) -> None:

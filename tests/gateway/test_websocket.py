@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from entobot.core.rates import RATES, Rate
 from entobot.gateway.link import Link
 from entobot.gateway.upgrade import UpgradeRequest
 from entobot.gateway.websocket_link import MAX_BUFFERED_BYTES
@@ -348,3 +349,17 @@ async def test_a_stopping_listener_says_so_to_its_websockets() -> None:
         await client.send(masked(CLOSE, b"\x03\xf4"))
         await stopping
         assert handler.values("closed") == [1012]
+
+
+@pytest.mark.parametrize("opcode", [9, 10])
+async def test_a_flood_of_pings_ends_the_connection_and_a_heartbeat_does_not(opcode: int) -> None:
+    burst = RATES[Rate.PINGS].default.burst
+    async with serving() as server, websocket(server) as (client, recorder):
+        await client.send(masked(opcode) * (burst - 5))
+        await client.send(masked(1, b"still here"))
+        await recorder.hears("text")
+        await client.send(masked(opcode) * 100)
+        seen, payload = opcode, b""
+        while seen != 8:
+            seen, payload = await client.frame()
+        assert int.from_bytes(payload[:2], "big") == 4004

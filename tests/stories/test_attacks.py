@@ -22,13 +22,11 @@ from entobot.core.permissions import Scope
 from entobot.core.secrets import sha256_b64u
 from tests.support.operator import INVITES, TRACES, Operator
 from tests.support.phone import Phone, authenticate, connected, raw_socket
-from tests.support.process import GENEROUS_S, GatewayProcess
+from tests.support.process import GENEROUS_S, ROOMY, GatewayProcess
 
 ALL_SCOPES = sorted(Scope)
 OWN_TRACES = TRACES | {"devices", "stream_cursors"}
 """And what a device moves by being there: when it was seen, what it has seen."""
-ROOMY = {"ENTOBOT_LIMITS__REQUESTS_BURST": "100000", "ENTOBOT_LIMITS__FRAMES_BURST": "100000"}
-"""For stories about something other than the limits."""
 
 
 @pytest.fixture(scope="module")

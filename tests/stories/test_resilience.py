@@ -15,7 +15,7 @@ import pytest
 from entobot.core.errors import Code
 from tests.support.operator import Operator
 from tests.support.phone import Phone, authenticate, connected, raw_socket
-from tests.support.process import GENEROUS_S, GatewayProcess
+from tests.support.process import GENEROUS_S, ROOMY, GatewayProcess
 
 STOPS_WITHIN_S = 10.0
 """What is promised; the tests wait longer, for busy machines."""
@@ -23,8 +23,7 @@ STOPS_WITHIN_S = 10.0
 
 @pytest.fixture
 def roomy(tmp_path: Path) -> Iterator[GatewayProcess]:
-    limits = {"ENTOBOT_LIMITS__REQUESTS_BURST": "100000", "ENTOBOT_LIMITS__FRAMES_BURST": "100000"}
-    process = GatewayProcess(tmp_path / "home", environment=limits).start()
+    process = GatewayProcess(tmp_path / "home", environment=ROOMY).start()
     yield process
     process.close()
 
@@ -85,8 +84,7 @@ async def test_a_hundred_half_open_sockets_do_not_keep_a_phone_out(gateway: Gate
 
 async def test_clients_that_read_or_acknowledge_nothing_are_cut_while_another_phone_goes_on(tmp_path: Path) -> None:
     settings = {
-        "ENTOBOT_LIMITS__REQUESTS_BURST": "100000",
-        "ENTOBOT_LIMITS__FRAMES_BURST": "100000",
+        **ROOMY,
         "ENTOBOT_GATEWAY__HEARTBEAT": "4",  # slow consumers are looked for with each beat
     }
     gateway = GatewayProcess(tmp_path / "home", environment=settings)

@@ -25,7 +25,7 @@ from entobot.client.proofs import dpop_proof, pairing_proof
 from entobot.core.errors import STATUS, Code
 from entobot.core.permissions import Scope
 from tests.support.operator import Operator
-from tests.support.process import GatewayProcess
+from tests.support.process import ROOMY, GatewayProcess
 
 EXAMPLES = 8
 """Of each operation, caller and kind of data."""
@@ -78,7 +78,7 @@ class Caller:
 
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    roomy = {"ENTOBOT_LIMITS__REQUESTS_BURST": "1000000", "ENTOBOT_LIMITS__OPENING_PER_ADDRESS": "1000"}
+    roomy = {**ROOMY, "ENTOBOT_LIMITS__OPENING_PER_ADDRESS": "1000"}
     process = GatewayProcess(tmp_path_factory.mktemp("described") / "home", environment=roomy).start()
     yield Operator(process)
     process.close()

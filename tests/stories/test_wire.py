@@ -20,7 +20,7 @@ from entobot.client.device import Device
 from entobot.core.errors import Code
 from tests.support.operator import TRACES, Operator
 from tests.support.phone import connected, raw_socket
-from tests.support.process import GENEROUS_S, GatewayProcess
+from tests.support.process import GENEROUS_S, ROOMY, GatewayProcess
 
 SEED = 20261121
 UNTOUCHED = TRACES | {"devices", "stream_cursors"}
@@ -31,8 +31,7 @@ VALID_ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 @pytest.fixture(scope="module")
 def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    limits = {"ENTOBOT_LIMITS__REQUESTS_BURST": "100000", "ENTOBOT_LIMITS__FRAMES_BURST": "1000000"}
-    process = GatewayProcess(tmp_path_factory.mktemp("wire") / "home", environment=limits).start()
+    process = GatewayProcess(tmp_path_factory.mktemp("wire") / "home", environment=ROOMY).start()
     yield process
     process.close()
 

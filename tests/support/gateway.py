@@ -17,8 +17,9 @@ from entobot.gateway.delivery import Delivery
 from entobot.gateway.executor import Executor
 from entobot.gateway.feed import Feed, Opening, Standing
 from entobot.gateway.hub import Channel, Hub
-from entobot.gateway.limits import Gcra, WaitingRoom
+from entobot.gateway.limits import WaitingRoom
 from entobot.gateway.live import Live
+from entobot.gateway.rates import Rates
 from entobot.gateway.session import Session, SessionParts, spawner
 from entobot.gateway.wire import Auth, Close, Resume
 from entobot.storage.database import Transaction
@@ -238,7 +239,7 @@ class World:
             timers=self.timers,
             pace=Pace(),
             waiting=self.waiting,
-            frames=Gcra(rate_per_s=100, burst=400),
+            rates=Rates({}, monotonic=clock.monotonic),
             server="entobot/test",
             spawn=spawn,
             on_refused=lambda reason, address: self.refused.append((reason, address)),

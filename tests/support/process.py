@@ -16,10 +16,13 @@ import httpx
 from entobot.client.device import Device
 from entobot.client.keys import DeviceKey
 from entobot.core.clock import SystemClock
+from entobot.core.rates import Rate
 from entobot.core.secrets import SystemEntropy
 
 GENEROUS_S = 60.0
 """How long a stated deadline is waited for on a busy machine."""
+ROOMY = {f"ENTOBOT_LIMITS__{rate.upper()}_{part}": "1000000" for rate in Rate for part in ("PER_SECOND", "BURST")}
+"""For stories about something other than the limits."""
 ROOT = Path(__file__).parents[2]
 
 

@@ -27,6 +27,7 @@ from entobot.agents.worker import Worker
 from entobot.agents.workspace import Workspace
 from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
+from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of
 from entobot.app.ground import Ground, lay_ground, public_files, renew_certificate
 from entobot.app.observing import observe_process
 from entobot.app.periodic import Periodic
@@ -44,7 +45,7 @@ from entobot.conversations import commands as conversations_commands
 from entobot.conversations import http as conversations_http
 from entobot.conversations.service import Conversations
 from entobot.core.clock import Clock
-from entobot.core.networks import Networks
+from entobot.core.rates import Rate
 from entobot.core.secrets import Entropy
 from entobot.devices import commands as devices_commands
 from entobot.devices import http as devices_http
@@ -57,7 +58,7 @@ from entobot.gateway.connection import Pace
 from entobot.gateway.executor import Executor
 from entobot.gateway.http import EventParts
 from entobot.gateway.hub import Hub
-from entobot.gateway.limits import CountCaps, Gcra, WaitingRoom
+from entobot.gateway.limits import WaitingRoom
 from entobot.gateway.link import Link, LinkHandler
 from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import Session, SessionParts, spawner
@@ -77,10 +78,7 @@ from entobot.stream.service import Stream
 from entobot.telemetry.exposition import expose
 from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.web import metrics as web_metrics
-from entobot.web.addresses import address_key
 from entobot.web.application import WebSettings, build_application
-from entobot.web.callers import Callers
-from entobot.web.endpoints import TcpEndpoint, UnixEndpoint
 from entobot.web.http import Check, ReadyReport
 from entobot.web.idempotency import Idempotency
 from entobot.web.listener import Listener
@@ -153,8 +151,7 @@ class Gateway:
         )
         self.devices.is_online = self.hub.is_online
         self.stream.appended = self.hub.appended
-        self._requests = Gcra(rate_per_s=limits.requests_per_second, burst=limits.requests_burst)
-        self._frames = Gcra(rate_per_s=limits.frames_per_second, burst=limits.frames_burst)
+        self.rates = rates_of(limits, clock, ground.meters)
         self._spawn, self._tasks = spawner()
         self._refusals = RefusalLog(get_logger("gateway"), clock)
         self._executor = Executor(database, clock, command_table(self._commands()), self.devices.guard, ground.meters)
@@ -272,7 +269,7 @@ class Gateway:
     async def _open_listener(self) -> Listener:
         ground = self.ground
         gateway, limits, certificate = ground.settings.gateway, ground.settings.limits, ground.certificate
-        api = Api(self.devices, self._idempotency)
+        api = Api(self.devices, self._idempotency, self.rates)
         self._add_routes(api)
         app = build_application(
             api,
@@ -293,33 +290,18 @@ class Gateway:
         listener = Listener(
             app=app,
             websocket=self._websockets(),
-            endpoints=self._endpoints(),
+            endpoints=endpoints_of(gateway, None if certificate is None else certificate.files, ground.home.socket),
             clock=ground.clock,
             timers=self._timers,
             waiting=WaitingRoom(per_key=limits.opening_per_address, total=limits.opening, clock=ground.clock),
-            per_address=CountCaps(
-                per_key=gateway.max_connections_per_address or max(1, gateway.max_connections // 2),
-                total=gateway.max_connections,
-            ),
-            callers=Callers(
-                trusted=Networks(gateway.trusted_proxies),
-                allowed=Networks(gateway.allowed_networks),
-                proxy_protocol=gateway.proxy_protocol,
-            ),
+            per_address=per_address_of(gateway),
+            callers=callers_of(gateway),
             on_refused=lambda reason, fields: self._refusals.refused(reason, **fields),
             max_connections=gateway.max_connections,
         )
         observe_process(ground.meters, listener)
         await listener.start()
         return listener
-
-    def _endpoints(self) -> list[TcpEndpoint | UnixEndpoint]:
-        gateway, certificate = self.ground.settings.gateway, self.ground.certificate
-        tls = None if certificate is None else certificate.files
-        endpoints: list[TcpEndpoint | UnixEndpoint] = [TcpEndpoint(gateway.host, gateway.port, tls)]
-        if gateway.ws_port:
-            endpoints.append(TcpEndpoint(gateway.host, gateway.ws_port, tls, only_websocket=True))
-        return [*endpoints, UnixEndpoint(self.ground.home.socket)]
 
     def _add_routes(self, api: Api) -> None:
         database = self.ground.database
@@ -329,7 +311,7 @@ class Gateway:
         conversations_http.add_routes(api, self.conversations, database)
         devices_http.add_routes(api, self.devices)
         pairing_http.add_routes(api, self.pairing)
-        parts = EventParts(database, self.ground.clock, self.hub, self.hub.feed, self._timers, self._frames)
+        parts = EventParts(database, self.ground.clock, self.hub, self.hub.feed, self._timers)
         gateway_http.add_routes(api, self._executor, parts)
         web_metrics.add_routes(api, partial(expose, self.ground.meters))
 
@@ -349,7 +331,7 @@ class Gateway:
             waiting=WaitingRoom(
                 per_key=limits.unauthenticated_per_address, total=limits.unauthenticated, clock=ground.clock
             ),
-            frames=self._frames,
+            rates=self.rates,
             server=f"entobot/{__version__}",
             spawn=self._spawn,
             on_refused=lambda reason, peer: self._refusals.refused("connection", why=reason, address=peer),
@@ -367,7 +349,8 @@ class Gateway:
 
         origins = (ground.origin, *ground.settings.gateway.allowed_origins)
         admit = OriginPolicy(origins=origins, subprotocols=[SUBPROTOCOL])
-        return WebSockets(admit=admit, make=make, timers=self._timers)
+        pings = limits.allowances()[Rate.PINGS]
+        return WebSockets(admit=admit, make=make, timers=self._timers, pings=pings)
 
     def _start_sweeps(self) -> None:
         every = self._periodic.every
@@ -392,7 +375,7 @@ class Gateway:
         return self._listener.port
 
     def _admit(self, address: str) -> float | None:
-        wait_s = self._requests.try_take(address_key(address), self.ground.clock.monotonic())
+        wait_s = self.rates.wait_of_address(Rate.REQUESTS, address)
         return wait_s if wait_s > 0 else None
 
     async def _renew_certificate(self) -> None:

@@ -20,7 +20,6 @@ from entobot.gateway.delivery import Delivery
 from entobot.gateway.executor import Executor
 from entobot.gateway.feed import Feed, Opening, Standing, standing_of
 from entobot.gateway.hub import Hub
-from entobot.gateway.limits import Gcra
 from entobot.gateway.link import Timer, Timers
 from entobot.gateway.live import Live
 from entobot.gateway.session import EXPIRES_NEVER_S
@@ -63,8 +62,6 @@ class EventParts:
     hub: Hub
     feed: Feed
     timers: Timers = field(default_factory=LoopTimers)
-    frames: Gcra | None = None
-    """Commands by device, counted together with the frames of its WebSockets; refused before they are parsed."""
 
 
 class EventStream:
@@ -260,7 +257,6 @@ class _Position(Struct):
 
 def add_routes(api: Api, executor: Executor, parts: EventParts) -> None:
     async def run_command(request: Request) -> Response:
-        _spend(parts, caller(request))
         try:
             body = msgspec.json.decode(await request.body(), type=CommandBody)
         except wire.UNREADABLE as error:
@@ -282,14 +278,6 @@ def add_routes(api: Api, executor: Executor, parts: EventParts) -> None:
         operation=_RUN_COMMAND,
     )
     api.add_raw("GET", "/api/v1/events", stream_events, operation=_STREAM_EVENTS)
-
-
-def _spend(parts: EventParts, principal: Principal) -> None:
-    if parts.frames is None or principal.is_local:
-        return
-    wait_s = parts.frames.try_take(principal.device_id or principal.user_id, parts.clock.monotonic())
-    if wait_s > 0:
-        raise Problem(Code.RATE_LIMITED, "Too many commands. Wait, then send it again.", retry_after_s=wait_s)
 
 
 def _resume(request: Request) -> Resume | None:

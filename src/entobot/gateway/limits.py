@@ -1,7 +1,7 @@
 """Caps and rates whose maps cannot grow for ever. Pure: the clock's reading is an argument."""
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from typing import Protocol
 
 
@@ -120,64 +120,68 @@ class WaitingRoom:
 
 _ROUNDING_S = 1e-6
 """Float error that must not turn "wait exactly this long" into one more refusal."""
+_LOOKS = 32
+"""So that one newcomer costs a bounded time, whatever the others did."""
 
 
 class Gcra:
     """Generic cell rate algorithm: per key at most `burst` at once and `rate_per_s` after that.
 
-    Of every key one number is kept: when it will have been idle long enough to be as good as new. At `max_keys` only
-    keys that are as good as new are evicted, so that nobody is forgiven by flooding the map; while there is none,
-    newcomers are refused.
+    Of every key one number is kept: when it will have been idle long enough to be as good as new. At `max_keys` a key
+    with little left makes room, and every newcomer from then on starts where that one stood. So eviction forgives
+    nobody, memory is fixed, and a flood of keys costs newcomers their burst, not their turn.
     """
 
     def __init__(self, *, rate_per_s: float, burst: int, max_keys: int = 100_000) -> None:
         if rate_per_s <= 0 or burst < 1 or max_keys < 1:
             raise ValueError("rate_per_s, burst and max_keys must be positive")
-        self._interval_s = 1.0 / rate_per_s
-        self._tolerance_s = (burst - 1) * self._interval_s
+        self._rate_per_s = rate_per_s
+        self._burst = burst
         self._max_keys = max_keys
         self._idle_at: dict[str, float] = {}
         self._by_idle_at: list[tuple[float, str]] = []  # one entry a key; its time is a lower bound
+        self._newcomers_from = float("-inf")  # the greatest time that an evicted key stood at
+        self.scale(1)
 
     def __len__(self) -> int:
         return len(self._idle_at)
 
+    def scale(self, nodes: int) -> None:
+        """From now on this is one of so many that share the limit: it gives a part of burst and rate.
+
+        Every node admits at least one at once, however many there are.
+        """
+        self._interval_s = nodes / self._rate_per_s
+        self._tolerance_s = max(0.0, self._burst / nodes - 1) * self._interval_s
+
     def try_take(self, key: str, now_s: float) -> float:
         """0.0 when admitted, else the seconds to wait before the next try can succeed. `now_s` must not go back."""
-        idle_at = self._idle_at.get(key)
-        if idle_at is None:
-            return self._admit_newcomer(key, now_s)
+        known = self._idle_at.get(key)
+        idle_at = self._newcomers_from if known is None else known
         idle_at = max(idle_at, now_s)
         wait_s = idle_at - self._tolerance_s - now_s
         if wait_s > _ROUNDING_S:
             return wait_s
-        self._idle_at[key] = idle_at + self._interval_s
+        idle_at += self._interval_s
+        if known is None:
+            if len(self._idle_at) >= self._max_keys:
+                self._evict_one()
+            heappush(self._by_idle_at, (idle_at, key))
+        self._idle_at[key] = idle_at
         return 0.0
 
     def wait_s(self, key: str, now_s: float) -> float:
-        """What `try_take` would answer to a key it knows, without taking; 0.0 for any other."""
-        wait_s = self._idle_at.get(key, now_s) - self._tolerance_s - now_s
+        """What `try_take` would answer, without taking."""
+        wait_s = self._idle_at.get(key, self._newcomers_from) - self._tolerance_s - now_s
         return wait_s if wait_s > _ROUNDING_S else 0.0
 
-    def _admit_newcomer(self, key: str, now_s: float) -> float:
-        if len(self._idle_at) >= self._max_keys:
-            wait_s = self._evict_one(now_s)
-            if wait_s > 0:
-                return wait_s
-        idle_at = now_s + self._interval_s
-        self._idle_at[key] = idle_at
-        heappush(self._by_idle_at, (idle_at, key))
-        return 0.0
-
-    def _evict_one(self, now_s: float) -> float:
-        """0.0 when an idle key made room, else the seconds until one may be idle."""
-        while True:
+    def _evict_one(self) -> None:
+        """The key that is idle first, as far as a bounded look can tell."""
+        for _ in range(_LOOKS):
             bound, key = self._by_idle_at[0]
-            if bound > now_s:
-                return bound - now_s
-            heappop(self._by_idle_at)
             idle_at = self._idle_at[key]
-            if idle_at <= now_s:
-                del self._idle_at[key]
-                return 0.0
-            heappush(self._by_idle_at, (idle_at, key))
+            if idle_at == bound:
+                break
+            heapreplace(self._by_idle_at, (idle_at, key))
+        _, key = heappop(self._by_idle_at)
+        self._newcomers_from = max(self._newcomers_from, self._idle_at.pop(key))

@@ -9,6 +9,7 @@ from typing import Protocol
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.core.principal import Principal
+from entobot.core.rates import Rate
 from entobot.core.secrets import Entropy, random_secret
 from entobot.gateway import wire
 from entobot.gateway.authentication import ConnectionAuthenticator, Refused
@@ -28,10 +29,11 @@ from entobot.gateway.delivery import Delivery
 from entobot.gateway.executor import Executor
 from entobot.gateway.feed import Feed, Opening, Standing, standing_of
 from entobot.gateway.hub import Hub
-from entobot.gateway.limits import Gcra, Seat, WaitingRoom
+from entobot.gateway.limits import Seat, WaitingRoom
 from entobot.gateway.link import Link, Timer, Timers
 from entobot.gateway.live import Live
 from entobot.gateway.meters import ConnectionMeters
+from entobot.gateway.rates import Rates, rate_limited
 from entobot.gateway.wire import Close, Resume
 from entobot.storage.database import Database, StorageFailed, Transaction
 from entobot.telemetry.meters import Meters
@@ -42,7 +44,7 @@ log = logging.getLogger(__name__)
 NONCE_BYTES = 16
 MAX_REFUSED_FRAMES = 50
 """Frames over the limit, in a row, after which the connection is ended instead of told again."""
-CROWDED_S = 5
+CROWDED_S = 5.0
 EXPIRES_NEVER_S = 10.0 * 365 * 24 * 3600
 _BROKEN = "something went wrong here"
 
@@ -62,8 +64,8 @@ class SessionParts:
     pace: Pace
     waiting: WaitingRoom
     """Connections that are not authenticated, by address."""
-    frames: Gcra
-    """Frames by device, refused before they are parsed."""
+    rates: Rates
+    """Connections by address and frames by device, refused before they are parsed."""
     server: str
     spawn: Callable[[Coroutine[None, None, None]], None]
     on_refused: Callable[[str, str], None]
@@ -107,6 +109,10 @@ class Session:
         parts = self._parts
         self._opened_s = parts.clock.monotonic()
         parts.meters.opened()
+        wait_s = parts.rates.wait_of_address(Rate.CONNECTIONS, self._link.peer)
+        if wait_s > 0:
+            self._turn_away("too many connections from this address", wait_s)
+            return
         self._seat = parts.waiting.enter(self._address, self._crowded_out)
         if self._seat is None:
             self._crowded_out()
@@ -116,9 +122,10 @@ class Session:
 
     def _crowded_out(self) -> None:
         """No place among those that are not authenticated, or it was given to somebody who came later."""
-        reason = "too many connections of this address wait for authentication"
-        busy = Problem(Code.RATE_LIMITED, "Too many connections wait for authentication.", retry_after_s=CROWDED_S)
-        self._link.send(self._error(busy))
+        self._turn_away("too many connections wait for authentication", CROWDED_S)
+
+    def _turn_away(self, reason: str, wait_s: float) -> None:
+        self._link.send(self._error(rate_limited(f"{reason.capitalize()}. Wait, then come back.", wait_s)))
         if self._connection is None:
             self._link.close(Close.RATE_LIMITED, reason)
         else:
@@ -141,7 +148,7 @@ class Session:
             return
         now_s = self._parts.clock.monotonic()
         self._heard_bytes = self._link.received_bytes
-        if connection.principal is not None and not connection.is_closed and self._is_over_limit(now_s):
+        if connection.principal is not None and not connection.is_closed and self._is_over_limit():
             connection.heard(now_s)
             return
         self._carry_out(connection.text(payload, now_s))
@@ -330,8 +337,8 @@ class Session:
 
     # -- limits and time
 
-    def _is_over_limit(self, now_s: float) -> bool:
-        wait_s = self._parts.frames.try_take(self.principal.device_id or self.principal.user_id, now_s)
+    def _is_over_limit(self) -> bool:
+        wait_s = self._parts.rates.wait_of_principal(Rate.FRAMES, self.principal)
         if wait_s <= 0:
             self._over = 0
             return False
@@ -339,8 +346,7 @@ class Session:
         if self._over > MAX_REFUSED_FRAMES:
             self.end(Close.RATE_LIMITED, "frames go on coming over the limit", wait_s)
         else:
-            busy = Problem(Code.RATE_LIMITED, "Too many frames. Wait, then send it again.", retry_after_s=wait_s)
-            self._link.send(self._error(busy))
+            self._link.send(self._error(rate_limited("Too many frames. Wait, then send it again.", wait_s)))
         return True
 
     def _error(self, problem: Problem) -> bytes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from picows import WSListener
 
+from entobot.core.rates import RATES, Allowance, Rate
 from entobot.gateway.frames import CloseCode
 from entobot.gateway.link import MakeHandler, Timers
 from entobot.gateway.upgrade import Admit, UpgradeRequest, accepted_response, handshake_fault, parse_request
@@ -49,11 +50,20 @@ class WebSockets:
 
     link_class: ClassVar[type[WebSocketLink]] = WebSocketLink
 
-    def __init__(self, *, admit: Admit, make: MakeHandler, timers: Timers, path: str = "/ws") -> None:
+    def __init__(
+        self,
+        *,
+        admit: Admit,
+        make: MakeHandler,
+        timers: Timers,
+        path: str = "/ws",
+        pings: Allowance = RATES[Rate.PINGS].default,
+    ) -> None:
         self.admit = admit
         self.make = make
         self.timers = timers
         self.path = path
+        self.pings = pings
         self.flusher = Flusher()
 
     def __call__(
@@ -119,8 +129,14 @@ class WebSocketProtocol(WSProtocol):
         if accepted is None:
             return response
         request, subprotocol = accepted
-        link = self._settings.link_class(
-            transport, self._settings.flusher, self._settings.timers, peer=request.peer, subprotocol=subprotocol
+        settings = self._settings
+        link = settings.link_class(
+            transport,
+            settings.flusher,
+            settings.timers,
+            peer=request.peer,
+            subprotocol=subprotocol,
+            pings=settings.pings,
         )
         self._link = link
         super().connection_made(_Outlet(link))

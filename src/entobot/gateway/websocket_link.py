@@ -8,9 +8,11 @@ from typing import Any
 
 from picows import WSFrame, WSListener, WSTransport
 
+from entobot.core.rates import RATES, Allowance, Rate
 from entobot.gateway import frames
 from entobot.gateway.frames import CloseCode, FrameError, Opcode, Reassembler
 from entobot.gateway.link import LinkHandler, Timer, Timers
+from entobot.gateway.wire import Close
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +59,20 @@ class WebSocketLink(WSListener):
 
     __slots__ = (
         "_close_code", "_close_timer", "_flusher", "_handler", "_is_flushing", "_max_bytes", "_on_text",
-        "_queue", "_queued_bytes", "_reassembler", "_state", "_timers", "_transport",
+        "_pings", "_pings_idle_at", "_queue", "_queued_bytes", "_reassembler", "_state", "_timers", "_transport",
         "is_deaf", "is_writable", "max_pending_bytes", "parser_error", "peer", "pending_bytes", "received_bytes",
         "subprotocol",
     )  # fmt: skip
 
     def __init__(
-        self, transport: asyncio.Transport, flusher: Flusher, timers: Timers, *, peer: str, subprotocol: str | None
+        self,
+        transport: asyncio.Transport,
+        flusher: Flusher,
+        timers: Timers,
+        *,
+        peer: str,
+        subprotocol: str | None,
+        pings: Allowance = RATES[Rate.PINGS].default,
     ) -> None:
         self.peer = peer
         self.subprotocol = subprotocol
@@ -80,6 +89,8 @@ class WebSocketLink(WSListener):
         self.set_max_message_bytes(MAX_MESSAGE_BYTES_BEFORE_AUTHENTICATION)
         self.pending_bytes = 0
         self._reassembler: Reassembler | None = None
+        self._pings = pings
+        self._pings_idle_at = 0.0
         self._queue: list[bytes] = []
         self._queued_bytes = 0
         self._is_flushing = True
@@ -248,10 +259,20 @@ class WebSocketLink(WSListener):
             self._receive_close(payload)
         elif self._state is not _State.OPEN or self._handler is None:
             return
+        elif self._has_too_many_pings():
+            self.close(Close.RATE_LIMITED, "too many pings")
         elif opcode == Opcode.PING:
             self._enqueue(frames.frame(Opcode.PONG, payload))
         else:
             self._handler.pong()
+
+    def _has_too_many_pings(self) -> bool:
+        """Control frames reach no handler that could count them; one number a connection does (GCRA)."""
+        now_s = asyncio.get_running_loop().time()
+        interval_s = 1 / self._pings.per_second
+        idle_at = max(self._pings_idle_at, now_s)
+        self._pings_idle_at = idle_at + interval_s
+        return idle_at - now_s > (self._pings.burst - 1) * interval_s
 
     def _receive_close(self, payload: bytes) -> None:
         code = frames.peer_close_code(payload)

@@ -88,6 +88,7 @@ class Metric(Enum):
         "transport",
         "outcome",
     )
+    LIMITED = _counter("entobot_limited_total", "Requests, connections and frames over a limit, by its name.", "limit")
     LISTENER_CONNECTIONS = _gauge("entobot_listener_connections", "Open sockets at the front door, of every kind.")
 
 
@@ -104,6 +105,7 @@ PROCESS_METRICS: dict[str, str] = {
 LABELS: dict[str, str] = {
     "code": "WebSocket close code; `other` for one that is not in the reference.",
     "command": "Name of a device command; `unknown` for one that is not in the table.",
+    "limit": "Class of the [limits](limits.md).",
     "operation": "`read` or `write`.",
     "outcome": "How it ended; said by each metric.",
     "python": "Version of Python.",

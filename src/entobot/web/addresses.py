@@ -24,6 +24,17 @@ def address_key(address: str) -> str:
     return str(parsed)
 
 
+def network_key(address: str) -> str | None:
+    """The IPv6 /48 that an address is in: what one customer may hold 65,536 /64s of. None for anything else."""
+    try:
+        parsed = plain_address(address)
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return None
+    return f"{ipaddress.IPv6Address(int(parsed) >> 80 << 80)}/48"
+
+
 def is_loopback(host: str) -> bool:
     """True for `localhost` and literal loopback addresses; a name is never looked up."""
     if host == "localhost":

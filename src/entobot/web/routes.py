@@ -1,12 +1,12 @@
 """The default-deny router: a route exists only if the access table lists it, and is guarded as it says.
 
-Every route answers in this order: who is calling (before a byte of the body is read) · may they · body within its
-cap, JSON · idempotency key · handler.
+Every route answers in this order: is the address within its limit · who is calling (before a byte of the body is
+read) · are they within theirs · may they · body within its cap, JSON · idempotency key · handler.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -16,6 +16,7 @@ from entobot.core.access import ROUTES, Access, Open
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
+from entobot.core.rates import Rate, rate_of
 from entobot.web.authentication import Authenticator, is_local, presented
 from entobot.web.bodies import DEFAULT_MAX_BYTES, BoundedRequest, check_media_type, has_body
 from entobot.web.idempotency import Idempotency, Redact, keyed
@@ -33,6 +34,7 @@ class Rule:
     method: str
     path: str
     access: Access
+    rate: Rate
     max_body_bytes: int = DEFAULT_MAX_BYTES
     is_idempotent: bool = False
     redact: Redact | None = None
@@ -45,14 +47,24 @@ class Rule:
         return self.method in UNSAFE_METHODS
 
 
+class Throttle(Protocol):
+    """`gateway.rates.Rates`: each raises `rate_limited`, for the classes that it counts in this way."""
+
+    def check_address(self, rate: Rate, address: str) -> None: ...
+    def check_principal(self, rate: Rate, principal: Principal) -> None: ...
+
+
 class Api:
     """Where features add their routes. `routes` and `rules` are read by `web.application` once all are added."""
 
-    def __init__(self, authenticator: Authenticator, idempotency: Idempotency) -> None:
+    def __init__(
+        self, authenticator: Authenticator, idempotency: Idempotency, throttle: Throttle | None = None
+    ) -> None:
         self.routes: list[BaseRoute] = []
         self.rules: list[Rule] = []
         self._authenticator = authenticator
         self._idempotency = idempotency
+        self._throttle = throttle
 
     def add(
         self,
@@ -131,14 +143,15 @@ class Api:
         if any(rule.method == method and rule.path == path for rule in self.rules):
             raise ValueError(f"two handlers for {method} {path}")
         is_keyed = is_idempotent and method in UNSAFE_METHODS and access not in (Open.ANYONE, Open.PROOF)
-        rule = Rule(method, path, access, max_body_bytes, is_idempotent=is_keyed, **more)
+        rate = rate_of(method, path)
+        rule = Rule(method, path, access, rate, max_body_bytes, is_idempotent=is_keyed, **more)
         self.rules.append(rule)
         return rule
 
     def _guarded(self, rule: Rule, handler: Endpoint) -> Wrapped:
         async def guarded(request: Request) -> Response:
             _check_text(request)
-            principal = await self._admit(rule.access, request)
+            principal = await self._admit(rule, request)
             bounded = BoundedRequest(request.scope, request.receive, rule.max_body_bytes)
             if rule.is_write and has_body(bounded):
                 check_media_type(bounded)
@@ -151,12 +164,17 @@ class Api:
 
         return guarded
 
-    async def _admit(self, access: Access, request: Request) -> Principal | None:
-        if access in (Open.ANYONE, Open.PROOF):
+    async def _admit(self, rule: Rule, request: Request) -> Principal | None:
+        throttle = self._throttle
+        if throttle is not None and not is_local(request):
+            throttle.check_address(rule.rate, request.client.host if request.client else "")
+        if rule.access in (Open.ANYONE, Open.PROOF):
             return None
         principal = await self.identify(request)
-        if isinstance(access, Scope):
-            principal.require(access)
+        if throttle is not None:
+            throttle.check_principal(rule.rate, principal)
+        if isinstance(rule.access, Scope):
+            principal.require(rule.access)
         request.state.principal = principal
         return principal
 
