@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from entobot.core.ids import RandomIds
-from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.database import Database
 from tests.rigs.campaign import campaign, seed_of, summary
 from tests.support.loop_guard import loop_guard
 from tests.support.postgres import PostgresServer, postgres_server
-from tests.support.stores import sqlite_database
+from tests.support.stores import migrated, postgres_database, sqlite_database
 from tests.support.time import ManualClock, SeededEntropy
 
 __all__ = ["campaign", "loop_guard"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--store", choices=["sqlite", "postgres"], default="sqlite", help="What `database` is.")
     parser.addoption(
         "--chaos-seed", dest="chaos_seed", type=int, help="Choose the faults of campaigns as that run did."
     )
@@ -66,8 +67,23 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = sqlite_database(tmp_path)
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """`sqlite` or `postgres`. Modules that set `ON_EVERY_STORE` run on both."""
+    return str(getattr(request, "param", None) or request.config.getoption("store"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "store_kind" in metafunc.fixturenames and getattr(metafunc.module, "ON_EVERY_STORE", False):
+        metafunc.parametrize("store_kind", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
+async def database(request: pytest.FixtureRequest, tmp_path: Path, store_kind: str) -> AsyncIterator[Database]:
+    if store_kind == "sqlite":
+        database: Database = sqlite_database(tmp_path)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        database = postgres_database(server.url(server.new_database(migrated(server)), is_local=True))
     await database.start()
     yield database
     await database.stop()

@@ -107,7 +107,13 @@ class TlsSettings(Section):
 
 
 class StorageSettings(Section):
-    url: str = Field(default="", description="Empty: SQLite in the data folder.")
+    url: SecretStr = Field(
+        default=SecretStr(""),
+        description="`postgresql://user@host/database`, several hosts and `?sslmode=…` included. Empty: SQLite in the data folder.",
+    )
+    password_file: Path | None = Field(
+        default=None, description="File with the password for `url`. Empty: from the URL, PGPASSWORD or the passfile."
+    )
 
 
 class StreamSettings(Section):

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import PostgresServer
 from tests.support.process import GatewayProcess
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    process = GatewayProcess(tmp_path / "home").start()
+def gateway(request: pytest.FixtureRequest, tmp_path: Path, store_kind: str) -> Iterator[GatewayProcess]:
+    environment: dict[str, str] = {}
+    if store_kind == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        environment["ENTOBOT_STORAGE__URL"] = server.url(server.new_database())
+    process = GatewayProcess(tmp_path / "home", environment=environment).start()
     yield process
     process.close()
 

@@ -9,6 +9,8 @@ from entobot.core.errors import Code, Problem
 from tests.support.phone import Phone, connected
 from tests.support.process import GatewayProcess
 
+ON_EVERY_STORE = True
+
 
 async def chat(phone: Phone, text: str, **more: Any) -> str:
     await phone.say(text, **more)

@@ -214,7 +214,7 @@ class PostgresServer:
             finally:
                 await connection.close()
 
-        return _in_thread(run)
+        return in_thread(run)
 
     def new_database(self, template: str = "template0") -> str:
         """The name of a fresh database, a copy of `template`."""
@@ -226,7 +226,8 @@ class PostgresServer:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-def _in_thread(run: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+def in_thread(run: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Where a loop runs already."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(run())).result(GENEROUS_S)
 

@@ -14,8 +14,9 @@ from entobot.core.secrets import SystemEntropy
 from entobot.storage.database import metadata
 from entobot.storage.database_postgres import PostgresDatabase
 from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.migrations.postgres import upgrade_postgres
 from entobot.storage.postgres_connection import PostgresAddress
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, in_thread
 
 
 def load_tables() -> None:
@@ -47,6 +48,18 @@ def create_postgres_tables(server: PostgresServer, name: str, tables: MetaData) 
     made = [CreateTable(table) for table in tables.sorted_tables]
     indexes = [CreateIndex(index) for table in tables.sorted_tables for index in table.indexes]
     server.execute(*(str(one.compile(dialect=dialect)) for one in (*made, *indexes)), database=name)
+
+
+_migrated: dict[int, str] = {}
+
+
+def migrated(server: PostgresServer) -> str:
+    """The name of a database with every table, to be copied: made once a server."""
+    if id(server) not in _migrated:
+        name = server.new_database()
+        in_thread(lambda: upgrade_postgres(PostgresAddress(server.url(name))))
+        _migrated[id(server)] = name
+    return _migrated[id(server)]
 
 
 async def _as_it_is(_address: PostgresAddress) -> None:

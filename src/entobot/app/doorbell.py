@@ -14,7 +14,7 @@ POSTGRES = ("postgresql://", "postgres://")
 
 def make_bus(settings: Settings, node_id: str, key: bytes, entropy: Entropy) -> Bus:
     """The bus that the settings ask for, not started. `key` is the nodes' own. Raises StartupRefused."""
-    url, store = settings.bus.url.get_secret_value(), settings.storage.url
+    url, store = settings.bus.url.get_secret_value(), settings.storage.url.get_secret_value()
     if not store.startswith(POSTGRES):
         if url:
             raise StartupRefused(
@@ -25,8 +25,11 @@ def make_bus(settings: Settings, node_id: str, key: bytes, entropy: Entropy) -> 
     seal = Seal(key, entropy)
     # Several gateways may use one server: each has a name of its own there, which tells nothing of the key.
     name = sha256(b"entobot/bus-name/" + key).hex()[:16]
-    url = url or store
-    if url.startswith(POSTGRES):
-        return postgres_bus(url, channel=f"entobot_{name}", node_id=node_id, seal=seal, entropy=entropy)
+    if not url or url.startswith(POSTGRES):
+        password_file = None if url else settings.storage.password_file
+        channel = f"entobot_{name}"
+        return postgres_bus(
+            url or store, channel=channel, node_id=node_id, seal=seal, entropy=entropy, password_file=password_file
+        )
     authority = None if settings.bus.authority is None else str(settings.bus.authority)
     return nats_bus(url, subject=f"entobot.{name}", node_id=node_id, seal=seal, entropy=entropy, authority=authority)

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from entobot.app.doorbell import make_bus
+from entobot.app.store import open_database
 from entobot.audit.signer_local import LocalHeadSigner
 from entobot.bus.bus import Bus
 from entobot.config import Settings
@@ -19,8 +20,6 @@ from entobot.core.secrets import Entropy, b64u
 from entobot.devices.signing import SigningKeys
 from entobot.home import Home, Lock, Purpose, ServerKeys, read_private, write_private
 from entobot.storage.database import Database
-from entobot.storage.database_sqlite import SqliteDatabase
-from entobot.storage.migrations import upgrade_sqlite
 from entobot.telemetry.meters import Meters
 from entobot.web.addresses import primary_lan_address
 from entobot.web.certificates import (
@@ -75,8 +74,6 @@ async def lay_ground(home: Home, settings: Settings, clock: Clock, entropy: Entr
 
 
 def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Ground:
-    if settings.storage.url:
-        raise StartupRefused("storage.url is set, but this version knows SQLite in the data folder only. Unset it.")
     tightened = home.prepare()
     lock = home.lock()
     try:
@@ -100,7 +97,7 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
             head_signer=LocalHeadSigner.open(
                 lambda: read_private(home.keys / "audit.key"), lambda pem: write_private(home.keys / "audit.key", pem)
             ),
-            database=SqliteDatabase(home.database, upgrade_sqlite, meters),
+            database=open_database(home, settings.storage, entropy, meters),
             meters=meters,
             bus=make_bus(settings, node_id, keys.key(Purpose.BUS), entropy),
             origin=find_origin(home, settings),

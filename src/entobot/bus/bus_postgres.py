@@ -11,6 +11,7 @@ from binascii import Error as NotBase64
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,16 +27,16 @@ MAX_NOTIFY_BYTES = 7999
 
 
 class PostgresTransport:
-    """See `Transport`. `dsn` is a `postgresql://` URL for a direct connection."""
+    """See `Transport`. `dsn` is a `postgresql://` URL for a direct connection, of one host or several."""
 
     kind = "postgresql"
     max_bytes = MAX_NOTIFY_BYTES // 4 * 3
     pace_s = PACE_S
 
-    def __init__(self, dsn: str, channel: str) -> None:
-        parts = urlsplit(dsn)
-        self.place = f"{parts.hostname or 'the local socket'}:{parts.port or 5432}"
+    def __init__(self, dsn: str, channel: str, password_file: Path | None = None) -> None:
+        self.place = urlsplit(dsn).netloc.rpartition("@")[2] or "the local socket"
         self._dsn = dsn
+        self._password_file = password_file
         self._channel = channel
         self._connection: Any = None
         self._ended = asyncio.Event()
@@ -57,7 +58,9 @@ class PostgresTransport:
             async with asyncio.timeout(ANSWER_S):
                 # Nothing is lost that matters when a commit of this connection is: it writes no rows.
                 settings = {"application_name": "entobot bus", "synchronous_commit": "off"}
-                connection: Any = await asyncpg.connect(self._dsn, server_settings=settings)
+                file = self._password_file
+                password = None if file is None else (await asyncio.to_thread(file.read_text, "utf-8")).strip()
+                connection: Any = await asyncpg.connect(self._dsn, password=password, server_settings=settings)
                 self._connection = connection
                 connection.add_termination_listener(over)
                 await connection.add_listener(self._channel, got)
@@ -93,9 +96,11 @@ class PostgresTransport:
             raise TransportFailed(_reason(error)) from None
 
 
-def postgres_bus(dsn: str, *, channel: str, node_id: str, seal: Seal, entropy: Entropy) -> RemoteBus:
+def postgres_bus(
+    dsn: str, *, channel: str, node_id: str, seal: Seal, entropy: Entropy, password_file: Path | None = None
+) -> RemoteBus:
     """The database adapter has made sure that asyncpg is there."""
-    return RemoteBus(PostgresTransport(dsn, channel), node_id, seal, entropy)
+    return RemoteBus(PostgresTransport(dsn, channel, password_file), node_id, seal, entropy)
 
 
 def _reason(error: BaseException) -> str:

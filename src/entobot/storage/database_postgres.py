@@ -9,10 +9,12 @@ import asyncpg
 from entobot.core.errors import StartupRefused
 from entobot.core.secrets import Entropy
 from entobot.storage.database import Durability, Settle, StorageFailed, Unit, settle_later
+from entobot.storage.meters import StoreMeters
 from entobot.storage.postgres_connection import NOT_REACHED, Connection, PostgresAddress, reason
 from entobot.storage.postgres_durability import read_durability
 from entobot.storage.postgres_lane import RUN_S, Lane, Shared
 from entobot.storage.unit_queue import Job, UnitQueue
+from entobot.telemetry.meters import Meters
 
 T = TypeVar("T")
 Upgrade = Callable[[PostgresAddress], Awaitable[None]]
@@ -41,12 +43,17 @@ PASSING = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TooMany
 class PostgresDatabase:
     """See `Database`. `upgrade` brings the schema at an address to the present version."""
 
-    def __init__(self, address: PostgresAddress, upgrade: Upgrade, entropy: Entropy) -> None:
+    def __init__(
+        self, address: PostgresAddress, upgrade: Upgrade, entropy: Entropy, meters: Meters | None = None
+    ) -> None:
         self._address = address
         self._upgrade = upgrade
-        self._shared = Shared(lambda: address.connect(SESSION), entropy)
         self._writes = UnitQueue(MAX_UNITS_PER_COMMIT)
         self._reads = UnitQueue(1)
+        self._meters = StoreMeters(meters or Meters())
+        self._meters.waiting_reads.follow(lambda: self._reads.count)
+        self._meters.waiting_writes.follow(lambda: self._writes.count)
+        self._shared = Shared(lambda: address.connect(SESSION), entropy, self._meters)
         self._lanes: list[asyncio.Task[None]] = []
         self._expiring: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -93,11 +100,20 @@ class PostgresDatabase:
 
     async def write(self, unit: Unit[T], key: str = "", *, is_small: bool = False) -> T:
         del is_small  # every unit waits for the server
-        return await self._submit(self._writes, unit, key)
+        try:
+            return await self._submit(self._writes, unit, key)
+        except StorageFailed:
+            self._meters.failed_writes.add()
+            raise
 
     async def read(self, unit: Unit[T], *, is_small: bool = False) -> T:
         del is_small
-        return await self._submit(self._reads, unit, "")
+        self._meters.reads.value += 1
+        try:
+            return await self._submit(self._reads, unit, "")
+        except StorageFailed:
+            self._meters.failed_reads.add()
+            raise
 
     def submit_write(self, unit: Unit[T], settle: Settle[T], key: str = "") -> None:
         settle_later(self.write(unit, key), settle, self._tasks)

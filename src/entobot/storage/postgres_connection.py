@@ -1,5 +1,6 @@
 """How a connection to PostgreSQL is opened: address, credentials, session settings; for the store, the bus and the CLI."""
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +79,8 @@ class PostgresAddress:
 
     async def connect(self, session: Mapping[str, str] = {}) -> Connection:
         """Raises one of NOT_REACHED, or ValueError when the address or its files are not right."""
-        password = None if self.password_file is None else self.password_file.read_text("utf-8").strip()
+        file = self.password_file
+        password = None if file is None else (await asyncio.to_thread(file.read_text, "utf-8")).strip()
         connect = cast("Callable[..., Awaitable[Connection]]", asyncpg.connect)  # pyright: ignore[reportUnknownMemberType]  comes without types
         return await connect(
             self.url,

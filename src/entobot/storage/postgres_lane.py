@@ -9,6 +9,7 @@ from sqlalchemy.util import greenlet_spawn
 from entobot.core.secrets import Entropy
 from entobot.storage.compiled import StatementCache
 from entobot.storage.database import StorageFailed
+from entobot.storage.meters import StoreMeters
 from entobot.storage.postgres_connection import NOT_REACHED, Connect, reason
 from entobot.storage.postgres_transaction import (
     Commits,
@@ -46,6 +47,7 @@ class Shared:
 
     connect: Connect
     entropy: Entropy
+    meters: StoreMeters
     statements: StatementCache = field(default_factory=make_statements)
     commits: Commits = field(default_factory=Commits)
     health: Health = field(default_factory=Health)
@@ -120,7 +122,7 @@ class Lane:
         timer = asyncio.get_running_loop().call_later(RUN_S, session.connection.terminate)
         try:
             if self._is_writer:
-                await greenlet_spawn(run_writes, session, jobs, self._shared.commits)
+                await greenlet_spawn(run_writes, session, jobs, self._shared.commits, self._shared.meters)
             else:
                 await greenlet_spawn(run_reads, session, [job for job in jobs if not job.future.done()])
         finally:

@@ -1,6 +1,7 @@
 """Units in a PostgreSQL transaction. Everything here runs in a greenlet that gives way while the server answers."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from sqlalchemy.util import await_only
 
 from entobot.storage.compiled import StatementCache
 from entobot.storage.database import Parameters, Row, StorageFailed
+from entobot.storage.meters import StoreMeters
 from entobot.storage.postgres_connection import Connection, Prepared, reason
 from entobot.storage.unit_queue import Job
 
@@ -120,7 +122,7 @@ def make_statements() -> StatementCache:
     return StatementCache(PGDialect_asyncpg())
 
 
-def run_writes(session: Session, jobs: list[Job], commits: Commits) -> None:
+def run_writes(session: Session, jobs: list[Job], commits: Commits, meters: StoreMeters) -> None:
     """Run all in one transaction, a savepoint each, and settle them. Raises Conflict or Lost: then none is settled."""
     if len(jobs) == 1:
         _guarded(session, lambda: session.command(WRITE))
@@ -133,7 +135,10 @@ def run_writes(session: Session, jobs: list[Job], commits: Commits) -> None:
         for job in jobs:
             step = "RELEASE unit; SAVEPOINT unit" if _run_unit(session, job) else "ROLLBACK TO unit"
             _guarded(session, lambda step=step: session.command(step))
+    meters.commit_units.observe(len(jobs))
+    begun_s = time.perf_counter()
     _commit(session, jobs, commits)
+    meters.commit_seconds.observe(time.perf_counter() - begun_s)
 
 
 def _run_unit(session: Session, job: Job) -> bool:

@@ -48,9 +48,14 @@ def version(path: Path) -> str | None:
     return None if row is None else str(row[0])
 
 
+def upgrade_command(where: str) -> list[str]:
+    """The process that upgrades, see `upgrade.main`."""
+    return [sys.executable, "-P", "-c", _UPGRADE, str(Path(__file__).parents[3]), where]
+
+
 def _upgrade(path: Path) -> None:
     # Alembic takes 14 MB that a gateway would hold for as long as it runs: a first start or an upgrade pays with a process.
-    command = [sys.executable, "-P", "-c", _UPGRADE, str(Path(__file__).parents[3]), str(path)]
+    command = upgrade_command(str(path))
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603  nothing in it comes from outside
     if done.returncode == REFUSED:
         raise StartupRefused(done.stdout.strip())

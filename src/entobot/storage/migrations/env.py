@@ -2,6 +2,9 @@
 
 from alembic import context
 
+from entobot.storage import postgres_types
+
+assert postgres_types.__doc__, "imported for what it registers"
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
