@@ -43,7 +43,7 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="The one port.", min=0, max=65535)] = None,
     ws_port: Annotated[int | None, typer.Option(help="A second port, WebSocket only.", min=0, max=65535)] = None,
-    agent: Annotated[str | None, typer.Option(help="Who answers: auto, echo or llm.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Who answers: auto, echo, llm or none.")] = None,
     public_url: Annotated[str | None, typer.Option(help="The origin that phones use.")] = None,
     pair: Annotated[bool, typer.Option("--pair", help="Show a QR code and pair a phone.")] = False,
 ) -> None:

@@ -134,8 +134,10 @@ class BusSettings(Section):
 
 
 class AgentSettings(Section):
-    runner: Literal["auto", "echo", "llm"] = Field(
-        default="auto", description="`auto`: `llm` when a model key or base URL is there, else `echo`."
+    runner: Literal["auto", "echo", "llm", "none"] = Field(
+        default="auto",
+        description="`auto`: `llm` when a model key or base URL is there, else `echo`. `none`: nobody answers here; "
+        "messages are for people, and for agents that connect as devices.",
     )
     model: str = Field(default="", description="`vendor:model`. Empty: the vendor's default.")
     base_url: str = Field(default="", description="Any OpenAI-compatible server (vLLM, Ollama, llama.cpp).")

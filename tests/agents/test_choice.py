@@ -45,6 +45,11 @@ def test_echo_by_settings_needs_no_explanation() -> None:
     assert (choice.runner_kind, choice.fix) == ("echo", None)
 
 
+def test_nobody_by_settings_beats_a_key() -> None:
+    choice = choose(AgentSettings(runner="none"), {"OPENAI_API_KEY": "k"}, lambda: True)
+    assert (choice.runner_kind, choice.fix, choice.endpoint) == ("none", None, None)
+
+
 def test_a_base_url_needs_neither_key_nor_model() -> None:
     choice = choose(AgentSettings(base_url="http://127.0.0.1:11434/v1"), {}, lambda: True)
     assert (choice.runner_kind, choice.model) == ("llm", "the model it serves")

@@ -179,3 +179,14 @@ async def test_a_page_of_long_messages_ends_before_it_outgrows_a_frame(
         assert sum(len(message.content) for message in page) <= 2 * MAX_CONTENT_BYTES
         seen += [message.content[0] for message in page]
     assert seen == ["2", "1", "0", "0"]
+
+
+async def test_where_nobody_answers_a_message_is_kept_and_waits_for_no_agent(
+    database: SqliteDatabase, conversations: Conversations, owner: Principal
+) -> None:
+    conversations.is_answered = lambda: False
+    sent = await database.write(lambda tx: conversations.send_message(tx, owner, None, "for people", 1))
+    conversations.is_answered = lambda: True
+    assert await database.read(conversations.awaiting) == []
+    rows, _ = await database.read(lambda tx: conversations.history(tx, owner.user_id, sent.conversation_id, None, 10))
+    assert [row.content for row in rows] == ["for people"]

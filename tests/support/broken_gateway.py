@@ -1,6 +1,5 @@
 """A gateway with one broken promise, to show that campaigns notice: `python -m tests.support.broken_gateway FAULT up …`."""
 
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -8,38 +7,54 @@ from typing import Any
 
 from entobot.gateway import delivery, store
 from entobot.gateway.delivery import Delivery
-from entobot.storage import database_sqlite
+from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.place import CommitPlace
+from entobot.storage.transaction_sqlite import Batch, Job
 
 COMMIT_LAG_S = 0.03
 
 
 def acknowledge_before_commit() -> None:
     """Results go out while their commit is still to come."""
-    commit, resolve = database_sqlite._commit_batch, database_sqlite._resolve
-    told: set[int] = set()
+    open_, run_all = SqliteDatabase._open, Batch._run_all
 
-    def lagging(connection: sqlite3.Connection, statements: Any, batch: Any, *more: Any) -> None:
-        class Hasty:
-            """The connection, but before COMMIT the callers are told."""
+    def finish(jobs: list[Job]) -> None:
+        for job in jobs:
+            job.finish()
+            job.callbacks, job.settle = [], _nothing
 
-            def __getattr__(self, name: str) -> Any:
-                return getattr(connection, name)
+    class Hasty:
+        """The connection, but before COMMIT the callers are told."""
 
-            def execute(self, sql: str, *values: Any) -> Any:
-                if sql == "COMMIT":
-                    resolve(batch)
-                    told.update(map(id, batch))
-                    time.sleep(COMMIT_LAG_S)
-                return connection.execute(sql, *values)
+        def __init__(self, database: SqliteDatabase) -> None:
+            self.database = database
+            self.connection = database._batch.connection
+            self.jobs: list[Job] = []
 
-        commit(Hasty(), statements, batch, *more)  # pyright: ignore[reportArgumentType]  all of it that is used
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
 
-    def others(batch: list[Any]) -> None:
-        resolve([job for job in batch if id(job) not in told])
-        told.difference_update(map(id, batch))
+        def execute(self, sql: str, *values: Any) -> Any:
+            if sql == "COMMIT":
+                self.database._loop.call_soon_threadsafe(finish, self.jobs)
+                time.sleep(COMMIT_LAG_S)
+            return self.connection.execute(sql, *values)
 
-    database_sqlite._commit_batch = lagging
-    database_sqlite._resolve = others
+    def hasty(self: SqliteDatabase) -> None:
+        open_(self)
+        self._batch.connection = Hasty(self)  # pyright: ignore[reportAttributeAccessIssue]  all of it that is used
+
+    def noted(self: Batch, jobs: list[Job], end_s: float) -> Any:
+        self.connection.jobs = jobs  # pyright: ignore[reportAttributeAccessIssue]  a Hasty one
+        return run_all(self, jobs, end_s)
+
+    def never(self: CommitPlace, now_s: float) -> bool:
+        del self, now_s
+        return False
+
+    SqliteDatabase._open = hasty
+    Batch._run_all = noted
+    CommitPlace.may_commit_on_loop = never  # there nothing leaves before the commit
 
 
 def skip_an_event_on_resume() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from entobot.config import MODEL_KEY_VARIABLES, AgentSettings
 from entobot.core.errors import StartupRefused
 
+NOBODY = "none"
 EXTRA = "pip install 'entobot[agent]'"
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
 DEFAULT_MODELS = {
@@ -52,6 +53,8 @@ def choose(
     """Raises StartupRefused when `runner` is `llm` and it cannot be had, or when `model` names no known vendor."""
     if settings.runner == "echo":
         return Choice("echo", "", "agent.runner is 'echo'.", None)
+    if settings.runner == NOBODY:
+        return Choice(NOBODY, "", "agent.runner is 'none': messages are kept and delivered, nobody answers here.", None)
     endpoint, why, fix = _find_endpoint(settings, environment)
     if endpoint is not None and not is_installed():
         why, fix = f"{why} But the extra 'agent' is not installed.", f"Install it: {EXTRA}"

@@ -31,7 +31,7 @@ class BotChanges(_Body):
     temperature: float | None = Field(default=None, strict=True, ge=0, le=2)
     max_tokens: int | None = Field(default=None, strict=True, ge=1, le=10_000_000)
     instructions: str | None = Field(default=None, max_length=MAX_INSTRUCTIONS_CHARACTERS)
-    runner: Literal["auto", "echo", "llm"] | None = None
+    runner: Literal["auto", "echo", "llm", "none"] | None = None
 
 
 Source = Literal["default", "file", "stored", "environment", "command"]
@@ -46,7 +46,7 @@ class BotSources(_Body):
 
 
 class AgentState(_Body):
-    runner_kind: str = Field(description="Who answers now: `echo` or `llm`.")
+    runner_kind: str = Field(description="Who answers now: `echo`, `llm` or `none`.")
     model: str
     why: str
     fix: str | None = Field(description="What is missing for a model; null when nothing is.")

@@ -14,12 +14,13 @@ from entobot.accounts.service import Accounts
 from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
 from entobot.agents.bot import Bot
-from entobot.agents.choice import Choice, choose
+from entobot.agents.choice import NOBODY, Choice, choose
 from entobot.agents.events import RunEvents
 from entobot.agents.runner import Runner
 from entobot.agents.runner_echo import EchoRunner
 from entobot.agents.runner_llm import build_llm
 from entobot.agents.runner_loading import LoadingRunner
+from entobot.agents.runner_nobody import NobodyRunner
 from entobot.agents.service import Agents, Limits
 from entobot.agents.tools import Toolbox, built_in_tools
 from entobot.agents.worker import Pace as AgentPace
@@ -195,6 +196,7 @@ class Gateway:
             pinned=agent_pins(self._environment, self._overrides),
             build=self._runner,
         )
+        self.conversations.is_answered = lambda: self.bot.choice.runner_kind != NOBODY
         self.agents = Agents(
             ids=ground.ids,
             bus=ground.bus,
@@ -228,7 +230,7 @@ class Gateway:
         choice = choose(settings, self._environment)
         endpoint = choice.endpoint
         if endpoint is None:
-            return choice, EchoRunner()
+            return choice, NobodyRunner() if choice.runner_kind == NOBODY else EchoRunner()
         return choice, LoadingRunner(lambda: build_llm(endpoint, settings), choice.model)
 
     def _commands(self) -> list[Command]:

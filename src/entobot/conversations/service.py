@@ -1,6 +1,6 @@
 """Use cases of conversations. Methods that take a transaction are units, or parts of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from entobot.bus.bus import Bus
@@ -33,8 +33,15 @@ class Sent:
     seq: int
 
 
+def _always() -> bool:
+    return True
+
+
 class Conversations:
+    """`is_answered` says whether agents of this gateway take messages; those stored meanwhile are left to others."""
+
     def __init__(self, ids: Ids, stream: Stream, bus: Bus) -> None:
+        self.is_answered: Callable[[], bool] = _always
         self._ids = ids
         self._stream = stream
         self._bus = bus
@@ -78,21 +85,22 @@ class Conversations:
         """
         content = checked_content(content)
         if conversation_id is None:
-            conversation = self.create(tx, sender.user_id, title_from(content), now_ms)
-        else:
-            conversation = self.get(tx, sender.user_id, conversation_id)
+            conversation_id = self.create(tx, sender.user_id, title_from(content), now_ms).conversation_id
+        elif not store.has_conversation(tx, sender.user_id, conversation_id):
+            raise _no_conversation()
         message = self._add(
             tx,
             user_id=sender.user_id,
-            conversation_id=conversation.conversation_id,
+            conversation_id=conversation_id,
             message_id=self._ids.new(Prefix.MESSAGE),
             role=MessageRole.USER,
             content=content,
             now_ms=now_ms,
             sender_device_id=sender.device_id,
         )
-        bell = conversation.conversation_id.encode("ascii")
-        tx.after_commit(lambda: self._bus.publish(topics.WORK_MESSAGES, bell))
+        if self.is_answered():
+            bell = conversation_id.encode("ascii")
+            tx.after_commit(lambda: self._bus.publish(topics.WORK_MESSAGES, bell))
         return Sent(message.message_id, message.conversation_id, message.seq)
 
     def reply(
@@ -149,7 +157,7 @@ class Conversations:
             now_ms=now_ms,
         )
         message = Message(message_id, conversation_id, user_id, role, content, seq, now_ms, sender_device_id, run_id)
-        store.insert_message(tx, message, is_awaiting=role is MessageRole.USER)
+        store.insert_message(tx, message, is_awaiting=role is MessageRole.USER and self.is_answered())
         store.touch_conversation(tx, conversation_id, now_ms)
         return message
 

@@ -154,7 +154,7 @@ END = 2**62
 
 
 def insert_conversation(tx: Transaction, conversation: Conversation) -> None:
-    tx.run(
+    tx.add(
         _INSERT_CONVERSATION,
         {
             "conversation_id": conversation.conversation_id,
@@ -181,8 +181,19 @@ def find_conversation(tx: Transaction, user_id: str, conversation_id: str) -> Co
     return None if row is None else _conversation(row)
 
 
+def has_conversation(tx: Transaction, user_id: str, conversation_id: str) -> bool:
+    """Whether it is this user's. Conversations never change hands."""
+    memory, key = tx.memory, ("conversation of", conversation_id)
+    if memory is not None and memory.get(key) == user_id:
+        return True
+    is_there = find_conversation(tx, user_id, conversation_id) is not None
+    if is_there and memory is not None:
+        memory.put(key, user_id)
+    return is_there
+
+
 def touch_conversation(tx: Transaction, conversation_id: str, now_ms: int) -> None:
-    tx.run(_TOUCH, {"conversation": conversation_id, "now": now_ms})
+    tx.add_latest(_TOUCH, conversation_id, {"conversation": conversation_id, "now": now_ms})
 
 
 def rename_conversation(tx: Transaction, user_id: str, conversation_id: str, title: str) -> bool:
@@ -198,7 +209,7 @@ def list_conversations(
 
 
 def insert_message(tx: Transaction, message: Message, *, is_awaiting: bool) -> None:
-    tx.run(
+    tx.add(
         _INSERT_MESSAGE,
         {
             "message_id": message.message_id,

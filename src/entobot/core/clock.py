@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 MS = timedelta(milliseconds=1)
@@ -29,6 +30,7 @@ def to_ms(duration: timedelta) -> int:
     return duration // MS
 
 
+@lru_cache(maxsize=64)
 def rfc3339(at_ms: int) -> str:
     """RFC 3339 UTC with milliseconds, e.g. `2026-11-20T09:30:00.000Z`."""
     seconds, milliseconds = divmod(at_ms, 1000)

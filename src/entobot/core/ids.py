@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from entobot.core.clock import Clock
@@ -34,9 +35,22 @@ class Ids(Protocol):
         ...
 
 
+_PAIRS = tuple(one + two for one in CROCKFORD for two in CROCKFORD)
+
+
 def ulid(at_ms: int, random80: bytes) -> str:
-    number = (at_ms << 80) | int.from_bytes(random80, "big")
-    return "".join(CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+    high, low = int.from_bytes(random80[:5], "big"), int.from_bytes(random80[5:], "big")
+    return _time(at_ms) + _eight(high) + _eight(low)
+
+
+@lru_cache(maxsize=4)
+def _time(at_ms: int) -> str:
+    """48 bits, in ten characters."""
+    return _PAIRS[at_ms >> 40] + _eight(at_ms & 0xFFFFFFFFFF)
+
+
+def _eight(bits40: int) -> str:
+    return _PAIRS[bits40 >> 30] + _PAIRS[(bits40 >> 20) & 1023] + _PAIRS[(bits40 >> 10) & 1023] + _PAIRS[bits40 & 1023]
 
 
 def is_ulid(text: str) -> bool:

@@ -150,10 +150,16 @@ def find_device(tx: Transaction, device_id: str) -> Device | None:
 
 def find_binding(tx: Transaction, device_id: str) -> Binding | None:
     """Read with every command: nothing else of the row is looked at."""
+    memory, key = tx.memory, ("binding", device_id)
+    if memory is not None and (known := memory.get(key)) is not None:
+        return known
     row = tx.first(_BINDING, {"device": device_id})
     if row is None:
         return None
-    return Binding(row["user_id"], row["thumbprint"], Status(row["status"]), row["epoch"])
+    binding = Binding(row["user_id"], row["thumbprint"], Status(row["status"]), row["epoch"])
+    if memory is not None:
+        memory.put(key, binding)
+    return binding
 
 
 def is_key_known(tx: Transaction, thumbprint: str) -> bool:
@@ -175,6 +181,8 @@ def change_device(tx: Transaction, before: Device, after: Device) -> bool:
         "to_status": after.status,
         "to_epoch": after.epoch,
     }
+    if tx.memory is not None:
+        tx.memory.forget(("binding", before.device_id))
     return tx.run(_CHANGE, given) == 1
 
 

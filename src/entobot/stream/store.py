@@ -52,6 +52,7 @@ cursors = Table(
 )
 
 _ADVANCE = update(heads).where(heads.c.user_id == bindparam("user")).values(seq=heads.c.seq + 1).returning(heads.c.seq)
+_SET_HEAD = update(heads).where(heads.c.user_id == bindparam("user")).values(seq=bindparam("to_seq"))
 _INSERT_HEAD = insert(heads)
 _INSERT_EVENT = insert(events)
 _HEAD = select(heads.c.stream_id, heads.c.seq, heads.c.trimmed_to).where(heads.c.user_id == bindparam("user"))
@@ -86,19 +87,33 @@ _DROP_CURSOR = delete(cursors).where(cursors.c.device_id == bindparam("device"))
 _INSERT_CURSOR = upsert(cursors).on_conflict_do_nothing()
 
 
+_HEAD_IS_THERE = "a user's stream head is made with the user"
+
+
 def create_head(tx: Transaction, user_id: str, stream_id: str) -> None:
     tx.run(_INSERT_HEAD, {"user_id": user_id, "stream_id": stream_id, "seq": 0})
 
 
 def next_seq(tx: Transaction, user_id: str) -> int:
     """The next number of this user's stream; the row lock makes commit order and number order the same."""
-    row = tx.first(_ADVANCE, {"user": user_id})
-    assert row is not None, "a user's stream head is made with the user"
-    return int(row["seq"])
+    memory = tx.memory
+    if memory is None:
+        row = tx.first(_ADVANCE, {"user": user_id})
+        assert row is not None, _HEAD_IS_THERE
+        return int(row["seq"])
+    key = ("stream head", user_id)
+    seq = memory.get(key)
+    if seq is None:
+        head = find_head(tx, user_id)
+        assert head is not None, _HEAD_IS_THERE
+        seq = head.seq
+    memory.put(key, seq + 1)
+    tx.add_latest(_SET_HEAD, user_id, {"user": user_id, "to_seq": seq + 1})
+    return seq + 1
 
 
 def insert_event(tx: Transaction, user_id: str, event: StreamEvent) -> None:
-    tx.run(
+    tx.add(
         _INSERT_EVENT,
         {
             "user_id": user_id,
