@@ -466,6 +466,8 @@ def test_every_event_that_the_code_sends_has_a_schema() -> None:
         ("frames", wire.error(Problem(Code.RATE_LIMITED, "Wait.", retry_after_s=0.5))),
         ("frames", wire.snapshots(1, {"conversations": [], "pending_approvals": [], "unread": 0}, max_bytes=2000)[0]),
         ("simple", simple.auth_success("dev_1", "Board")),
+        ("simple", simple.auth_success("dev_1", "Board", "ent_key_x")),
+        ("simple", simple.pairing_pending("402918")),
         ("simple", simple.ack("msg_1")),
         ("simple", simple.message("hello")),
         ("simple", simple.error("Wait.", "rate_limited")),

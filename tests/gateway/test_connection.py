@@ -20,6 +20,7 @@ from entobot.gateway.connection import (
     Execute,
     Join,
     Pace,
+    Pair,
     Send,
     SendPing,
     State,
@@ -351,7 +352,7 @@ class AnyInterleaving(RuleBasedStateMachine):
                     assert self.is_joined, "no command before ready"
                     self.executing.append(effect)
                     assert len(self.executing) <= 3
-                case Acknowledge():
+                case Acknowledge() | Pair():
                     assert self.is_joined
                 case Send(payload):
                     assert self.is_joined

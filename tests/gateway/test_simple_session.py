@@ -1,6 +1,8 @@
 """Sessions of the simple protocol over a link in the test's hand: time, limits, answers, slow readers."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,15 +11,17 @@ import pytest
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Scope
 from entobot.core.principal import Principal
+from entobot.core.rates import Allowance, Rate
 from entobot.gateway.commands import Command
-from entobot.gateway.connection import Execute
+from entobot.gateway.connection import Execute, Pair
 from entobot.gateway.feed import Standing
+from entobot.gateway.rates import Rates
 from entobot.gateway.simple import MAX_WAITING, SimpleConnection
-from entobot.gateway.simple_session import MAX_BUFFERED_BYTES, Greeting, SimpleSession
+from entobot.gateway.simple_session import MAX_BUFFERED_BYTES, Claim, Greeting, SimpleSession
 from entobot.gateway.wire import MAX_FRAME_BYTES, Close
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
-from tests.support.gateway import TOPIC, USER, ManualLink, World, device, frame, quiet
+from tests.support.gateway import TOPIC, USER, ManualLink, World, device, frame, quiet, until
 from tests.support.time import ManualClock
 
 
@@ -52,6 +56,39 @@ class Desk:
         return {"message_id": f"msg_{len(self.said)}"}
 
 
+class NoPairing:
+    """`PairingDesk` in the test's hand: claims succeed unless `fault` is set, and wait for `key`."""
+
+    def __init__(self) -> None:
+        self.fault: Exception | None = None
+        self.key: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.abandoned: list[str] = []
+
+    async def claim(self, pair: Pair, address: str) -> Claim:
+        if self.fault is not None:
+            raise self.fault
+        return Claim("clm_1", "402918", 300.0)
+
+    async def collect(self, claim_id: str) -> str:
+        return await asyncio.shield(self.key)
+
+    async def abandon(self, claim_id: str) -> None:
+        self.abandoned.append(claim_id)
+
+
+PAIR = frame("pair", session_id="inv_1", temp_token="secret", device_info={"device_name": "Board"})
+
+
+async def pairing(world: World, fault: Exception | None = None) -> tuple[ManualLink, SimpleSession, NoPairing]:
+    link, desk = ManualLink(subprotocol=None), NoPairing()
+    desk.fault = fault
+    session = SimpleSession(link, world.parts, None, desk_of(world), desk)
+    session.opened()
+    session.text(PAIR)
+    await until(lambda: bool(link.sent) or link.closed is not None)
+    return link, session, desk
+
+
 class SimpleWorld(World):
     def __init__(self, database: SqliteDatabase, clock: ManualClock) -> None:
         self.desk = Desk(self)
@@ -70,7 +107,7 @@ def desk_of(world: World) -> Desk:
 
 def opened(world: World, link: ManualLink | None = None) -> tuple[ManualLink, SimpleSession]:
     link = link or ManualLink(subprotocol=None)
-    session = SimpleSession(link, world.parts, None, desk_of(world))
+    session = SimpleSession(link, world.parts, None, desk_of(world), NoPairing())
     session.opened()
     return link, session
 
@@ -264,3 +301,76 @@ def test_the_machine_takes_so_many_messages_at_a_time(world: World) -> None:
     assert isinstance(first, Execute)
     connection.executed(first.frame, b"{}")
     assert type(connection.text(frame("message", content="x"), 0.0)[0]).__name__ == "Execute"
+
+
+# -- pairing
+
+
+async def test_a_board_waits_for_the_operator_and_is_in(world: World) -> None:
+    link, session, desk = await pairing(world)
+    assert link.frames == [{"type": "pairing_pending", "confirmation_code": "402918"}]
+    assert world.waiting.held == 0, "it is no stranger any more"
+    for _ in range(4):
+        world.timers.advance(30)
+        session.pong()
+    assert (link.pings, link.closed) == (4, None)
+    world.door.admit("minted", device("dev_1"))
+    desk.key.set_result("minted")
+    await until(lambda: len(link.sent) > 1)
+    success = link.frames[-1]
+    assert (success["type"], success["jwt_token"]) == ("auth_success", "minted")
+    session.text(frame("message", content="hello"))
+    await until(lambda: bool(link.of_type("ack")))
+    assert desk.abandoned == []
+
+
+async def test_a_board_that_leaves_gives_its_claim_up(world: World) -> None:
+    _, session, desk = await pairing(world)
+    session.closed(1006)
+    await until(lambda: desk.abandoned == ["clm_1"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "close"),
+    [
+        (Problem(Code.INVITE_USED, "used"), "invite_used", Close.BAD_CREDENTIALS),
+        (Problem(Code.RATE_LIMITED, "wait", retry_after_s=9), "rate_limited", Close.RATE_LIMITED),
+        (StorageFailed("disk"), "draining", Close.DRAINING),
+        (RuntimeError("boom secret text"), "internal", Close.DRAINING),
+    ],
+)
+async def test_a_claim_that_fails_is_told_and_closed(world: World, fault: Exception, code: str, close: Close) -> None:
+    link, _, desk = await pairing(world, fault)
+    assert (link.frames[-1]["code"], link.close_code) == (code, close)
+    assert "boom" not in str(link.frames)
+    assert desk.abandoned == []
+
+
+async def test_while_it_waits_only_pings_are_taken_and_not_for_ever(world: World) -> None:
+    link, session, _ = await pairing(world)
+    for _ in range(100):
+        session.text(frame("ping"))
+    assert len(link.of_type("pong")) == 100
+    session.text(frame("ping"))
+    assert link.close_code == Close.RATE_LIMITED
+    link, session, _ = await pairing(world)
+    session.text(frame("message", content="early"))
+    assert link.close_code == Close.PROTOCOL_ERROR
+
+
+async def test_a_store_that_never_answers_does_not_hold_the_connection_for_ever(world: World) -> None:
+    link, session, desk = await pairing(world)
+    for _ in range(11):
+        world.timers.advance(30)
+        session.pong()
+    assert link.close_code == Close.DRAINING
+    session.closed(4000)
+    await until(lambda: desk.abandoned == ["clm_1"])
+
+
+async def test_claims_are_limited_by_address_as_over_http(world: World) -> None:
+    rates = Rates({Rate.PAIRING: Allowance(1, 1)}, monotonic=world.clock.monotonic)
+    world.parts = replace(world.parts, rates=rates)
+    assert (await pairing(world))[0].closed is None
+    link, _, _ = await pairing(world)
+    assert (link.frames[-1]["code"], link.close_code) == ("rate_limited", Close.RATE_LIMITED)

@@ -169,7 +169,7 @@ async def test_a_no_has_no_device(client: httpx.AsyncClient, gate: Gatehouse, ph
     [
         ({"kind": "sms", "phone_number": "+491700000000"}, "not available in this version"),
         ({"kind": "qr", "phone_number": "+491700000000"}, "not available in this version"),
-        ({"kind": "qr", "allow_bearer": True}, "not available in this version"),
+        ({"kind": "code", "allow_bearer": True}, "kind 'qr'"),
         ({"kind": "nfc"}, "kind"),
         ({"kind": "qr", "scopes": ["everything"]}, "scopes"),
         ({"kind": "qr", "scopes": []}, "scope"),

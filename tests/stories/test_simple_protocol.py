@@ -138,13 +138,6 @@ async def test_another_first_frame_is_a_protocol_error(shared_gateway: GatewayPr
     assert (await refused(shared_gateway, first))[0] == 4503
 
 
-async def test_pairing_says_that_it_is_not_available(shared_gateway: GatewayProcess) -> None:
-    frame = {"type": "pair", "session_id": "inv_1", "temp_token": "x", "device_info": {"device_name": "Old"}}
-    code, reason = await refused(shared_gateway, json.dumps(frame))
-    assert code == 4503
-    assert "not available in this version" in reason
-
-
 async def test_wrong_keys_and_bound_tokens_are_refused(shared_gateway: GatewayProcess) -> None:
     device = await asyncio.to_thread(shared_gateway.pair, "Phone with a key")
     assert device.credentials is not None

@@ -33,7 +33,7 @@ from entobot.app.ground import Ground, lay_ground, public_files, renew_certifica
 from entobot.app.observing import observe_process
 from entobot.app.periodic import Periodic
 from entobot.app.settings import agent_pins
-from entobot.app.simple import DeviceConversations
+from entobot.app.simple import BearerPairing, DeviceConversations
 from entobot.approvals import commands as approvals_commands
 from entobot.approvals import http as approvals_http
 from entobot.approvals.action import Args
@@ -341,12 +341,13 @@ class Gateway:
         )
         simple = replace(parts, meters=ConnectionMeters(ground.meters, "simple"))
 
+        pairing = BearerPairing(self.pairing.bearers, ground.clock)
         desk = DeviceConversations(self.devices, self.stream, self.conversations)
 
         def make(link: Link, request: UpgradeRequest) -> LinkHandler:
             origin = request.headers.get("origin")
             if link.subprotocol is None:
-                return SimpleSession(link, simple, origin, desk)
+                return SimpleSession(link, simple, origin, desk, pairing)
             return Session(link, parts, origin)
 
         origins = (ground.origin, *ground.settings.gateway.allowed_origins)

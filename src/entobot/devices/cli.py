@@ -20,12 +20,13 @@ def list_(
 ) -> None:
     """Every device."""
     rows = _all(context, **({} if status is None else {"status": status}))
-    head = ("DEVICE", "NAME", "PLATFORM", "STATUS", "ONLINE", "SCOPES", "LAST SEEN")
+    head = ("DEVICE", "NAME", "PLATFORM", "HOLDS", "STATUS", "ONLINE", "SCOPES", "LAST SEEN")
     lines = [
         (
             row["device_id"],
             row["device_name"],
             row["platform"],
+            "API key" if row["credential"] == "api_key" else "key",
             row["status"],
             "yes" if row["is_online"] else "no",
             " ".join(row["scopes"]),

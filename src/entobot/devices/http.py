@@ -34,6 +34,7 @@ class DeviceRow(_Body):
     key_thumbprint: str | None = Field(
         description="RFC 7638 thumbprint of the device's key; null for a device that holds an API key."
     )
+    credential: Literal["device_key", "api_key"] = Field(description="`api_key` is the weaker one: a bearer secret.")
     created_at: str
     last_seen_at: str | None = Field(description="To the minute.")
     is_online: bool
@@ -191,6 +192,7 @@ class _Routes:
             status=device.status,
             scopes=sorted(device.scopes),
             key_thumbprint=device.thumbprint,
+            credential="api_key" if device.jwk is None else "device_key",
             created_at=rfc3339(device.created_at_ms),
             last_seen_at=rfc3339_or_none(device.last_seen_at_ms),
             is_online=self._devices.is_online(device.device_id),

@@ -31,6 +31,9 @@ class CreatedKey:
     expires_at_ms: int | None
 
 
+BEARER_LIFE_MS = 30 * 24 * 3600_000
+
+
 class KeyDesk:
     def __init__(
         self,
@@ -102,6 +105,18 @@ class KeyDesk:
             return device
 
         return CreatedKey(await self._database.write(unit), secret, expires_at_ms)
+
+    def register_bearer(self, tx: Transaction, device: Device, now_ms: int) -> str:
+        """Store a device that was paired without a key, with an API key of 30 days; the key. The audit entry is the
+        caller's.
+        """
+        key_id = self._ids.new(Prefix.API_KEY)
+        secret = self._api_keys.mint(key_id)
+        if not store.insert_device(tx, device):
+            raise RuntimeError("a reserved id was there already")
+        key = ApiKey(key_id, device.device_id, self._api_keys.digest(secret), now_ms, now_ms + BEARER_LIFE_MS)
+        store.insert_key(tx, key)
+        return secret
 
     def _record(self, tx: Transaction, maker: Principal, device: Device, key: ApiKey, now_ms: int) -> None:
         self._changes.announce(tx, device.user_id, device.device_id, Change.PAIRED, now_ms)

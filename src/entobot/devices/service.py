@@ -15,7 +15,7 @@ from entobot.core.permissions import Scope, narrow
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy
 from entobot.devices import store
-from entobot.devices.api_keys import ApiKeys
+from entobot.devices.api_keys import API_KEY_SCOPES, ApiKeys
 from entobot.devices.authentication import Authentication
 from entobot.devices.changes import Changes
 from entobot.devices.credentials import CredentialsDesk
@@ -177,6 +177,47 @@ class Devices:
         if not store.insert_device(tx, device):
             raise Problem(Code.KEY_KNOWN, "This key belonged to a device before. Pair with a new key.")
         return device
+
+    def register_bearer(
+        self,
+        tx: Transaction,
+        *,
+        device_id: str,
+        user_id: str,
+        name: str,
+        platform: Platform,
+        app_version: str,
+        os_version: str,
+        scopes: frozenset[Scope],
+        paired_by: str,
+        confirm_mode: str,
+        now_ms: int,
+    ) -> str:
+        """Add a device that has no key of its own, and tell its user. Returns its API key, which ends after 30 days.
+
+        Scopes are narrowed to the user's and to what an API key may hold. The audit entry is the caller's.
+        """
+        device = Device(
+            device_id=device_id,
+            user_id=user_id,
+            name=name,
+            platform=platform,
+            app_version=app_version,
+            os_version=os_version,
+            jwk=None,
+            thumbprint=None,
+            scopes=narrow(scopes, self._accounts.get_user(tx, user_id).scopes, API_KEY_SCOPES),
+            status=Status.ACTIVE,
+            epoch=1,
+            created_at_ms=now_ms,
+            last_seen_at_ms=None,
+            first_used_at_ms=None,
+            paired_by=paired_by,
+            confirmed_by_mode=confirm_mode,
+        )
+        secret = self._key_desk.register_bearer(tx, device, now_ms)
+        self._changes.announce(tx, user_id, device_id, Change.PAIRED, now_ms)
+        return secret
 
     def issue(self, tx: Transaction, device_id: str, now_ms: int) -> Credentials:
         """First credentials of a device. Repeating it, until one is used, voids what was given before.

@@ -1,11 +1,12 @@
 """One connection as a state machine: frames, answers and time in, effects out. Pure; shared by every transport.
 
     opened → waiting for auth → authenticating → joining → ready ⇄ reauthenticating → closed
+                    └→ claiming → waiting for the operator ┘      (simple protocol only)
 
 Times are seconds on a monotonic clock (`now_s`) except where a name ends in `_ms` (wall clock).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from entobot.core.errors import Code, Problem
@@ -73,12 +74,26 @@ class Acknowledge:
     seq: int
 
 
-Effect = Send | SendPing | End | Authenticate | Join | Execute | Acknowledge
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Claim an invite without a key (simple protocol only); answer with `claimed`, `paired` or `end`."""
+
+    invite_id: str
+    secret: str = field(repr=False)
+    device_name: str
+    platform: str
+    app_version: str
+    os_version: str
+
+
+Effect = Send | SendPing | End | Authenticate | Join | Execute | Acknowledge | Pair
 
 
 class State(Enum):
     WAITING_FOR_AUTH = auto()
     AUTHENTICATING = auto()
+    CLAIMING = auto()
+    WAITING_FOR_OPERATOR = auto()
     JOINING = auto()
     READY = auto()
     REAUTH_ASKED = auto()

@@ -22,6 +22,7 @@ from entobot.gateway.connection import (
     Execute,
     Join,
     Pace,
+    Pair,
     Send,
     SendPing,
 )
@@ -231,6 +232,8 @@ class Session:
                     self._execute(effect)
                 case Acknowledge(seq):
                     self._acknowledge(seq)
+                case Pair():
+                    raise AssertionError("only the simple protocol pairs")
 
     async def _authenticate(self, effect: Authenticate) -> None:
         connection, parts = self._connection, self._parts

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -13,8 +14,9 @@ from entobot.core.errors import Code, Problem
 from entobot.core.ids import ulid
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
+from entobot.core.rates import Rate
 from entobot.gateway import simple, wire
-from entobot.gateway.connection import Connection, Execute
+from entobot.gateway.connection import Connection, Effect, Execute, Pair
 from entobot.gateway.feed import EventsGone, Standing, standing_of
 from entobot.gateway.hub import Channel, Frame
 from entobot.gateway.link import Link
@@ -47,14 +49,42 @@ class SimpleDesk(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An invite that a connection holds; the operator types `confirmation_code` within `expires_in_s`."""
+
+    claim_id: str
+    confirmation_code: str = field(repr=False)
+    expires_in_s: float
+
+
+class PairingDesk(Protocol):
+    """Pairing without a key; filled by the composition root. Each raises Problem."""
+
+    async def claim(self, pair: Pair, address: str) -> Claim: ...
+
+    async def collect(self, claim_id: str) -> str:
+        """Waits for the operator; the API key, once."""
+        ...
+
+    async def abandon(self, claim_id: str) -> None:
+        """Nobody waits for it any more."""
+        ...
+
+
 class SimpleSession(Session):
     """Answers that come while the device is not connected are not sent later: they stay in its conversation."""
 
-    __slots__ = ("_conversation_id", "_desk", "_turn")
+    __slots__ = ("_api_key", "_conversation_id", "_desk", "_pairing", "_pairing_desk", "_turn")
 
-    def __init__(self, link: Link, parts: SessionParts, origin: str | None, desk: SimpleDesk) -> None:
+    def __init__(
+        self, link: Link, parts: SessionParts, origin: str | None, desk: SimpleDesk, pairing: PairingDesk
+    ) -> None:
         super().__init__(link, parts, origin)
         self._desk = desk
+        self._pairing_desk = pairing
+        self._pairing: asyncio.Task[None] | None = None
+        self._api_key: str | None = None
         self._conversation_id: str | None = None
         self._turn = asyncio.Lock()  # first come, first served: messages are stored in the order in which they came
 
@@ -95,10 +125,67 @@ class SimpleSession(Session):
         connection.joined()
         self._note_ready()
         self._link.set_max_message_bytes(wire.MAX_FRAME_BYTES)
-        self._link.send(simple.auth_success(principal.device_id or "", greeting.device_name))
+        self._link.send(simple.auth_success(principal.device_id or "", greeting.device_name, self._api_key))
+        self._api_key = None
         self._conversation_id = greeting.conversation_id
         answers.open(greeting.seq, greeting.conversation_id)
         self._schedule()
+
+    # -- pairing
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Pair):
+                self._parts.spawn(self._pair(effect))
+                self._schedule()
+            else:
+                super()._carry_out([effect])
+
+    def closed(self, code: int) -> None:
+        super().closed(code)
+        if self._pairing is not None:
+            self._pairing.cancel()
+
+    async def _pair(self, pair: Pair) -> None:
+        parts, connection = self._parts, self._connection
+        assert isinstance(connection, SimpleConnection)
+        try:
+            parts.rates.check_address(Rate.PAIRING, self._link.peer)
+            claim = await self._pairing_desk.claim(pair, self._link.peer)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client is told something it can act on
+            self._refuse(error)
+            return
+        self._release()  # it has shown a good secret: no stranger that waits
+        self._carry_out(connection.claimed(claim.confirmation_code, claim.expires_in_s, parts.clock.monotonic()))
+        self._schedule()
+        self._pairing = asyncio.current_task()
+        try:
+            if not connection.is_closed:
+                self._api_key = await self._pairing_desk.collect(claim.claim_id)
+                self._carry_out(connection.paired(self._api_key))
+                self._schedule()
+        except Exception as error:  # noqa: BLE001  as above
+            self._refuse(error)
+        finally:
+            self._pairing = None
+            if self._api_key is None:
+                parts.spawn(self._pairing_desk.abandon(claim.claim_id))
+
+    def _refuse(self, error: Exception) -> None:
+        """Say why, then close: 4004 and 4000 say "come back", 4500 that this invite is of no use any more."""
+        assert self._connection is not None
+        if isinstance(error, StorageFailed):
+            problem = Problem(Code.DRAINING, "The store does not answer. Try again.")
+        elif isinstance(error, Problem):
+            problem = error
+        else:
+            log.error("pairing failed", exc_info=error)
+            problem = Problem(Code.INTERNAL, "Something went wrong here. It is logged.")
+        if not self._connection.is_closed:
+            self._link.send(self._error(problem))
+        close = Close.RATE_LIMITED if problem.code is Code.RATE_LIMITED else Close.BAD_CREDENTIALS
+        close = Close.DRAINING if problem.code in (Code.DRAINING, Code.INTERNAL) else close
+        self._carry_out(self._connection.end(close, f"pairing: {problem.code}"))
 
     def _execute(self, effect: Execute) -> None:
         self._parts.spawn(self._execute_in_turn(effect))

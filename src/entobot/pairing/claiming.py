@@ -15,13 +15,14 @@ from entobot.storage.database import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claim as it came in. `proof` is a Problem when it does not stand; then it only counts as a failure.
+    """A claim as it came in. `proof` is a Problem when it does not stand; then it only counts as a failure. It is None
+    for a bearer claim, which has no key to prove.
 
     `reserved_device_id` is used when the invite needs no confirmation.
     """
 
     claim: Claim
-    proof: Proof | Problem
+    proof: Proof | Problem | None
     invite_id: str | None
     secret: str | None
     code: str | None
@@ -50,9 +51,10 @@ class Claiming:
         return self._claim_found(tx, attempt, invite, attempt.proof, now_ms)
 
     def _claim_found(
-        self, tx: Transaction, attempt: Attempt, invite: Invite, proof: Proof, now_ms: int
+        self, tx: Transaction, attempt: Attempt, invite: Invite, proof: Proof | None, now_ms: int
     ) -> Invite | Problem:
-        if invite.claim is not None and same(invite.claim.thumbprint, proof.thumbprint):
+        holder = None if invite.claim is None else invite.claim.thumbprint
+        if proof is not None and holder is not None and same(holder, proof.thumbprint):
             return self._repeat(tx, attempt, invite, proof, now_ms)
         if invite.state is not State.OPEN:
             if invite.claim is not None:
@@ -74,17 +76,22 @@ class Claiming:
         assert attempt.secret is not None
         return same(invite.secret_digest, self._keys.digest_of_secret(attempt.secret))
 
-    def _win(self, tx: Transaction, attempt: Attempt, invite: Invite, proof: Proof, now_ms: int) -> Invite | Problem:
-        address = attempt.claim.address
-        replayed = self._devices.spend_proof(tx, proof, now_ms)
-        if replayed is not None:
-            return self._transitions.count_failure(tx, address, invite, replayed, now_ms)
-        if self._devices.is_key_known(tx, proof.thumbprint):
-            return self._transitions.count_failure(tx, address, invite, key_known(), now_ms)
+    def _win(
+        self, tx: Transaction, attempt: Attempt, invite: Invite, proof: Proof | None, now_ms: int
+    ) -> Invite | Problem:
+        refused = None if proof is None else self._refuse_key(tx, proof, now_ms)
+        if refused is not None:
+            return self._transitions.count_failure(tx, attempt.claim.address, invite, refused, now_ms)
         claimed = self._transitions.apply(tx, invite, invite.claimed(attempt.claim, now_ms), now_ms)
         if claimed.confirm is not Confirm.NONE:
             return claimed
         return self._transitions.confirm(tx, claimed, attempt.reserved_device_id, now_ms, actor=None)
+
+    def _refuse_key(self, tx: Transaction, proof: Proof, now_ms: int) -> Problem | None:
+        replayed = self._devices.spend_proof(tx, proof, now_ms)
+        if replayed is None and self._devices.is_key_known(tx, proof.thumbprint):
+            return key_known()
+        return replayed
 
     def _repeat(self, tx: Transaction, attempt: Attempt, invite: Invite, proof: Proof, now_ms: int) -> Invite | Problem:
         """The device that holds the invite lost the answer: it gets the same one, for a proof it did not use before."""

@@ -31,6 +31,9 @@ def pair(
     scopes: Annotated[str | None, typer.Option(help="Comma-separated. Default: chat,approve,notify.")] = None,
     confirm: Annotated[str, typer.Option(help="type (six digits), approve (yes or no), none.")] = "type",
     ttl: Annotated[int, typer.Option(help="Seconds until the invite expires.", min=30, max=900)] = 300,
+    allow_bearer: Annotated[
+        bool, typer.Option("--allow-bearer", help="Also let in a board or script without a key. Weaker.")
+    ] = False,
     png: Annotated[Path | None, typer.Option(help="Also write the QR code to this PNG file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -38,6 +41,8 @@ def pair(
     if context.invoked_subcommand is not None:
         return
     request: dict[str, Any] = {"kind": "qr", "label": label, "confirm": confirm, "ttl_s": ttl}
+    if allow_bearer:
+        request["allow_bearer"] = True
     if scopes is not None:
         request["scopes"] = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     invite = place(context).gateway.request("POST", INVITES, json=request)
@@ -131,6 +136,11 @@ class Desk:
         if code is not None:
             shown = f"{code['code'][:4]}-{code['code'][4:]}"
             say(f"or type    {shown}    on the page {invite['url'].partition('#')[0]}")
+        if invite["allow_bearer"]:
+            say(
+                f"or pair a board by the simple protocol: session_id {invite['invite_id']}, temp_token {invite['secret']}"
+            )
+            say("Weaker: a board holds an API key (30 days, chat only) instead of a key of its own.")
         say(f"Valid for {_seconds_until(invite['expires_at']) // 60} minutes, for one device.\n")
 
     def _wait_for(
@@ -152,7 +162,7 @@ class Desk:
     def _ask(self, row: dict[str, Any]) -> None:
         claim = row["claim"]
         say(f"{printable(claim['device_name'])} ({claim['platform']}, {claim['address'] or 'this machine'}) wants in.")
-        say(f"It may: {', '.join(row['scopes'])}. Key {claim['key_thumbprint'][:12]}…")
+        say(f"It may: {', '.join(row['scopes'])}. {_credential(claim)}")
         if row["is_contested"]:
             say("Careful: a second device tried this invite. Deny it if that was not you.")
         answer: dict[str, Any] = {"claim_id": claim["claim_id"]}
@@ -172,6 +182,12 @@ class Desk:
             self._gateway.request("DELETE", f"{INVITES}/{row['invite_id']}")
         except Problem:
             return  # it has ended by itself
+
+
+def _credential(claim: dict[str, Any]) -> str:
+    if claim["credential"] == "api_key":
+        return "Weaker: it has no key of its own and gets an API key for 30 days."
+    return f"Key {claim['key_thumbprint'][:12]}…"
 
 
 def _digits() -> str:

@@ -37,7 +37,10 @@ class NewInvite(_Body):
     scopes: list[Scope] | None = Field(default=None, max_length=32, description="`chat approve notify` by default.")
     confirm: Confirm = Confirm.TYPE
     ttl_s: int = Field(default=DEFAULT_TTL.seconds, strict=True, ge=1, le=86_400, description="Seconds, 30 to 900.")
-    allow_bearer: StrictBool = Field(default=False, description="Not available in this version.")
+    allow_bearer: StrictBool = Field(
+        default=False,
+        description="Also a device without a key may claim it, for a weaker API key: 30 days, scope `chat`.",
+    )
     phone_number: str | None = Field(default=None, max_length=32, description="Not available in this version.")
 
 
@@ -48,7 +51,8 @@ class ClaimRow(_Body):
     app_version: str
     os_version: str
     address: str
-    key_thumbprint: str = Field(description="RFC 7638 thumbprint of the claiming key.")
+    key_thumbprint: str | None = Field(description="RFC 7638 thumbprint of the claiming key; null for a bearer claim.")
+    credential: Literal["device_key", "api_key"] = Field(description="What it gets. `api_key` is the weaker one.")
     claimed_at: str
 
 
@@ -65,6 +69,7 @@ class InviteRow(_Body):
     is_contested: bool = Field(description="A second device tried this invite: the picture may have been copied.")
     claim: ClaimRow | None
     device_id: str | None = Field(description="Reserved by the confirmation.")
+    allow_bearer: bool = Field(description="Whether a device without a key may claim it, for a weaker API key.")
 
 
 class CreatedInviteBody(InviteRow):
@@ -192,6 +197,7 @@ class _Routes:
             scopes=None if body.scopes is None else frozenset(body.scopes),
             confirm=body.confirm,
             ttl=timedelta(seconds=body.ttl_s),
+            allow_bearer=body.allow_bearer,
         )
         return _created_body(await self._pairing.create_invite(caller, request))
 
@@ -263,6 +269,7 @@ def invite_row(invite: Invite) -> InviteRow:
         is_contested=invite.is_contested,
         claim=None if invite.claim is None else _claim_row(invite.claim),
         device_id=invite.device_id,
+        allow_bearer=invite.allow_bearer,
     )
 
 
@@ -298,6 +305,7 @@ def _claim_row(claim: Claim) -> ClaimRow:
         os_version=claim.device.os_version,
         address=claim.address,
         key_thumbprint=claim.thumbprint,
+        credential="api_key" if claim.is_bearer else "device_key",
         claimed_at=rfc3339(claim.claimed_at_ms),
     )
 
@@ -305,8 +313,6 @@ def _claim_row(claim: Claim) -> ClaimRow:
 def _refuse_unavailable(body: NewInvite) -> None:
     if body.kind == "sms" or body.phone_number is not None:
         raise Problem(Code.INVALID, "Invites by SMS are not available in this version. Use kind 'qr' or 'code'.")
-    if body.allow_bearer:
-        raise Problem(Code.INVALID, "allow_bearer is not available in this version: devices pair with a key.")
 
 
 def _parse_claim(value: object) -> ClaimBody:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, WEAKLY_CONFIRMED_SCOPES, Scope, narrow, scope_text
 from entobot.pairing.model import (
+    BEARER_SCOPES,
     MAX_LABEL_CHARACTERS,
     MAX_OPEN_CODES,
     MAX_OPEN_INVITES,
@@ -28,6 +29,12 @@ def check_request(request: InviteRequest) -> None:
         raise Problem(Code.INVALID, f"A label has at most {MAX_LABEL_CHARACTERS} visible characters.")
     if request.confirm is Confirm.NONE and request.kind is Kind.CODE:
         raise Problem(Code.INVALID, "A code can be guessed, so somebody must confirm it: use 'type' or 'approve'.")
+    if request.allow_bearer and (request.kind is Kind.CODE or request.confirm is Confirm.NONE):
+        raise Problem(
+            Code.INVALID, "A bearer device is paired by kind 'qr', and somebody must confirm it: 'type' or 'approve'."
+        )
+    if request.allow_bearer and request.scopes is not None and not request.scopes >= BEARER_SCOPES:
+        raise Problem(Code.INVALID, f"A bearer device gets {scope_text(BEARER_SCOPES)} and nothing else: name it.")
     if request.scopes is not None and not request.scopes:
         raise Problem(Code.INVALID, "Name at least one scope, or leave scopes out for the usual ones.")
 

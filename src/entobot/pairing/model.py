@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from entobot.core.clock import to_ms
 from entobot.core.errors import Code, Problem
-from entobot.core.permissions import WEAKLY_CONFIRMED_SCOPES, Scope
-from entobot.devices.model import Platform
+from entobot.core.permissions import WEAKLY_CONFIRMED_SCOPES, Scope, narrow
+from entobot.devices.model import Platform, clean_name, clean_version
 
 DEFAULT_TTL = timedelta(minutes=5)
 """Long enough to fetch the phone and install the page, short enough that a photograph of the screen goes stale."""
@@ -36,6 +36,8 @@ MAX_OPEN_CODES = 3
 CODE_LENGTH = 8
 CONFIRMATION_DIGITS = 6
 """One try in a million: a wrong one burns the invite."""
+BEARER_SCOPES = frozenset({Scope.CHAT})
+"""What a device without a key of its own may have at most: whoever reads its credential is that device."""
 KEEP_ENDED = timedelta(days=7)
 """Ended invites stay on the list that long; the audit log keeps what happened."""
 
@@ -71,6 +73,7 @@ class Reason(StrEnum):
     """Why an invite ended before its device was paired."""
 
     BAD_CLAIMS = "bad_claims"
+    DEVICE_LEFT = "device_left"
     KEY_KNOWN = "key_known"
     OPERATOR = "operator"
     RIGHT_LOST = "right_lost"
@@ -88,17 +91,32 @@ class DeviceInfo:
     app_version: str
     os_version: str = ""
 
+    def cleaned(self) -> "DeviceInfo":
+        """The same in a form that can be shown. Raises `invalid`."""
+        return DeviceInfo(
+            clean_name(self.device_name),
+            self.platform,
+            clean_version(self.app_version),
+            clean_version(self.os_version),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A device's hold on an invite. `public_jwk` is the JSON text of its key, `thumbprint` its RFC 7638 name."""
+    """A device's hold on an invite. `public_jwk` is the JSON text of its key, `thumbprint` its RFC 7638 name; a bearer
+    claim has neither.
+    """
 
     claim_id: str
-    public_jwk: str
-    thumbprint: str
+    public_jwk: str | None
+    thumbprint: str | None
     device: DeviceInfo
     address: str
     claimed_at_ms: int
+
+    @property
+    def is_bearer(self) -> bool:
+        return self.thumbprint is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +155,15 @@ class Invite:
     confirmed_at_ms: int | None = None
     ended_at_ms: int | None = None
     reason: Reason | None = None
+    allow_bearer: bool = False
 
     def __post_init__(self) -> None:
         assert self.scopes, "a device without any scope is of no use"
         assert self.confirm is Confirm.TYPE or self.scopes <= WEAKLY_CONFIRMED_SCOPES
         assert not (self.kind is Kind.CODE and self.confirm is Confirm.NONE)
         assert (self.kind is Kind.CODE) == (self.code_mark is not None)
+        assert not self.allow_bearer or (self.kind is Kind.QR and self.confirm is not Confirm.NONE)
+        assert self.claim is None or not self.claim.is_bearer or (self.allow_bearer and self.scopes <= BEARER_SCOPES)
         assert (self.state is State.OPEN) == (self.secret_digest is not None)
         assert (self.state in ENDED) == (self.ended_at_ms is not None)
         assert self.state is not State.OPEN or self.claim is None
@@ -159,10 +180,19 @@ class Invite:
     # -- forward
 
     def claimed(self, claim: Claim, now_ms: int) -> "Invite":
-        """The one device this invite will ever have. Raises the refusal when it is not open."""
+        """The one device this invite will ever have. Raises the refusal when it is not open, `forbidden` for a bearer
+        claim that it does not allow. A bearer gets no more scopes than a bearer may have.
+        """
         self._need(State.OPEN, now_ms)
+        if claim.is_bearer and not self.allow_bearer:
+            raise Problem(
+                Code.FORBIDDEN, "This invite is for devices with a key. Ask for one that allows a bearer credential."
+            )
         deadline_ms = now_ms + to_ms(CONFIRM_WITHIN)
-        return replace(self, state=State.CLAIMED, claim=claim, secret_digest=None, deadline_ms=deadline_ms)
+        scopes = narrow(self.scopes, BEARER_SCOPES) if claim.is_bearer else self.scopes
+        return replace(
+            self, state=State.CLAIMED, claim=claim, scopes=scopes, secret_digest=None, deadline_ms=deadline_ms
+        )
 
     def confirmed(self, claim_id: str, device_id: str, now_ms: int) -> "Invite":
         """The operator said yes to exactly this claim; its device id is reserved. Raises `claim_changed`."""

@@ -18,6 +18,8 @@ class InviteRequest:
     scopes: frozenset[Scope] | None = None
     confirm: Confirm = Confirm.TYPE
     ttl: timedelta = DEFAULT_TTL
+    allow_bearer: bool = False
+    """Also a device without a key may claim it, by the simple protocol, for an API key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ class Claimed:
     confirmation_code: str = field(repr=False)
     gateway_name: str
     expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BearerCredentials:
+    """A device that holds an API key: shown once, stored nowhere."""
+
+    device_id: str
+    device_name: str
+    api_key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from entobot.core.permissions import Scope, narrow
 from entobot.core.principal import Principal
 from entobot.core.secrets import CROCKFORD, Entropy, normalise_code, random_code, random_secret, same
 from entobot.devices.dpop import Proof
-from entobot.devices.model import Credentials, clean_name, clean_version
+from entobot.devices.model import Credentials
 from entobot.devices.service import Devices
 from entobot.pairing import proof as claim_proof
 from entobot.pairing import qr, store
+from entobot.pairing.bearer import Bearers
 from entobot.pairing.claiming import Attempt, Claiming
 from entobot.pairing.collecting import Collecting
 from entobot.pairing.inviting import check_request, check_room, granted
@@ -29,7 +30,6 @@ from entobot.pairing.model import (
     LIVE,
     Claim,
     Confirm,
-    DeviceInfo,
     Invite,
     Inviter,
     Kind,
@@ -84,6 +84,16 @@ class Pairing:
         self._claiming = Claiming(self._transitions, devices, self._keys)
         self._collecting = Collecting(self._transitions, devices)
         self._waiting = Waiting(bus)
+        self.bearers = Bearers(
+            database=database,
+            clock=clock,
+            ids=ids,
+            keys=self._keys,
+            transitions=self._transitions,
+            claiming=self._claiming,
+            collecting=self._collecting,
+            waiting=self._waiting,
+        )
 
     # -- the operator
 
@@ -118,6 +128,7 @@ class Pairing:
                 confirm=request.confirm,
                 created_at_ms=now_ms,
                 deadline_ms=now_ms + to_ms(request.ttl),
+                allow_bearer=request.allow_bearer,
                 secret_digest=self._keys.digest_of_code(secret) if is_code else self._keys.digest_of_secret(secret),
                 code_mark=self._keys.mark_of_code(secret) if is_code else None,
             )
@@ -224,7 +235,7 @@ class Pairing:
                 claim_id=self._ids.new(Prefix.CLAIM),
                 public_jwk=json.dumps(request.public_key.to_jwk(), separators=(",", ":"), sort_keys=True),
                 thumbprint=request.public_key.thumbprint,
-                device=_clean(request.device),
+                device=request.device.cleaned(),
                 address=address,
                 claimed_at_ms=now_ms,
             ),
@@ -239,7 +250,7 @@ class Pairing:
         return Claimed(
             claim_id=invite.claim.claim_id,
             is_confirmed=invite.state is not State.CLAIMED,
-            confirmation_code=self._keys.confirmation_code(invite.claim.claim_id, invite.claim.thumbprint),
+            confirmation_code=self._digits(invite.claim),
             gateway_name=self._gateway_name,
             expires_at_ms=invite.deadline_ms,
         )
@@ -318,7 +329,7 @@ class Pairing:
         if (invite.confirm is Confirm.TYPE) != (code is not None):
             way = "typing the code that the phone shows" if code is None else "approve, without a code"
             raise Problem(Code.INVALID, f"This invite is confirmed by {way}.")
-        is_right = code is None or same(code, self._keys.confirmation_code(claim_id, invite.claim.thumbprint))
+        is_right = code is None or same(code, self._digits(invite.claim))
         if invite.state is not State.CLAIMED:
             return invite if is_right else invite.refusal()  # the answer was lost: the same yes, the same device
         if not invite.scopes <= principal.scopes:
@@ -352,6 +363,9 @@ class Pairing:
                 raise
             return problem
 
+    def _digits(self, claim: Claim) -> str:
+        return self._keys.confirmation_code(claim.claim_id, claim.thumbprint or "")
+
     def _url(self, invite: Invite, secret: str) -> str:
         """What stands after `#` is never sent to a server, so it stays out of logs."""
         parts = {"v": "1", "i": invite.invite_id, "s": secret}
@@ -373,12 +387,3 @@ def _whole_code(text: str) -> str:
     if len(code) != CODE_LENGTH or not set(code) <= set(CROCKFORD):
         raise Problem(Code.INVALID, f"A code has {CODE_LENGTH} letters and digits.")
     return code
-
-
-def _clean(device: DeviceInfo) -> DeviceInfo:
-    return DeviceInfo(
-        clean_name(device.device_name),
-        device.platform,
-        clean_version(device.app_version),
-        clean_version(device.os_version),
-    )

@@ -65,6 +65,7 @@ invites = Table(
     Column("confirmed_at_ms", BigInteger),
     Column("ended_at_ms", BigInteger),
     Column("reason", Text),
+    Column("allow_bearer", BigInteger),
     UniqueConstraint("claim_id", name="uq_pairing_invites_claim"),
 )
 failures = Table(
@@ -77,6 +78,7 @@ failures = Table(
 """Never more rows than the limit on all failures, so it needs no index."""
 _MUTABLE = (
     "state",
+    "scopes",
     "deadline_ms",
     "secret_digest",
     "bad_claims",
@@ -237,6 +239,7 @@ def _values(invite: Invite) -> Mapping[str, object]:
         "confirmed_at_ms": invite.confirmed_at_ms,
         "ended_at_ms": invite.ended_at_ms,
         "reason": invite.reason and invite.reason.value,
+        "allow_bearer": int(invite.allow_bearer),
     }
 
 
@@ -266,6 +269,7 @@ def _known(row: Row) -> Invite:
         confirmed_at_ms=row["confirmed_at_ms"],
         ended_at_ms=row["ended_at_ms"],
         reason=None if row["reason"] is None else Reason(row["reason"]),
+        allow_bearer=bool(row["allow_bearer"]),
     )
 
 

@@ -97,7 +97,7 @@ class Transitions:
         assert seen.claim is not None
         if not self.may_give(tx, seen):
             return self.apply(tx, seen, seen.cancelled(Reason.RIGHT_LOST, now_ms), now_ms).refusal()
-        if self._devices.is_key_known(tx, seen.claim.thumbprint):
+        if seen.claim.thumbprint is not None and self._devices.is_key_known(tx, seen.claim.thumbprint):
             self.apply(tx, seen, seen.cancelled(Reason.KEY_KNOWN, now_ms), now_ms)
             return key_known()
         return None
@@ -169,10 +169,12 @@ def _facts(invite: Invite) -> dict[str, Fact]:
         "invite_id": invite.invite_id,
         "kind": invite.kind.value,
         "confirm": invite.confirm.value,
-        "is_weak": invite.confirm is Confirm.NONE,
+        "is_weak": invite.confirm is Confirm.NONE or invite.allow_bearer,
         "scopes": scope_text(invite.scopes),
         "user_id": invite.user_id,
     }
+    if invite.allow_bearer:
+        facts["allow_bearer"] = True
     if invite.reason is not None:
         facts["reason"] = invite.reason.value
     if invite.device_id is not None:
@@ -180,6 +182,7 @@ def _facts(invite: Invite) -> dict[str, Fact]:
     if invite.claim is not None:
         facts["claim_id"] = invite.claim.claim_id
         facts["key"] = invite.claim.thumbprint
+        facts["credential"] = "api_key" if invite.claim.is_bearer else "device_key"
     return facts
 
 

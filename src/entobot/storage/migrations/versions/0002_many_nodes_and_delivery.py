@@ -29,6 +29,9 @@ def upgrade() -> None:
             postgresql_where=sa.text("role = 'assistant'"),
         )
 
+    with op.batch_alter_table("pairing_invites", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("allow_bearer", sa.BigInteger(), nullable=True))
+
     with op.batch_alter_table("stream_events", schema=None) as batch_op:
         batch_op.add_column(sa.Column("expires_at_ms", sa.BigInteger(), nullable=True))
 
