@@ -16,6 +16,7 @@ from entobot.storage.database_postgres import PostgresDatabase
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.storage.migrations.postgres import upgrade_postgres
 from entobot.storage.postgres_connection import PostgresAddress
+from entobot.storage.postgres_lane import Patience
 from tests.support.postgres import PostgresServer, in_thread
 
 
@@ -66,6 +67,6 @@ async def _as_it_is(_address: PostgresAddress) -> None:
     """Its tables are there already."""
 
 
-def postgres_database(url: str) -> PostgresDatabase:
+def postgres_database(url: str, patience: Patience | None = None) -> PostgresDatabase:
     """On a database that has its tables."""
-    return PostgresDatabase(PostgresAddress(url), _as_it_is, SystemEntropy())
+    return PostgresDatabase(PostgresAddress(url), _as_it_is, SystemEntropy(), patience=patience)

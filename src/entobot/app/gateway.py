@@ -388,11 +388,11 @@ class Gateway:
             self._listener.reload_certificate()
 
     async def _ready(self) -> ReadyReport:
-        durability = self.ground.database.durability()
+        durability, trouble = self.ground.database.durability(), self.ground.database.trouble()
         return ReadyReport(
             (
                 Check("accepting", not self._is_draining, "draining" if self._is_draining else ""),
-                Check("storage", durability.survives_power_cut, durability.detail),
+                Check("storage", durability.survives_power_cut and not trouble, trouble or durability.detail),
             )
         )
 

@@ -31,7 +31,7 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
         points.append(
             WeakPoint(
                 f"The store may lose acknowledged messages in a power cut ({ground.database.durability().detail}).",
-                "Put the data folder on a local disk that honours fsync.",
+                ground.database.durability().fix,
             )
         )
     bus = ground.bus.health()

@@ -81,6 +81,7 @@ class Durability:
 
     survives_power_cut: bool
     detail: str
+    fix: str = "Put the data folder on a local disk that honours fsync."
 
 
 class StorageFailed(Exception):  # noqa: N818  reads as what happened
@@ -132,6 +133,10 @@ class Database(Protocol):
         ...
 
     def durability(self) -> Durability: ...
+
+    def trouble(self) -> str:
+        """Why it cannot commit at present, for people; empty when nothing is known to be wrong."""
+        ...
 
 
 def settle_later(work: Coroutine[Any, Any, T], settle: Settle[T], tasks: set[asyncio.Task[Any]]) -> None:

@@ -11,8 +11,8 @@ from entobot.core.secrets import Entropy
 from entobot.storage.database import Durability, Settle, StorageFailed, Unit, settle_later
 from entobot.storage.meters import StoreMeters
 from entobot.storage.postgres_connection import NOT_REACHED, Connection, PostgresAddress, reason
-from entobot.storage.postgres_durability import read_durability
-from entobot.storage.postgres_lane import RUN_S, Lane, Shared
+from entobot.storage.postgres_lane import Lane, Patience, Shared
+from entobot.storage.postgres_watch import Watch
 from entobot.storage.unit_queue import Job, UnitQueue
 from entobot.telemetry.meters import Meters
 
@@ -23,15 +23,10 @@ WRITERS = 8
 READERS = 4
 MAX_UNITS_PER_COMMIT = 32
 """Of one key. A server keeps 64 savepoints of a transaction at hand; beyond that every other reader pays."""
-WAIT_S = 5.0
-"""How long a unit waits for a connection, and tries again, before its caller is told."""
 EXPIRE_EVERY_S = 0.5
 STARTUP_WITHIN_S = 15.0
 STARTUP_RETRY_S = 0.2
 SESSION = {
-    "statement_timeout": str(int(RUN_S * 1000)),
-    "lock_timeout": str(int(RUN_S * 1000) - 500),
-    "idle_in_transaction_session_timeout": str(int(RUN_S * 2000)),
     "plan_cache_mode": "force_generic_plan",
     # A sequential scan of a small table counts as having read all of it: every other write would be a conflict.
     "enable_seqscan": "off",
@@ -44,7 +39,12 @@ class PostgresDatabase:
     """See `Database`. `upgrade` brings the schema at an address to the present version."""
 
     def __init__(
-        self, address: PostgresAddress, upgrade: Upgrade, entropy: Entropy, meters: Meters | None = None
+        self,
+        address: PostgresAddress,
+        upgrade: Upgrade,
+        entropy: Entropy,
+        meters: Meters | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._address = address
         self._upgrade = upgrade
@@ -53,23 +53,32 @@ class PostgresDatabase:
         self._meters = StoreMeters(meters or Meters())
         self._meters.waiting_reads.follow(lambda: self._reads.count)
         self._meters.waiting_writes.follow(lambda: self._writes.count)
-        self._shared = Shared(lambda: address.connect(SESSION), entropy, self._meters)
+        patience = patience or Patience()
+        run_ms = int(patience.run_s * 1000)
+        session = {
+            **SESSION,
+            # Should this node vanish, its locks do not stay behind. None of them cuts a commit short.
+            "statement_timeout": str(run_ms),
+            "lock_timeout": str(run_ms * 9 // 10),
+            "idle_in_transaction_session_timeout": str(run_ms * 2),
+        }
+        self._shared = Shared(lambda: address.connect(session), entropy, self._meters, patience)
+        self._watch = Watch(address.connect, self._shared.health)
         self._lanes: list[asyncio.Task[None]] = []
-        self._expiring: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._durability = Durability(survives_power_cut=False, detail="not started")
 
     async def start(self) -> None:
         connection = await self._first_connection()
         try:
             await self._upgrade(self._address)
-            self._durability = await read_durability(connection)
         finally:
-            await connection.close(timeout=RUN_S)
+            await connection.close(timeout=STARTUP_WITHIN_S)
+        await self._watch.look()
         lanes = [Lane(self._writes, self._shared, is_writer=True) for _ in range(WRITERS)]
         lanes += [Lane(self._reads, self._shared, is_writer=False) for _ in range(READERS)]
         self._lanes = [asyncio.create_task(lane.run()) for lane in lanes]
-        self._expiring = asyncio.create_task(self._expire())
+        self._background = [asyncio.create_task(self._expire()), asyncio.create_task(self._watch.run())]
 
     async def _first_connection(self) -> Connection:
         """A server that starts together with the gateway is waited for."""
@@ -90,12 +99,10 @@ class PostgresDatabase:
             return
         self._writes.close()
         self._reads.close()
-        _, late = await asyncio.wait(lanes, timeout=RUN_S)
-        for task in late:
+        _, late = await asyncio.wait(lanes, timeout=self._shared.patience.run_s)
+        for task in (*late, *self._background):
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        if self._expiring is not None:
-            self._expiring.cancel()
+        await asyncio.gather(*late, *self._background, return_exceptions=True)
         self._fail_waiting(float("inf"))
 
     async def write(self, unit: Unit[T], key: str = "", *, is_small: bool = False) -> T:
@@ -122,13 +129,18 @@ class PostgresDatabase:
         settle_later(self.read(unit), settle, self._tasks)
 
     def durability(self) -> Durability:
-        return self._durability
+        return self._watch.durability
+
+    def trouble(self) -> str:
+        return self._shared.health.trouble
 
     async def _submit(self, queue: UnitQueue, unit: Unit[T], key: str) -> T:
         if not self._lanes:
             raise StorageFailed("the database is not running")
+        if queue is self._writes and self._shared.health.is_hanging:
+            raise StorageFailed(self._shared.health.trouble)
         loop = asyncio.get_running_loop()
-        job = Job(unit, key, loop.time() + WAIT_S, loop.create_future())
+        job = Job(unit, key, loop.time() + self._shared.patience.wait_s, loop.create_future())
         queue.put(job)
         return await job.future
 

@@ -155,6 +155,9 @@ class SqliteDatabase:
     def durability(self) -> Durability:
         return self._durability
 
+    def trouble(self) -> str:
+        return ""  # a failed commit says nothing about the next one
+
     @property
     def is_busy(self) -> bool:
         """A unit waits or runs."""

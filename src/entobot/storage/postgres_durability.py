@@ -4,13 +4,15 @@ from entobot.storage.database import Durability
 from entobot.storage.postgres_connection import Connection
 
 SETTINGS = ("fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names")
+_SETTINGS = "SELECT " + ", ".join(f"current_setting('{name}') AS {name}" for name in SETTINGS)
 _ALWAYS_FLUSHED = ("local", "on", "remote_apply", "remote_write")
 
 
 async def read_settings(connection: Connection) -> dict[str, str]:
     """The settings of this session, by name."""
-    rows = await connection.fetch("SELECT name, setting FROM pg_settings WHERE name = ANY($1::text[])", list(SETTINGS))
-    return {str(row["name"]): str(row["setting"]) for row in rows}
+    row = await connection.fetchrow(_SETTINGS)
+    assert row is not None, "a row of functions"
+    return {name: str(row[name]) for name in SETTINGS}
 
 
 def judge(settings: dict[str, str]) -> Durability:
@@ -20,7 +22,9 @@ def judge(settings: dict[str, str]) -> Durability:
     if commit not in _ALWAYS_FLUSHED or (standbys and commit in ("local", "remote_write")):
         weak.append("synchronous_commit")
     shown = " ".join(f"{name}={settings[name]}" for name in SETTINGS if settings[name])
-    return Durability(survives_power_cut=not weak, detail=f"PostgreSQL {shown}")
+    return Durability(
+        survives_power_cut=not weak, detail=f"PostgreSQL {shown}", fix=f"Set {' and '.join(weak)} to on in PostgreSQL."
+    )
 
 
 async def read_durability(connection: Connection) -> Durability:

@@ -22,8 +22,6 @@ from entobot.storage.postgres_transaction import (
 )
 from entobot.storage.unit_queue import Job, UnitQueue
 
-RUN_S = 5.0
-"""How long one transaction may take before its connection is given up."""
 RETRY_S = 0.05
 MAX_RETRY_S = 1.0
 CONFLICT_S = 0.002
@@ -35,10 +33,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Health:
-    """Shared by the lanes: how many have a connection, and what the last failure was."""
+    """`trouble` is for people, empty when all is well. `is_hanging`: the server takes commits and confirms none."""
 
-    connected: int = 0
     trouble: str = ""
+    is_hanging: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """A caller is told within the sum of both, and the time that connecting takes."""
+
+    wait_s: float = 5.0
+    """How long a unit waits for a connection, and tries again."""
+    run_s: float = 5.0
+    """How long one transaction may take before its connection is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class Shared:
     connect: Connect
     entropy: Entropy
     meters: StoreMeters
+    patience: Patience
     statements: StatementCache = field(default_factory=make_statements)
     commits: Commits = field(default_factory=Commits)
     health: Health = field(default_factory=Health)
@@ -119,7 +128,7 @@ class Lane:
     async def _attempt(self, jobs: list[Job]) -> None:
         session = await self._connected(jobs[0].deadline_s)
         # Not a cancellation: cancelling a COMMIT that waits for a standby would make it appear on this server alone.
-        timer = asyncio.get_running_loop().call_later(RUN_S, session.connection.terminate)
+        timer = asyncio.get_running_loop().call_later(self._shared.patience.run_s, session.connection.terminate)
         try:
             if self._is_writer:
                 await greenlet_spawn(run_writes, session, jobs, self._shared.commits, self._shared.meters)
@@ -133,7 +142,7 @@ class Lane:
         if session is None:
             return
         try:
-            async with asyncio.timeout(RUN_S):
+            async with asyncio.timeout(self._shared.patience.run_s):
                 await session.connection.execute("ROLLBACK")
         except NOT_REACHED as error:
             self._drop(reason(error))
@@ -149,11 +158,11 @@ class Lane:
         wait_s = RETRY_S
         while True:
             try:
-                self._session = Session(await self._shared.connect(), self._shared.statements)
+                connection = await self._shared.connect()
+                self._session = Session(connection, self._shared.statements, is_writer=self._is_writer)
             except (*NOT_REACHED, ValueError) as error:
                 self._shared.health.trouble = reason(error)
             else:
-                self._shared.health.connected += 1
                 return self._session
             if loop.time() > until_s:
                 raise Lost(self._shared.health.trouble, is_outcome_unknown=False)
@@ -163,14 +172,12 @@ class Lane:
     def _drop(self, why: str) -> None:
         session, self._session = self._session, None
         if session is not None:
-            self._shared.health.connected -= 1
             self._shared.health.trouble = why
             session.connection.terminate()
 
     async def _close(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            self._shared.health.connected -= 1
             try:
                 await session.connection.close(timeout=1)
             except NOT_REACHED:

@@ -37,8 +37,9 @@ class Lost(Exception):  # noqa: N818  reads as what happened
 class Session:
     """A connection and the statements it has prepared."""
 
-    def __init__(self, connection: Connection, statements: StatementCache) -> None:
+    def __init__(self, connection: Connection, statements: StatementCache, *, is_writer: bool) -> None:
         self.connection = connection
+        self.is_writer = is_writer
         self._statements = statements
         self._prepared: dict[str, Prepared] = {}
 
@@ -195,7 +196,8 @@ def _as_outcome(session: Session, error: BaseException, *, is_committing: bool =
     """What the caller of a unit is told of `error`. Raises Conflict or Lost where that is not an answer yet."""
     if isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
         raise Conflict from error
-    if session.connection.is_closed():
+    is_demoted = session.is_writer and isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+    if is_demoted or session.connection.is_closed():  # another host may be the writable one by now
         raise Lost(reason(error), is_outcome_unknown=is_committing) from error
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return error

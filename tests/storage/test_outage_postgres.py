@@ -1,0 +1,196 @@
+"""PostgreSQL goes away in several ways: every caller is told soon, nobody is told wrong, and all goes on afterwards."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select
+
+from entobot.storage import unit_queue
+from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.storage.postgres_durability import judge
+from entobot.storage.postgres_lane import Patience
+from tests.rigs.fault_proxy import FaultProxy
+from tests.support.postgres import GENEROUS_S, PostgresServer, postgres_server
+from tests.support.stores import create_postgres_tables, postgres_database
+
+things = Table("things", MetaData(), Column("name", Text, primary_key=True), Column("amount", Integer, nullable=False))
+ADD = insert(things)
+NAMES = select(things.c.name).order_by(things.c.name)
+SHORT = Patience(wait_s=1.0, run_s=1.0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """Of this module alone: it is killed and stopped."""
+    with postgres_server() as server:
+        yield server
+
+
+@asynccontextmanager
+async def opened(server: PostgresServer, port: int | None = None) -> AsyncGenerator[Database]:
+    name = server.new_database()
+    create_postgres_tables(server, name, things.metadata)
+    database = postgres_database(server.url(name, port=port), SHORT)
+    await database.start()
+    try:
+        yield database
+    finally:
+        await database.stop()
+
+
+def add(name: str) -> Callable[[Transaction], int]:
+    return lambda tx: tx.run(ADD, {"name": name, "amount": 1})
+
+
+def names(tx: Transaction) -> list[str]:
+    return [row["name"] for row in tx.rows(NAMES)]
+
+
+async def until_well(database: Database, name: str) -> None:
+    async with asyncio.timeout(GENEROUS_S):
+        while True:
+            with suppress(StorageFailed):
+                await database.write(add(name))
+                break
+            await asyncio.sleep(0.05)
+        while database.trouble():  # noqa: ASYNC110  it is looked at every second, in the adapter itself
+            await asyncio.sleep(0.05)
+
+
+async def test_a_killed_server_loses_nothing_that_was_acknowledged_and_is_used_again_by_itself(
+    server: PostgresServer,
+) -> None:
+    async with opened(server) as database:
+        acknowledged: set[str] = set()
+        unknown: set[str] = set()
+        is_over = False
+
+        async def write(lane: int) -> None:
+            number = 0
+            while not is_over:
+                number += 1
+                name = f"{lane}-{number}"
+                try:
+                    await database.write(add(name), key=str(lane % 3))
+                except StorageFailed as failure:
+                    (unknown if failure.is_outcome_unknown else set[str]()).add(name)
+                else:
+                    acknowledged.add(name)
+
+        writers = [asyncio.create_task(write(lane)) for lane in range(12)]
+        while len(acknowledged) < 100:  # noqa: ASYNC110  the state of the test itself
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(server.kill)
+        async with asyncio.timeout(GENEROUS_S):
+            with pytest.raises(StorageFailed):
+                await database.read(names)
+            while not database.trouble():  # noqa: ASYNC110  see `until_well`
+                await asyncio.sleep(0.05)
+        await asyncio.to_thread(server.start)
+        await until_well(database, "afterwards")
+        is_over = True
+        async with asyncio.timeout(GENEROUS_S):
+            await asyncio.gather(*writers)
+        stored = set(await database.read(names))
+        assert acknowledged <= stored
+        assert stored - acknowledged - unknown == {"afterwards"}
+
+
+async def test_a_server_that_does_not_answer_holds_nobody_up_for_long(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unit_queue, "MAX_WAITING", 200)
+    async with opened(server) as database:
+        await database.write(add("before"))
+        server.pause()
+        try:
+            async with asyncio.timeout(GENEROUS_S):
+                told = await asyncio.gather(
+                    *(database.write(add(str(n))) for n in range(300)), database.read(names), return_exceptions=True
+                )
+        finally:
+            server.resume()
+        assert all(isinstance(one, StorageFailed) for one in told)
+        assert sum(unit_queue.TOO_MANY in str(one) for one in told) >= 90
+        await until_well(database, "afterwards")
+        assert await database.read(names) == ["afterwards", "before"]
+
+
+async def test_a_commit_whose_answer_is_lost_is_said_to_be_unknown_and_looking_again_finds_it(
+    server: PostgresServer,
+) -> None:
+    async with FaultProxy(("127.0.0.1", server.port)) as proxy, opened(server, proxy.port) as database:
+        await database.write(add("before"))
+
+        def unit(tx: Transaction) -> None:
+            before = {id(pair): pair.carried for pair in proxy._pairs}
+            tx.run(ADD, {"name": "told twice", "amount": 1})
+            own = max(proxy._pairs, key=lambda pair: pair.carried - before.get(id(pair), pair.carried))
+            # What is asked of the server still goes through, b"Q" + length + b"COMMIT\0"; what it answers does not.
+            proxy.faults.reset_after = own.carried + 12
+
+        with pytest.raises(StorageFailed) as failure:
+            await database.write(unit)
+        assert failure.value.is_outcome_unknown
+        proxy.faults.reset_after = None
+        assert await database.read(names) == ["before", "told twice"]
+
+
+async def test_connections_that_were_reset_or_go_silent_are_replaced(server: PostgresServer) -> None:
+    async with FaultProxy(("127.0.0.1", server.port)) as proxy, opened(server, proxy.port) as database:
+        await database.write(add("1"))
+        proxy.reset()
+        await database.write(add("2"))  # nothing was under way: nobody needs to know
+        proxy.faults.is_dead = True
+        with pytest.raises(StorageFailed):
+            await database.write(add("3"))
+        proxy.faults.is_dead = False
+        await until_well(database, "4")
+        assert await database.read(names) == ["1", "2", "4"]
+
+
+async def test_commits_without_their_standby_are_not_acknowledged_and_the_store_says_so(
+    server: PostgresServer,
+) -> None:
+    async with opened(server) as database:
+        await database.write(add("before"))
+        server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+        try:
+            written = ["before"]
+            with pytest.raises(StorageFailed) as failure:  # noqa: PT012  which of the writes is not known
+                for number in range(10_000):  # the server takes its new settings up in its own time
+                    await database.write(add(f"soon {number:04}"))
+                    written.append(f"soon {number:04}")
+            assert failure.value.is_outcome_unknown
+            async with asyncio.timeout(GENEROUS_S):
+                while "synchronous standby" not in database.trouble():  # noqa: ASYNC110  see `until_well`
+                    await asyncio.sleep(0.05)
+            with pytest.raises(StorageFailed, match="synchronous standby"):
+                await database.write(add("refused"))
+            assert await database.read(names) == written
+        finally:
+            server.execute("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        await until_well(database, "x")
+        assert "refused" not in await database.read(names)
+
+
+SOUND = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "synchronous_standby_names": ""}
+
+
+@pytest.mark.parametrize(
+    ("changed", "survives"),
+    [
+        ({}, True),
+        ({"fsync": "off"}, False),
+        ({"full_page_writes": "off"}, False),
+        ({"synchronous_commit": "off"}, False),
+        ({"synchronous_commit": "local"}, True),
+        ({"synchronous_commit": "local", "synchronous_standby_names": "one"}, False),
+        ({"synchronous_commit": "remote_apply", "synchronous_standby_names": "one"}, True),
+    ],
+)
+def test_what_a_commit_survives_is_read_from_the_settings(changed: dict[str, str], survives: bool) -> None:
+    assert judge(SOUND | changed).survives_power_cut is survives
+    assert judge(SOUND | changed).detail.startswith("PostgreSQL fsync=")
