@@ -1,15 +1,21 @@
 """`entobot chat`: talk to the agent from the terminal, over the public protocol."""
 
+import asyncio
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from entobot.client.console import AsJson, hint, place, printable, say, told
 
 if TYPE_CHECKING:
-    from entobot.client.device import Device
+    from entobot.client import Approval, Client, Item, Message, State
+
+PATIENCE_S = 15.0
+"""How long the gateway may be away before the terminal gives up; looked at this often."""
 
 
 @told
@@ -20,14 +26,25 @@ def chat(
     as_json: AsJson = False,
 ) -> None:
     """Talk to the agent. Without a message: a dialogue; an empty line or Ctrl-D ends it."""
-    from entobot.client.terminal import terminal_device
+    text = " ".join(message) if message else None
+    raise typer.Exit(asyncio.run(_chat(place(context).home, text, conversation, as_json=as_json)))
 
-    with terminal_device(place(context).home) as device:
-        talk = Talk(device, conversation, as_json=as_json)
-        if message:
-            raise typer.Exit(talk.say(" ".join(message)))
-        while (line := _ask()) is not None:
-            talk.say(line)
+
+async def _chat(home: Path, text: str | None, conversation: str | None, *, as_json: bool) -> int:
+    from entobot.client.terminal import terminal_client
+
+    async with terminal_client(home, _tell) as client:
+        talk = Talk(client, conversation, as_json=as_json)
+        if text is not None:
+            return await talk.say(text)
+        while (line := await asyncio.to_thread(_ask)) is not None:
+            await talk.say(line)
+    return 0
+
+
+def _tell(state: "State") -> None:
+    if state.name == "WAITING":
+        hint("The gateway does not answer; trying again …")
 
 
 def _ask() -> str | None:
@@ -39,67 +56,89 @@ def _ask() -> str | None:
 
 
 class Talk:
-    """One conversation. Keeps the stream position between messages, so that no answer is missed."""
+    """One conversation. Nothing is missed between two messages, or while the gateway restarts."""
 
-    def __init__(self, device: "Device", conversation_id: str | None, *, as_json: bool) -> None:
-        self._device = device
+    def __init__(self, client: "Client", conversation_id: str | None, *, as_json: bool) -> None:
+        self._client = client
         self._conversation_id = conversation_id
         self._as_json = as_json
         self._shown = 0
 
-    def say(self, text: str) -> int:
+    async def say(self, text: str) -> int:
         """Send, print the answer as it comes; the exit code: 0 answered, 1 failed."""
-        with self._device.events() as frames:
-            opened = next(frames)
-            data: dict[str, Any] = {"content": text}
-            if self._conversation_id is not None:
-                data["conversation_id"] = self._conversation_id
-            sent = self._device.command("message.send", data)
-            self._conversation_id = sent["conversation_id"]
-            for frame in frames:
-                if frame["type"] == "event" and self._is_ours(frame, opened["seq"]):
-                    code = self._handle(frame["event"])
-                    if code is not None:
-                        return code
-        hint("The gateway ended the stream before the answer was complete.")
-        return 1
+        from entobot.client import Event
 
-    def _is_ours(self, frame: dict[str, Any], opened_at: int) -> bool:
-        topics = (f"conversation:{self._conversation_id}", "approvals")
-        return frame["topic"] in topics and frame.get("seq", opened_at + 1) > opened_at
+        sent = await self._client.send_message(text, self._conversation_id)
+        self._conversation_id = sent["conversation_id"]
+        items = self._client.events()
+        while True:
+            item = await self._next(items)
+            if isinstance(item, Event) and self._is_ours(item, sent["seq"]):
+                code = await self._handle(item)
+                if code is not None:
+                    self._client.acknowledge()
+                    return code
 
-    def _handle(self, event: dict[str, Any]) -> int | None:
-        kind, data = event["type"], event.get("data", {})
-        if kind == "TEXT_MESSAGE_START":
-            self._shown = 0
-        elif kind == "TEXT_MESSAGE_CONTENT" and not self._as_json:
-            sys.stdout.write(_text(event["delta"]))
-            sys.stdout.flush()
-            self._shown += len(event["delta"])
-        elif kind == "message.created" and data["role"] == "assistant":
-            self._show_whole(data)
-        elif kind == "approval.requested":
-            self._decide(data)
-        elif kind == "RUN_ERROR":
-            hint(f"{event['message']} [{event.get('code', '')}]")
-            return 1
-        return 0 if kind == "RUN_FINISHED" else None
+    async def _next(self, items: "AsyncIterator[Item]") -> "Item":
+        from entobot.client import State
+        from entobot.client.local import GatewayNotRunning
 
-    def _show_whole(self, data: dict[str, Any]) -> None:
+        while True:
+            try:
+                return await asyncio.wait_for(anext(items), PATIENCE_S)
+            except TimeoutError:
+                if self._client.state is not State.READY:
+                    raise GatewayNotRunning("The gateway went away before the answer was complete.") from None
+
+    def _is_ours(self, item: "Item", sent_at: int) -> bool:
+        from entobot.client import Event
+
+        if not isinstance(item, Event):
+            return False
+        is_topic = item.topic in (f"conversation:{self._conversation_id}", "approvals")
+        return is_topic and (item.seq is None or item.seq > sent_at)
+
+    async def _handle(self, event: "Item") -> int | None:
+        from entobot import client as told
+
+        match event:
+            case told.Event(body=told.TextStart()):
+                self._shown = 0
+            case told.Event(body=told.TextContent(delta=delta)) if not self._as_json:
+                sys.stdout.write(_text(delta))
+                sys.stdout.flush()
+                self._shown += len(delta)
+            case told.Event(body=told.MessageCreated(data=message)) if message.role == "assistant":
+                self._show_whole(message)
+            case told.Event(body=told.ApprovalRequested(data=approval)):
+                await self._decide(approval)
+            case told.Event(body=told.RunError(message=text, code=code)):
+                hint(f"{text} [{code}]")
+                return 1
+            case told.Event(body=told.RunFinished()):
+                return 0
+            case _:
+                pass
+        return None
+
+    def _show_whole(self, message: "Message") -> None:
         if self._as_json:
-            say(json.dumps(data, ensure_ascii=False))
+            import msgspec
+
+            say(json.dumps(msgspec.to_builtins(message), ensure_ascii=False))
         else:
-            say(_text(data["content"][self._shown :]))
+            say(_text(message.content[self._shown :]))
         self._shown = 0
 
-    def _decide(self, approval: dict[str, Any]) -> None:
-        action = json.loads(approval["action"])
-        hint(f"\nThe agent asks: {printable(approval['title'])}\n{json.dumps(action['args'], indent=2)}")
+    async def _decide(self, approval: "Approval") -> None:
+        from entobot.client import read_action, shown
+
+        hint(f"\nThe agent asks: {printable(approval.title)}\n{shown(read_action(approval))}")
         if not sys.stdin.isatty() or self._as_json:
-            hint(f"Decide with: entobot approvals decide {approval['approval_id']} approve|deny")
+            hint(f"Decide with: entobot approvals decide {approval.approval_id} approve|deny")
             return
-        decision = "approve" if typer.confirm("Approve exactly this?", default=False) else "deny"
-        self._device.decide(approval, decision)
+        is_approved = await asyncio.to_thread(typer.confirm, "Approve exactly this?", default=False)
+        await self._client.decide(approval, "approve" if is_approved else "deny")
 
 
 def _text(text: str) -> str:

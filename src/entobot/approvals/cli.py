@@ -1,6 +1,8 @@
 """`entobot approvals …`. Deciding signs with this terminal's own device key, like any phone."""
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -38,16 +40,23 @@ def decide(
     as_json: AsJson = False,
 ) -> None:
     """Approve or deny one action. Shows the exact action first."""
-    from entobot.client.terminal import terminal_device
-
     row = only(place(context).gateway.pages("/api/v1/approvals"), approval, "approval_id")
     if not as_json:
         say(f"{row['title']}\n{_pretty(row)}")
     if decision == "approve" and not yes:
         typer.confirm("Approve exactly this?", abort=True)
-    with terminal_device(place(context).home) as device:
-        result = device.decide(row, decision, reason)
+    result = asyncio.run(_decide(place(context).home, row, decision, reason))
     show(result, as_json=as_json, human=lambda: say("Approved." if decision == "approve" else "Denied."))
+
+
+async def _decide(home: Path, row: dict[str, Any], decision: Decision, reason: str | None) -> dict[str, Any]:
+    from entobot.client.events import Approval
+    from entobot.client.terminal import terminal_client
+
+    approval = Approval(**{name: row[name] for name in Approval.__struct_fields__})
+    async with terminal_client(home) as client:
+        client.ignore_events()
+        return await client.decide(approval, decision, reason=reason)
 
 
 def _pretty(row: dict[str, Any]) -> str:

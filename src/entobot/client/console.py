@@ -106,8 +106,11 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
         except StartupRefused as refusal:
             give_up(str(refusal), Exit.REFUSED)
         except Exception as error:
-            if type(error).__name__ == "GatewayNotRunning":  # its module is not imported for --help
+            name = type(error).__name__  # their modules are not imported for --help
+            if name == "GatewayNotRunning":
                 give_up(str(error), Exit.NOT_RUNNING)
+            if name == "Stopped":
+                give_up(str(error), Exit.NOT_ALLOWED)
             raise
 
     return run

@@ -1,4 +1,7 @@
-"""A paired device over plain HTTP: claim, collect, refresh, signed requests, events. Synchronous, on httpx."""
+"""A paired device over plain HTTP, one request after the other, on httpx: a second reading of the protocol.
+
+The tests hold `Client` and the gateway against it; programs use `Client`.
+"""
 
 import json
 from collections.abc import Callable, Generator, Iterator
@@ -9,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from entobot.client.answers import answer
 from entobot.client.keys import DeviceKey
 from entobot.client.proofs import decision_signature, dpop_proof, pairing_proof
 from entobot.core.clock import Clock
@@ -190,16 +194,3 @@ class Device:
 
     def _now_ms(self) -> int:
         return self.clock.now_ms() + self.offset_ms
-
-
-def answer(response: httpx.Response) -> dict[str, Any]:
-    """The JSON body of a success. Raises Problem for a refusal, `internal` for an answer that is no problem+json."""
-    if response.is_success:
-        return response.json() if response.content else {}
-    try:
-        body: dict[str, Any] = response.json()
-        problem = Problem(Code(body["code"]), str(body["detail"]), retry_after_s=body.get("retry_after_s"))
-    except (ValueError, KeyError):
-        raise Problem(Code.INTERNAL, f"The gateway answered {response.status_code} without saying why.") from None
-    problem.extra |= {k: v for k, v in body.items() if k not in problem.to_json()}
-    raise problem

@@ -77,8 +77,8 @@ class MemoryIdentity:
 class IdentityFile:
     """A JSON file of mode 0600. Raises StartupRefused when others could have read it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
 
     def load(self) -> Identity | None:
         data = read_private(self._path)

@@ -83,7 +83,8 @@ class JournalTaken(Exception):  # noqa: N818  reads as what happened
 class SqliteJournal:
     """A file of mode 0600, for one process at a time. Raises JournalTaken."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: str | Path) -> None:
+        path = Path(file)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2)

@@ -2,14 +2,29 @@
 
 import asyncio
 import contextlib
+import logging
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import picows
 
 from entobot.client.link import CannotOpen, OnEnd, OnFrame
 from entobot.client.returning import NEVER_OPENED, Ended
+
+if TYPE_CHECKING:
+
+    class WSProtocol(asyncio.BufferedProtocol):
+        """What picows' compiled class offers and its stubs leave out."""
+
+        def __init__(self, *arguments: object) -> None: ...
+        async def wait_until_handshake_complete(self) -> None: ...
+
+else:
+    from picows.picows import WSProtocol
+
+log = logging.getLogger(__name__)
 
 NO_STATUS = 1005
 SUBPROTOCOL = "entobot.v1"
@@ -64,18 +79,7 @@ class WebSocketLink(picows.WSListener):
         """Frames may come before it returns. Raises CannotOpen, ssl.SSLError."""
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                await picows.ws_connect(  # pyright: ignore[reportUnknownMemberType]  picows leaves **kwargs open
-                    lambda: self,
-                    url,
-                    ssl_context=context,
-                    extra_headers={"Sec-WebSocket-Protocol": SUBPROTOCOL},
-                    max_redirects=0,
-                    max_frame_size=MAX_FRAME_BYTES,
-                    read_buffer_init_size=BUFFER_BYTES,
-                    enable_auto_ping=True,
-                    auto_ping_idle_timeout=SILENCE_S,
-                    auto_ping_reply_timeout=PONG_S,
-                )
+                await self._connect(urlsplit(url), context)
         except ssl.SSLError:
             raise
         except picows.WSHandshakeError as error:
@@ -83,6 +87,34 @@ class WebSocketLink(picows.WSListener):
             raise CannotOpen(f"no WebSocket: HTTP {status}") from None
         except (OSError, picows.WSError, TimeoutError) as error:
             raise CannotOpen(str(error) or type(error).__name__) from None
+
+    async def _connect(self, url: SplitResult, context: ssl.SSLContext | None) -> None:
+        """As `picows.ws_connect`, which leaves its socket open when it is cancelled during the upgrade."""
+        protocol = WSProtocol(
+            url.netloc,
+            url.path,
+            True,  # the client's side
+            lambda: self,
+            log,
+            True,  # an exception of ours ends the connection
+            OPEN_TIMEOUT_S,
+            True,  # pings when nothing comes
+            SILENCE_S,
+            PONG_S,
+            picows.WSAutoPingStrategy.PING_WHEN_IDLE,
+            True,  # answers pings
+            MAX_FRAME_BYTES,
+            {"Sec-WebSocket-Protocol": SUBPROTOCOL},
+            BUFFER_BYTES,
+        )
+        loop = asyncio.get_running_loop()
+        port = url.port or (443 if context is not None else 80)
+        transport, _ = await loop.create_connection(lambda: protocol, url.hostname or "", port, ssl=context)
+        try:
+            await protocol.wait_until_handshake_complete()
+        except BaseException:
+            transport.abort()
+            raise
 
     # -- picows
 

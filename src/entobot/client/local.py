@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from entobot.client.device import answer
+from entobot.client.answers import answer
 from entobot.web.unix_socket import short_socket_path
 
 TIMEOUT_S = 40.0

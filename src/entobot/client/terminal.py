@@ -1,88 +1,96 @@
 """This terminal as a device: paired once through the same service as a phone, with its key in the data folder."""
 
-import json
 import platform
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from entobot import __version__
-from entobot.client.device import Credentials, Device, answer
-from entobot.client.keys import DeviceKey
-from entobot.client.local import GatewayNotRunning, local_http
+import httpx
+
+from entobot.client.answers import answer
+from entobot.client.client import Client
+from entobot.client.identity import Identity, IdentityFile
+from entobot.client.local import GatewayNotRunning
+from entobot.client.pairing import Asking, Invite, pair
+from entobot.client.reach import SocketReach
+from entobot.client.states import State, Stopped
 from entobot.core.clock import SystemClock
-from entobot.core.errors import Code, Problem
 from entobot.core.secrets import SystemEntropy
-from entobot.home import read_private, write_private
 
 SCOPES = ["approve", "chat", "notify"]
+INVITES = "/api/v1/pairing/invites"
 
 
-@contextmanager
-def terminal_device(home: Path) -> Generator[Device]:
-    """The paired device of this data folder's terminal. Pairs at first use, and anew after a revoke.
+@asynccontextmanager
+async def terminal_client(home: Path, on_state: Callable[[State], None] = lambda _: None) -> AsyncGenerator[Client]:
+    """The paired device of this data folder's terminal, connected. Pairs at first use, and anew after a revoke.
 
-    Raises Problem, GatewayNotRunning.
+    Raises Problem, GatewayNotRunning, Stopped.
     """
-    import httpx
+    store = IdentityFile(home / "terminal.json")
+    found = _load(store)
+    for is_last in (found is None, True):
+        reach = SocketReach(home / "gateway.sock")
+        try:
+            origin = answer(await (await reach.http()).get("/api/health"))["origin"]
+            if found is None:
+                name = f"Terminal on {platform.node() or 'this machine'}"[:64]
+                identity = await _pair(reach, origin, name, label="this terminal")
+            else:
+                identity = replace(found, origin=origin)
+        except (httpx.ConnectError, FileNotFoundError):
+            await reach.close()
+            raise GatewayNotRunning(f"No gateway runs on {home}. Start one with 'entobot up'.") from None
+        store.save(identity)
+        async with Client(identity, store, reach=reach, on_state=on_state) as client:
+            try:
+                await client.connected()
+            except Stopped:
+                if is_last:
+                    raise
+                found = None
+                continue
+            yield client
+            return
 
-    clock, entropy = SystemClock(), SystemEntropy()
-    file = home / "terminal.json"
+
+def _load(store: IdentityFile) -> Identity | None:
     try:
-        with local_http(home / "gateway.sock") as http:
-            origin = answer(http.get("/api/health"))["origin"]
-            device = _load(file, Device(DeviceKey.generate(), origin, http, clock, entropy))
-            device.on_refreshed = lambda: _save(file, device)
-            if device.credentials is None or not _is_accepted(device):
-                device.key, device.credentials = DeviceKey.generate(), None
-                _pair(device)
-            yield device
+        return store.load()
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+async def pair_here(home: Path, name: str) -> Identity:
+    """A new device of the owner that reaches the gateway by its origin. Raises Problem, GatewayNotRunning."""
+    reach = SocketReach(home / "gateway.sock")
+    try:
+        return await _pair(reach, None, name, label=name)
     except (httpx.ConnectError, FileNotFoundError):
         raise GatewayNotRunning(f"No gateway runs on {home}. Start one with 'entobot up'.") from None
+    finally:
+        await reach.close()
 
 
-def _is_accepted(device: Device) -> bool:
-    try:
-        device.refresh()
-    except Problem as problem:
-        if problem.code in (Code.REFRESH_INVALID, Code.UNAUTHENTICATED):
-            return False
-        raise
-    return True
+async def _pair(reach: SocketReach, origin: str | None, name: str, *, label: str) -> Identity:
+    """Invite as the owner, claim as the device, confirm as the owner: all are here."""
+    http = await reach.http()
+    invite: dict[str, Any] = answer(await http.post(INVITES, json={"kind": "qr", "label": label, "scopes": SCOPES}))
 
+    async def confirm(asking: Asking) -> None:
+        typed = {"claim_id": asking.claim_id, "code": asking.digits}
+        answer(await http.post(f"{INVITES}/{invite['invite_id']}/confirm", json=typed))
 
-def _pair(device: Device) -> None:
-    """Invite as the owner, claim as the device, confirm as the owner: both are here."""
-    http = device.http
-    invites = "/api/v1/pairing/invites"
-    invite = answer(http.post(invites, json={"kind": "qr", "label": "this terminal", "scopes": SCOPES}))
-    claim = device.claim(
-        secret=invite["secret"],
-        invite_id=invite["invite_id"],
-        device_name=f"Terminal on {platform.node() or 'this machine'}"[:64],
+    shown = Invite.from_link(invite["url"])
+    return await pair(
+        shown if origin is None else replace(shown, origin=origin),
+        trust=None,
+        device_name=name,
         platform="desktop",
-        app_version=__version__,
+        show=confirm,
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        reach=reach,
     )
-    confirmation = {"claim_id": claim["claim_id"], "code": claim["confirmation_code"]}
-    answer(http.post(f"{invites}/{invite['invite_id']}/confirm", json=confirmation))
-    device.collect(claim["claim_id"], wait_s=0)
-
-
-def _load(file: Path, device: Device) -> Device:
-    data = read_private(file)
-    if data is None:
-        return device
-    try:
-        stored = json.loads(data)
-        device.key = DeviceKey.from_text(stored.pop("key"))
-        device.credentials = Credentials(**stored)
-    except (ValueError, TypeError, KeyError):
-        return device
-    return device
-
-
-def _save(file: Path, device: Device) -> None:
-    assert device.credentials is not None
-    stored = {"key": device.key.to_text(), **asdict(device.credentials), "access_token": "", "expires_at_ms": 0}
-    write_private(file, json.dumps(stored).encode())
