@@ -1,60 +1,41 @@
 """A gateway with one broken promise, to show that campaigns notice: `python -m tests.support.broken_gateway FAULT up …`."""
 
+import os
+import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from entobot.gateway import delivery, store
 from entobot.gateway.delivery import Delivery
-from entobot.storage.database_sqlite import SqliteDatabase
-from entobot.storage.place import CommitPlace
-from entobot.storage.transaction_sqlite import Batch, Job
 
-COMMIT_LAG_S = 0.03
+MOMENT_S = 0.1
 
 
-def acknowledge_before_commit() -> None:
-    """Results go out while their commit is still to come."""
-    open_, run_all = SqliteDatabase._open, Batch._run_all
+def acknowledge_before_it_is_kept() -> None:
+    """What was committed in the last moment before a kill is gone afterwards, as with writes that were not synced."""
+    database = Path(os.environ["ENTOBOT_HOME"], "entobot.db")
+    kept = database.with_suffix(".kept")
+    if kept.exists():
+        for name in ("entobot.db-wal", "entobot.db-shm"):
+            database.with_name(name).unlink(missing_ok=True)
+        kept.replace(database)
+    threading.Thread(target=_keep, args=(database, kept), daemon=True).start()
 
-    def finish(jobs: list[Job]) -> None:
-        for job in jobs:
-            job.finish()
-            job.callbacks, job.settle = [], _nothing
 
-    class Hasty:
-        """The connection, but before COMMIT the callers are told."""
-
-        def __init__(self, database: SqliteDatabase) -> None:
-            self.database = database
-            self.connection = database._batch.connection
-            self.jobs: list[Job] = []
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.connection, name)
-
-        def execute(self, sql: str, *values: Any) -> Any:
-            if sql == "COMMIT":
-                self.database._loop.call_soon_threadsafe(finish, self.jobs)
-                time.sleep(COMMIT_LAG_S)
-            return self.connection.execute(sql, *values)
-
-    def hasty(self: SqliteDatabase) -> None:
-        open_(self)
-        self._batch.connection = Hasty(self)  # pyright: ignore[reportAttributeAccessIssue]  all of it that is used
-
-    def noted(self: Batch, jobs: list[Job], end_s: float) -> Any:
-        self.connection.jobs = jobs  # pyright: ignore[reportAttributeAccessIssue]  a Hasty one
-        return run_all(self, jobs, end_s)
-
-    def never(self: CommitPlace, now_s: float) -> bool:
-        del self, now_s
-        return False
-
-    SqliteDatabase._open = hasty
-    Batch._run_all = noted
-    CommitPlace.may_commit_on_loop = never  # there nothing leaves before the commit
+def _keep(database: Path, kept: Path) -> None:
+    while True:
+        time.sleep(MOMENT_S)
+        if database.exists():
+            copy = kept.with_suffix(".copy")
+            copy.unlink(missing_ok=True)
+            with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+            copy.replace(kept)
 
 
 def skip_an_event_on_resume() -> None:
@@ -109,7 +90,7 @@ def shuffle() -> None:
 FAULTS: dict[str, Callable[[], None]] = {
     one.__name__: one
     for one in (
-        acknowledge_before_commit,
+        acknowledge_before_it_is_kept,
         begin_anew_without_a_word,
         forget_what_was_executed,
         shuffle,
