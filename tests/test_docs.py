@@ -401,6 +401,28 @@ def test_the_client_of_the_how_to_pairs_talks_and_approves(gateway: GatewayProce
     assert told.splitlines()[-1] == "answer: noted: buy milk"
 
 
+def test_the_programs_of_the_library_pair_and_talk(gateway: GatewayProcess, tmp_path: Path) -> None:
+    programs: list[str] = []
+    for name in ("library-pair", "library-talk"):
+        program = tmp_path / f"{name}.py"
+        program.write_text(block("docs/how-to/client-library.md", name), "utf-8")
+        programs.append(str(program))
+    file = str(tmp_path / "device.json")
+    invite = gateway.ask("pair")
+    first = [sys.executable, programs[0], invite["url"], file]
+    with subprocess.Popen(first, env=gateway.environment, stdout=subprocess.PIPE, text=True) as pairing:
+        assert pairing.stdout is not None
+        digits = pairing.stdout.readline().split()[1]
+        assert gateway.cli("pair", "confirm", invite["invite_id"], digits).returncode == 0
+        assert pairing.communicate(timeout=GENEROUS_S)[0] == "paired\n"
+    second = [sys.executable, programs[1], file, "!note buy milk"]
+    told = subprocess.run(
+        second, env=gateway.environment, capture_output=True, text=True, timeout=GENEROUS_S, check=False
+    )
+    assert told.returncode == 0, told
+    assert told.stdout.splitlines() == ["note", "{", '  "text": "buy milk"', "}", "answer: noted: buy milk"]
+
+
 # -- schemas
 
 

@@ -10,6 +10,7 @@ import typer
 from entobot.agents import cli as agents_cli
 from entobot.approvals import cli as approvals_cli
 from entobot.audit import cli as audit_cli
+from entobot.client import cli as client_cli
 from entobot.client.console import AsJson, Exit, Place, give_up, place, say, table, told
 from entobot.devices import cli as devices_cli
 from entobot.pairing import cli as pairing_cli
@@ -140,3 +141,4 @@ root.add_typer(config, name="config")
 root.add_typer(devices_cli.app, name="devices")
 root.add_typer(pairing_cli.app, name="pair")
 root.command("chat")(agents_cli.chat)
+root.command("simulate")(client_cli.simulate)
