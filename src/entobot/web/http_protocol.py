@@ -219,7 +219,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self._arrival.speaks_for_others and not self._knows_caller():
             return
         if not self._names_one_host():
-            self._refuse(400, "invalid", "An HTTP/1.1 request names its host once.")
+            self._refuse(400, "invalid", "Speak HTTP/1.1, and name the host once.")
             return
         if len(self.pipeline) >= MAX_PIPELINED:
             self._refuse(
@@ -331,9 +331,12 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         return "" if client is None else client[0]
 
     def _names_one_host(self) -> bool:
-        """RFC 9112 §3.2: an HTTP/1.1 request without exactly one Host is refused, for whoever stands in front of us."""
+        """RFC 9112 §3.2: an HTTP/1.1 request without exactly one Host is refused, for whoever stands in front of us. So
+        is everything that the parser takes and is neither 1.1 nor 1.0, such as a line without a version.
+        """
         count = sum(name == b"host" for name, _ in self.headers)
-        return count == 1 or (count == 0 and self.parser.get_http_version() != "1.1")
+        version = self.parser.get_http_version()
+        return (count == 1 and version in ("1.1", "1.0")) or (count == 0 and version == "1.0")
 
     def _declares_too_much(self) -> bool:
         limit = self._limits.max_body_bytes
