@@ -83,6 +83,12 @@ class GatewaySettings(Section):
     )
     heartbeat: Duration = Field(default=timedelta(seconds=30), description="Between WebSocket pings.")
     max_connections: int = Field(default=20_000, ge=1, description="Open connections in all.")
+    drain_pause: Duration = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        le=timedelta(minutes=5),
+        description="When told to stop: not ready for so long before anything closes. For load balancers.",
+    )
     max_connections_per_address: int = Field(
         default=0, ge=0, description="Open connections of one address (IPv6: a /64). 0: half of `max_connections`."
     )

@@ -167,8 +167,11 @@ async def test_what_was_queued_for_a_device_is_not_sent_once_it_is_revoked(world
 async def test_draining_says_when_to_come_back(world: World) -> None:
     inbox = await listen(world)
     await inbox.read()
-    world.hub.drain([2.5])
-    assert await inbox.more() == [b"retry: 2500\n: 4000 the gateway stops\n\n"]
+    await world.hub.drain()
+    assert await inbox.more() == [b"retry: 5500\n: 4000 the gateway stops\n\n"]
+    with pytest.raises(Problem) as refusal:
+        await listen(world)
+    assert refusal.value.code is Code.DRAINING
 
 
 async def test_a_reader_that_stopped_reading_holds_neither_memory_nor_one_of_the_devices_places(world: World) -> None:

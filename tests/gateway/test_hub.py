@@ -360,29 +360,3 @@ async def test_a_stopped_hub_hears_nothing(world: World) -> None:
     await world.append()
     await quiet()
     assert one.link.seqs == []
-
-
-# -- the end
-
-
-async def test_draining_gives_each_its_own_delay(world: World) -> None:
-    three = [await reader(world, f"dev_{n}") for n in range(3)]
-    world.hub.drain(iter([0.5, 1.5, 2.5]))
-    assert [one.ended[0][::2] for one in three] == [
-        (Close.DRAINING, 0.5),
-        (Close.DRAINING, 1.5),
-        (Close.DRAINING, 2.5),
-    ]
-
-
-async def test_draining_leaves_nobody_behind_when_the_delays_run_out(world: World) -> None:
-    three = [await reader(world, f"dev_{n}") for n in range(3)]
-    world.hub.drain([0.5])
-    assert [codes(one) for one in three] == [[Close.DRAINING]] * 3
-
-
-async def test_a_drained_session_is_told_when_to_come_back(world: World) -> None:
-    link, _ = await world.connect("dev_1")
-    world.hub.drain([1.25])
-    assert link.frames[-1]["retry_after_s"] == 1.2
-    assert (link.frames[-1]["code"], link.close_code) == ("draining", Close.DRAINING)

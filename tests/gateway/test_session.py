@@ -121,7 +121,7 @@ async def test_a_connection_that_says_nothing_makes_room_for_one_that_comes_late
     await quiet()
     assert link.close_code == Close.BAD_CREDENTIALS, "it was heard"
     error = silent[0][0].frames[-1]
-    assert (error["code"], error["retry"], error["retry_after_s"]) == ("rate_limited", True, 5)
+    assert (error["code"], error["retry"], error["retry_after_s"]) == ("rate_limited", True, 0.5)
     assert [link.close_code for link, _ in silent] == [Close.RATE_LIMITED] + [None] * 9
 
 

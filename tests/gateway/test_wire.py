@@ -38,6 +38,44 @@ def test_a_command_without_data_has_an_empty_object() -> None:
     assert bytes(command.data) == b"{}"
 
 
+REPEATED = [
+    '{"type":"ping","type":"ping"}',
+    '{"type":"ack","seq":1,"seq":2}',
+    '{"type":"ack","seq":1,"seq" \n:2}',
+    '{"type":"ack","seq":1,"s\\u0065q":2}',
+    f'{{"type":"command","id":"{ULID}","id":"{ULID}","name":"a"}}',
+    f'{{"type":"command","id":"{ULID}","name":"a","data":{{}},"data":{{}}}}',
+    f'{{"type":"command","id":"{ULID}","name":"a","data":{{"x":1,"x":2}}}}',
+    f'{{"type":"command","id":"{ULID}","name":"a","data":{{"x":[{{"y":1,"z":2,"y":3}}]}}}}',
+    '{"type":"auth","api_key":"k","api_key":"k"}',
+    '{"type":"auth","api_key":"k","resume":{"stream":"s","after":1,"after":2}}',
+]
+
+
+@pytest.mark.parametrize("text", REPEATED)
+def test_a_member_that_is_named_twice_is_refused(text: str) -> None:
+    with pytest.raises(MalformedFrame):
+        wire.decode(text.encode())
+    if "auth" in text:
+        with pytest.raises(MalformedFrame):
+            wire.decode_auth(text.encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"name":"a","id":"b","type":{"type":1}}',
+        '{"content":"\\"content\\": twice? no: a text"}',
+        '[{"x":1},{"x":1}]',
+        '{"content":"10:30, see https://example.org"}',
+    ],
+)
+def test_the_same_name_in_other_objects_and_in_texts_is_no_repetition(data: str) -> None:
+    frame = wire.decode(f'{{"type":"command","id":"{ULID}","name":"a","data":{data}}}'.encode())
+    assert isinstance(frame, CommandFrame)
+    assert bytes(frame.data).decode() == data
+
+
 MALFORMED: list[bytes] = [
     b"",
     b"null",

@@ -376,6 +376,9 @@ class Reader:
         self.delivery.stop()
         self.world.hub.leave(self)
 
+    def drain(self, retry_after_s: float) -> None:
+        self.end(Close.DRAINING, "the gateway stops", retry_after_s)
+
     async def read_opening(self, after: int | None = None) -> Opening:
         """Join and ask where to start, without starting yet."""
         self.channel = self.world.hub.join(self)

@@ -94,7 +94,6 @@ log = logging.getLogger("entobot.app")
 SWITCH_INTERVAL_S = 0.0005
 """With CPython's 5 ms the writer thread starves behind a busy event loop: see docs/adr/0004."""
 STOP_WITHIN_S = 9.0
-DRAIN_SPREAD_S = 5.0
 
 
 class Gateway:
@@ -247,26 +246,39 @@ class Gateway:
     async def start(self) -> None:
         """Returns when the port is open and everything answers. Raises StartupRefused."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        ground = self.ground
         try:
-            await ground.database.start()
-            await ground.bus.start()
-            now_ms = ground.clock.now_ms()
-            await ground.database.write(lambda tx: self.accounts.ensure_owner(tx, now_ms))
-            await self.audit.start(ground.database.write, now_ms)
-            await self.bot.load()
-            self._listener = await self._open_listener()
+            await self._start()
         except BaseException:
-            await ground.database.stop()
-            ground.lock.release()
+            await self._give_up()
             raise
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+    async def _start(self) -> None:
+        ground = self.ground
+        await ground.database.start()
+        await ground.bus.start()
+        now_ms = ground.clock.now_ms()
+        await ground.database.write(lambda tx: self.accounts.ensure_owner(tx, now_ms))
+        await self.audit.start(ground.database.write, now_ms)
+        await self.bot.load()
+        self._listener = await self._open_listener()
         await self._record(AuditEvent.GATEWAY_STARTED)
         self.bot.start()
         await self._worker.start()
         self._start_sweeps()
-        gc.collect()
-        gc.freeze()
-        gc.enable()
+
+    async def _give_up(self) -> None:
+        """A start that failed leaves nothing open: no port, no lock, no task."""
+        await self._periodic.stop()
+        if self._listener is not None:
+            await self._guarded("listener", self._listener.stop(0))
+        await self._guarded("agents", self._worker.stop(timedelta(0)))
+        await self._guarded("bus", self.ground.bus.stop())
+        await self._guarded("storage", self.ground.database.stop())
+        self._timers.close()
+        self.ground.lock.release()
 
     async def _open_listener(self) -> Listener:
         ground = self.ground
@@ -407,18 +419,25 @@ class Gateway:
     # -- stop
 
     async def stop(self) -> None:
-        """Drain and end within 10 s, whatever a model endpoint or a client does. Idempotent."""
+        """Drain and end within 10 s, whatever a model endpoint or a client does. Idempotent.
+
+        Not ready first; after `gateway.drain_pause` no more connections, those that there are in slices.
+        """
         if self._stopped:
             return
         self._stopped = True
         self._is_draining = True
         ground = self.ground
+        await asyncio.sleep(ground.settings.gateway.drain_pause.total_seconds())
         end_s = ground.clock.monotonic() + STOP_WITHIN_S
+        if self._listener is not None:
+            self._listener.shut()
         await self._periodic.stop()
         self.pairing.stop()
-        count = self.hub.connection_count
-        self.hub.drain(0.5 + n * DRAIN_SPREAD_S / max(1, count) for n in range(count))
-        await self._guarded("agents", self._worker.stop(timedelta(seconds=2)))
+        await asyncio.gather(
+            self._guarded("connections", self.hub.drain()),
+            self._guarded("agents", self._worker.stop(timedelta(seconds=2))),
+        )
         if self._listener is not None:
             await self._guarded("listener", self._listener.stop(max(0.5, end_s - ground.clock.monotonic() - 2)))
         await self._guarded("hub", self.hub.stop())

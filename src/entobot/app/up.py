@@ -33,7 +33,7 @@ def run(place: Place, overrides: Mapping[str, Mapping[str, object]], *, pair: bo
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, _stop_once, loop, stop)
         sys.stdout.write(banner(gateway))
         sys.stdout.flush()
         if pair:
@@ -45,6 +45,14 @@ def run(place: Place, overrides: Mapping[str, Mapping[str, object]], *, pair: bo
     with suppress(KeyboardInterrupt):
         _runner().run(main())
     return 0
+
+
+def _stop_once(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """A second signal ends the process where it stands: what was acknowledged is committed."""
+    stop.set()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _runner() -> asyncio.Runner:

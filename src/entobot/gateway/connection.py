@@ -108,7 +108,7 @@ _LIVE = (State.READY, State.REAUTH_ASKED, State.REAUTHENTICATING)
 class Connection:
     """Every method returns the effects to carry out, in order. After an `End` nothing follows."""
 
-    __slots__ = ("_asked_for_s", "_auth", "_deadline_s", "_expires_s", "_heard_s", "_in_flight", "_nonce", "_pace", "_pinged_s", "principal", "state")  # fmt: skip
+    __slots__ = ("_asked_for_s", "_auth", "_deadline_s", "_expires_s", "_heard_s", "_in_flight", "_last_words", "_nonce", "_pace", "_pinged_s", "principal", "state")  # fmt: skip
 
     def __init__(self, *, nonce: str, now_s: float, pace: Pace) -> None:
         self.state = State.WAITING_FOR_AUTH
@@ -122,6 +122,7 @@ class Connection:
         self._expires_s = float("inf")
         self._asked_for_s = float("-inf")
         self._in_flight: set[tuple[str, str, bytes]] = set()
+        self._last_words: tuple[Send, End] | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -186,6 +187,9 @@ class Connection:
             return self.end(Close.PROTOCOL_ERROR, "a command id is a ULID")
         if _key(frame) in self._in_flight:
             return []  # the same command again before its answer: that answer serves both
+        if self._last_words is not None:
+            over = Problem(Code.DRAINING, "The gateway stops. Come back, then send it again.")
+            return [Send(wire.error(over, frame.id))]
         if len(self._in_flight) >= self._pace.max_commands_in_flight:
             busy = Problem(Code.RATE_LIMITED, "Too many commands are waiting for their result.", retry_after_s=1)
             return [Send(wire.error(busy, frame.id))]
@@ -195,7 +199,7 @@ class Connection:
     def executed(self, frame: CommandFrame, answer: bytes) -> list[Effect]:
         """`answer` is the result or error frame of the command that was executed."""
         self._in_flight.discard(_key(frame))
-        return [] if self.is_closed else [Send(answer)]
+        return [] if self.is_closed else [Send(answer), *self._end_if_answered()]
 
     # -- authentication
 
@@ -290,6 +294,24 @@ class Connection:
             return []
         self.state = State.CLOSED
         return [End(code, reason)]
+
+    def drain(self, reason: str, last_words: bytes) -> list[Effect]:
+        """Take no more commands; once those that run are answered, say `last_words` and end with 4000."""
+        if self.is_closed:
+            return []
+        self._last_words = (Send(last_words), End(Close.DRAINING, reason))
+        return self._end_if_answered()
+
+    def _end_if_answered(self) -> list[Effect]:
+        if self._last_words is None or self.has_commands:
+            return []
+        self.state = State.CLOSED
+        return list(self._last_words)
+
+    @property
+    def has_commands(self) -> bool:
+        """Whether commands wait for their answer."""
+        return bool(self._in_flight)
 
     def lost(self) -> None:
         """The link is gone."""

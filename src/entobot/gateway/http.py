@@ -19,7 +19,7 @@ from entobot.gateway import wire
 from entobot.gateway.delivery import Delivery
 from entobot.gateway.executor import Executor
 from entobot.gateway.feed import Feed, Opening, Standing, standing_of
-from entobot.gateway.hub import Hub
+from entobot.gateway.hub import SOONEST_RETURN_S, Hub
 from entobot.gateway.link import Timer, Timers
 from entobot.gateway.live import Live
 from entobot.gateway.session import EXPIRES_NEVER_S
@@ -116,6 +116,9 @@ class EventStream:
             self._ended = f"{retry}: {code.value} {reason}\n\n"
         self.release()
 
+    def drain(self, retry_after_s: float) -> None:
+        self.end(Close.DRAINING, "the gateway stops", retry_after_s)
+
     def release(self) -> None:
         """Idempotent."""
         if self._ended is None:
@@ -148,6 +151,8 @@ class EventStream:
     async def open(self, resume: Resume | None) -> None:
         """Join, then verify. Raises Problem when the device may not listen any more."""
         parts, principal = self._parts, self._principal
+        if parts.hub.is_draining:
+            raise Problem(Code.DRAINING, "The gateway stops. Come back in a moment.", retry_after_s=SOONEST_RETURN_S)
         channel = parts.hub.join(self)
 
         def unit(tx: Transaction) -> Opening | Standing:
@@ -258,8 +263,10 @@ class _Position(Struct):
 def add_routes(api: Api, executor: Executor, parts: EventParts) -> None:
     async def run_command(request: Request) -> Response:
         try:
-            body = msgspec.json.decode(await request.body(), type=CommandBody)
-        except wire.UNREADABLE as error:
+            payload = await request.body()
+            body = msgspec.json.decode(payload, type=CommandBody)
+            wire.refuse_repeated(payload)
+        except (*wire.UNREADABLE, wire.MalformedFrame) as error:
             raise Problem(Code.INVALID, f"The body is not a command: {str(error)[:200]}") from None
         result = await executor.execute(caller(request), body.id, body.name, bytes(body.data))
         return Response(wire.command_answer(body.id, result), media_type="application/json")

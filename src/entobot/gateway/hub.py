@@ -7,7 +7,7 @@ memory. Each subscriber pulls from there at its own speed: a slow one waits or g
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -45,6 +45,16 @@ STANDING_CHUNK = 200
 SMALL = 32
 """Rows that may be read or written without leaving the loop."""
 SEEN_FLUSH_S = 0.25
+DRAIN_S = 3.0
+DRAIN_SLICES = 60
+DRAIN_SLICE = 250
+"""The least that a slice has."""
+ANSWERED_WITHIN_S = 1.0
+ANSWER_LOOKS = 20
+RETURNS_PER_S = 500
+"""How many are asked to come back in a second, at most."""
+SOONEST_RETURN_S = 0.5
+LEAST_SPREAD_S = 5.0
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -76,6 +86,9 @@ class Subscriber(Protocol):
         ...
 
     def end(self, code: Close, reason: str, retry_after_s: float | None = None) -> None: ...
+    def drain(self, retry_after_s: float) -> None:
+        """End as `Close.DRAINING`, once what the client waits for is answered; nothing new is begun."""
+        ...
 
 
 class Channel:
@@ -225,6 +238,7 @@ class Hub:
         self._bus = bus
         self._clock = clock
         self.feed = feed
+        self.is_draining = False
         self._replays = asyncio.Semaphore(MAX_REPLAYS)
         self._openings = asyncio.Semaphore(MAX_OPENINGS)
         self._channels: dict[str, Channel] = {}
@@ -380,11 +394,26 @@ class Hub:
 
     # -- the end
 
-    def drain(self, retry_after_s: Iterable[float]) -> None:
-        """Ask everybody to come back, each after its own delay; after none when there are not enough."""
-        delays = iter(retry_after_s)
+    async def drain(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Take nobody in any more, ask everybody to come back, and wait a moment for those who wait for an answer.
+
+        Connections end a slice at a time, within DRAIN_S, and each is told a time of its own to come back, so that
+        neither this node nor the one that takes over meets them all at once.
+        """
+        self.is_draining = True
+        waiting = self.subscribers()
+        slice_ = max(DRAIN_SLICE, -(-len(waiting) // DRAIN_SLICES))
+        apart_s = max(LEAST_SPREAD_S / max(1, len(waiting)), 1 / RETURNS_PER_S)
+        for number, subscriber in enumerate(waiting, 1):
+            subscriber.drain(SOONEST_RETURN_S + number * apart_s)
+            if number % slice_ == 0:
+                await sleep(DRAIN_S / DRAIN_SLICES)
+        for _ in range(ANSWER_LOOKS):
+            if not self._by_device:
+                return
+            await sleep(ANSWERED_WITHIN_S / ANSWER_LOOKS)
         for subscriber in self.subscribers():
-            subscriber.end(Close.DRAINING, "the gateway stops", next(delays, None))
+            subscriber.end(Close.DRAINING, "the gateway stops", SOONEST_RETURN_S)
 
     async def stop(self) -> None:
         for unsubscribe in self._unsubscribe:

@@ -44,6 +44,12 @@ class Monotonic(Protocol):
     def monotonic(self) -> float: ...
 
 
+TURN_S = 1 / 250
+"""Between two who are told to come back: a quarter of what one core authenticates."""
+SOONEST_S = 0.5
+LATEST_S = 60.0
+
+
 class Seat:
     """One waiting thing's place. `leave` is idempotent."""
 
@@ -76,6 +82,7 @@ class WaitingRoom:
         self._patience_s = patience_s
         self._seats: dict[Seat, None] = {}
         self._by_key: dict[str, dict[Seat, None]] = {}
+        self._next_turn_s = 0.0
 
     @property
     def held(self) -> int:
@@ -107,6 +114,17 @@ class WaitingRoom:
         oldest.leave()
         oldest.evict()
         return True
+
+    def come_back_s(self) -> float:
+        """When somebody who found no seat should try again: each a little later than the one before.
+
+        A crowd so comes back as fast as it can be served, and not all at once again.
+        """
+        now_s = self._clock.monotonic()
+        self._next_turn_s = max(self._next_turn_s + TURN_S, now_s + SOONEST_S)
+        if self._next_turn_s > now_s + LATEST_S:
+            self._next_turn_s = now_s + SOONEST_S
+        return self._next_turn_s - now_s
 
     def forget(self, seat: Seat) -> None:
         """Called by `Seat.leave`."""

@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 NONCE_BYTES = 16
 MAX_REFUSED_FRAMES = 50
 """Frames over the limit, in a row, after which the connection is ended instead of told again."""
-CROWDED_S = 5.0
 EXPIRES_NEVER_S = 10.0 * 365 * 24 * 3600
 _BROKEN = "something went wrong here"
 
@@ -123,7 +122,7 @@ class Session:
 
     def _crowded_out(self) -> None:
         """No place among those that are not authenticated, or it was given to somebody who came later."""
-        self._turn_away("too many connections wait for authentication", CROWDED_S)
+        self._turn_away("too many connections wait for authentication", self._parts.waiting.come_back_s())
 
     def _turn_away(self, reason: str, wait_s: float) -> None:
         self._link.send(self._error(rate_limited(f"{reason.capitalize()}. Wait, then come back.", wait_s)))
@@ -208,9 +207,17 @@ class Session:
         if self._connection is None:
             return
         if retry_after_s is not None and not self._connection.is_closed:
-            problem = Problem(_code_of(code), reason, retry_after_s=round(retry_after_s, 1))
+            problem = Problem(_code_of(code), reason, retry_after_s=_told(retry_after_s))
             self._link.send(self._error(problem))
         self._carry_out(self._connection.end(code, reason))
+
+    def drain(self, retry_after_s: float) -> None:
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            return
+        reason = "the gateway stops"
+        last_words = self._error(Problem(Code.DRAINING, reason, retry_after_s=_told(retry_after_s)))
+        self._carry_out(connection.drain(reason, last_words))
 
     # -- effects
 
@@ -267,6 +274,9 @@ class Session:
         assert connection is not None
         self._release()
         if connection.is_closed:
+            return
+        if parts.hub.is_draining:
+            self._carry_out(connection.end(Close.DRAINING, "the gateway stops"))
             return
         delivery = Delivery(
             database=parts.database,
@@ -399,6 +409,10 @@ def _answer(command_id: str, data: bytes | None, error: BaseException | None) ->
     if len(answer) > wire.MAX_FRAME_BYTES:
         answer = wire.error(Problem(Code.TOO_LARGE, "The result does not fit a frame. Ask for less."), command_id)
     return answer
+
+
+def _told(retry_after_s: float) -> float:
+    return round(retry_after_s, 3)
 
 
 def _code_of(close: Close) -> Code:

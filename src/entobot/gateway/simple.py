@@ -197,11 +197,17 @@ class SimpleConnection(Connection):
 
     def _say(self, frame: Message, principal: Principal | None) -> list[Effect]:
         assert principal is not None
+        if self._last_words is not None:
+            return [Send(error("The gateway stops. Come back, then send it again.", Code.DRAINING))]
         if self._waiting >= MAX_WAITING:
             return [Send(error("Too many messages wait for their acknowledgement.", Code.RATE_LIMITED))]
         self._waiting += 1
         data = Raw(_encode({"content": frame.content}))
         return [Execute(CommandFrame("", COMMAND, data), principal)]
+
+    @property
+    def has_commands(self) -> bool:
+        return self._waiting > 0
 
     def executed(self, frame: CommandFrame, answer: bytes) -> list[Effect]:
         self._waiting -= 1

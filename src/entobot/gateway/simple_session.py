@@ -103,6 +103,9 @@ class SimpleSession(Session):
         self._release()
         if connection.is_closed:
             return
+        if parts.hub.is_draining:
+            self._carry_out(connection.end(Close.DRAINING, "the gateway stops"))
+            return
         channel = parts.hub.join(self)
         answers = self._delivery = Answers(channel, self._link, principal, connection_end=self.end)
 

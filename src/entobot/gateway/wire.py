@@ -1,5 +1,7 @@
 """Frames of the `entobot.v1` subprotocol: shapes, codec, close codes. Pure. See docs/protocol.md §5."""
 
+import json
+import re
 from enum import IntEnum
 from typing import Annotated
 
@@ -83,15 +85,45 @@ class MalformedFrame(Exception):  # noqa: N818  reads as what happened
 def decode(payload: bytes) -> ClientFrame:
     """One frame of an authenticated client. Raises MalformedFrame."""
     try:
-        return _decoder.decode(payload)
+        frame: ClientFrame = _decoder.decode(payload)
     except UNREADABLE as error:
         raise MalformedFrame(str(error)[:200]) from None
+    if not (isinstance(frame, Ack) and payload.count(b":") == ACK_MEMBERS) and _may_repeat(payload):
+        refuse_repeated(payload)
+    return frame
+
+
+ACK_MEMBERS = 2
+"""It has no texts of its own: more colons are more members."""
+_NAME = re.compile(rb'"([^"\\]*)"[ \t\r\n]*:')
+
+
+def _may_repeat(payload: bytes) -> bool:
+    """False when no object in it can name a member twice. A name spelled with escapes is not compared here."""
+    if b"\\" in payload:
+        return True
+    names = _NAME.findall(payload)
+    return len(set(names)) != len(names)
+
+
+def refuse_repeated(payload: bytes) -> None:
+    """Raise MalformedFrame when an object names a member twice: msgspec takes the last, another reader the first."""
+    try:
+        json.loads(payload, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise MalformedFrame(str(error)[:200]) from None
+
+
+def _once(members: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in members}) != len(members):
+        raise ValueError("a member is named twice")
 
 
 def decode_auth(payload: bytes) -> Auth:
     """The only frame that an unauthenticated client may send. Raises MalformedFrame."""
     try:
         frame = _first_decoder.decode(payload)
+        refuse_repeated(payload)
     except UNREADABLE as error:
         raise MalformedFrame(str(error)[:200]) from None
     if not frame.is_well_formed:

@@ -176,6 +176,11 @@ class Listener:
             if door.context is not None and door.tls is not None:
                 reload_files(door.context, door.tls)
 
+    def shut(self) -> None:
+        """Accept no more; what is open goes on. Idempotent."""
+        if self._running is not None:
+            _shut_doors(self._running)
+
     async def stop(self, grace_s: float) -> None:
         """Accept no more, let requests finish, cut what is left; done within `grace_s`."""
         running, self._running = self._running, None
@@ -183,9 +188,7 @@ class Listener:
             return
         end = self._clock.monotonic() + grace_s
         last_words_s = min(0.5, grace_s / 4)
-        for door in running.doors:
-            asyncio.get_running_loop().remove_reader(door.listening)
-            shut_door(door)
+        _shut_doors(running)
         for task in running.opening:
             task.cancel()
         for connection in list(running.connections):
@@ -367,3 +370,10 @@ _TLS_GOODBYE_S = 3.0
 def _host(name: Any) -> str:
     """The peer's address as it is used everywhere, IPv4 also where the socket is IPv6."""
     return str(plain_address(str(name[0])))
+
+
+def _shut_doors(running: _Running) -> None:
+    while running.doors:
+        door = running.doors.pop()
+        asyncio.get_running_loop().remove_reader(door.listening)
+        shut_door(door)
