@@ -2,7 +2,8 @@
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from entobot.client import (
     Client,
     Code,
     Event,
+    Identity,
     IdentityFile,
     Invite,
     MessageCreated,
@@ -269,3 +271,45 @@ async def test_sends_while_the_gateway_is_away_arrive_once_it_is_back_and_a_susp
         await asyncio.to_thread(own.ask, "devices", "reactivate", "Patient")
         client.retry_now()
         assert (await asyncio.wait_for(late, GENEROUS_S))["conversation_id"] == conversation
+
+
+def test_simulated_devices_load_a_gateway_keep_every_promise_and_leave(own_sync: GatewayProcess) -> None:
+    plan = [
+        "--devices",
+        "4",
+        "--rate",
+        "20",
+        "--seconds",
+        "3",
+        "--drops",
+        "2",
+        "--storm-every",
+        "1",
+        "--approvals",
+        "0.2",
+    ]
+    summary = own_sync.ask("simulate", *plan)
+    assert summary["ok"], summary
+    assert summary["acknowledged"] == summary["sent"] > 0
+    assert summary["reconnects"] > 0
+    assert summary["violations"] == []
+    assert {row["status"] for row in own_sync.ask("devices", "list")} == {"revoked"}
+
+
+def test_a_gateway_elsewhere_is_not_loaded_by_mistake(own_sync: GatewayProcess, tmp_path: Path) -> None:
+    device = asyncio.run(_kept(own_sync, tmp_path / "devices" / "d.json"))
+    IdentityFile(tmp_path / "devices" / "d.json").save(replace(device, origin="https://gateway.example"))
+    refused = own_sync.cli("simulate", "--credentials", str(tmp_path / "devices"))
+    assert refused.returncode == 4
+    assert "--i-own-this-gateway" in refused.stderr
+
+
+async def _kept(gateway: GatewayProcess, file: Path) -> Identity:
+    return (await pair_client(Operator(gateway), file, "Kept")).identity
+
+
+@pytest.fixture
+def own_sync(tmp_path: Path) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(tmp_path / "home").start()
+    yield gateway
+    gateway.close()
