@@ -7,17 +7,10 @@ import pytest
 
 from entobot.client.history import Violation, report
 from tests.rigs.campaign import Campaign
-from tests.support.fleet import Fleet
+from tests.rigs.storm import ROOMY, Storm
 from tests.support.operator import Operator
 from tests.support.process import GatewayProcess
 
-ROOMY = {
-    "ENTOBOT_LIMITS__REQUESTS_BURST": "100000",
-    "ENTOBOT_LIMITS__FRAMES_BURST": "100000",
-    "ENTOBOT_LIMITS__UNAUTHENTICATED_PER_ADDRESS": "200",
-    "ENTOBOT_LIMITS__OPENING_PER_ADDRESS": "200",
-    "ENTOBOT_LOG__LEVEL": "error",
-}
 SHORT_FAULTS, LONG_FAULTS = 6, 100
 size = pytest.mark.parametrize(
     "faults", [pytest.param(SHORT_FAULTS, id="short"), pytest.param(LONG_FAULTS, id="long", marks=pytest.mark.chaos)]
@@ -28,37 +21,15 @@ async def faults_under_load(
     campaign: Campaign, folder: Path, gateway: GatewayProcess, faults: int, *, gently: bool = False
 ) -> list[Violation]:
     """Kill (or stop) and start the gateway this often, each time after some more messages; the broken promises."""
+
+    async def strike() -> None:
+        await asyncio.to_thread(gateway.stop if gently else gateway.kill)
+        await asyncio.to_thread(gateway.start)
+
     await asyncio.to_thread(gateway.start)
     operator = Operator(gateway)
-    fleet = Fleet(campaign.random, folder)
-    try:
-        await fleet.pair(operator, [None, await asyncio.to_thread(operator.add_user, "Bob")])
-        await fleet.connect()
-        fleet.begin()
-        for fault in range(faults):
-            await fleet.until(fleet.acknowledged + campaign.random.randrange(10, 40))
-            await asyncio.sleep(campaign.random.random() * 0.03)  # anywhere between two messages
-            await asyncio.to_thread(gateway.stop if gently else gateway.kill)
-            await asyncio.to_thread(gateway.start)
-            campaign.faults += 1
-            campaign.progress(f"{fault + 1} of {faults}, {fleet.acknowledged:,} acknowledged")
-        await fleet.until(fleet.acknowledged + 10)
-        stored = await fleet.settle()
-        return tally(campaign, fleet, fleet.check(stored))
-    finally:
-        await fleet.close()
-
-
-def tally(campaign: Campaign, fleet: Fleet, violations: list[Violation]) -> list[Violation]:
-    campaign.operations = fleet.acknowledged
-    for violation in violations:
-        if "lost" in violation.promise or "skipped" in violation.promise or "resumed" in violation.promise:
-            campaign.lost += 1
-        elif "once" in violation.promise or "twice" in violation.promise or "one result" in violation.promise:
-            campaign.duplicated += 1
-        else:
-            campaign.out_of_order += 1
-    return violations
+    users = (None, await asyncio.to_thread(operator.add_user, "Bob"))
+    return await Storm(campaign, folder, operator, faults, users).run(strike)
 
 
 @size

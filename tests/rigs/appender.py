@@ -16,11 +16,13 @@ from entobot.bus.bus_local import LocalBus
 from entobot.core.clock import SystemClock
 from entobot.core.ids import RandomIds
 from entobot.core.secrets import SystemEntropy
+from entobot.gateway.store import find_result, insert_result
 from entobot.storage.database import Database, StorageFailed, Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.storage.migrations import upgrade_sqlite
 from entobot.stream.service import Stream
 from tests.rigs.ledger import Entry
+from tests.support.stores import postgres_database
 
 USERS = ("usr_a", "usr_b", "usr_c", "usr_d")
 WRITERS = 48
@@ -41,6 +43,8 @@ class WeakSqlite(SqliteDatabase):
 
 
 def open_store(store: str, weakened: str = "") -> Database:
+    if "://" in store:
+        return postgres_database(store)
     path = Path(store)
     return WeakSqlite(path, weakened) if weakened else SqliteDatabase(path, upgrade_sqlite)
 
@@ -75,19 +79,33 @@ async def read_streams(database: Database) -> dict[str, list[Entry]]:
     return streams
 
 
+def _once(tx: Transaction, stream: Stream, writer: int, number: int) -> int:
+    """Append the entry unless that was done before, as the executor of commands does; its seq."""
+    user, device = USERS[writer % len(USERS)], f"dev_{writer}"
+    if (found := find_result(tx, device, str(number))) is not None:
+        return int(found[1])
+    event = {"type": "entry", "writer": writer, "number": number, "filler": FILLER}
+    seq = stream.append(tx, user, event, topic="test", scope=None, now_ms=1)
+    result = str(seq).encode()
+    insert_result(tx, device_id=device, command_id=str(number), digest=b"", result=result, now_ms=1)
+    return seq
+
+
 async def _append(database: Database, stream: Stream, writer: int, number: int) -> None:
     user = USERS[writer % len(USERS)]
     while True:
         number += 1
-        event = {"type": "entry", "writer": writer, "number": number, "filler": FILLER}
-        try:
-            seq = await database.write(
-                lambda tx, event=event: stream.append(tx, user, event, topic="test", scope=None, now_ms=1),
-                is_small=True,  # as a gateway commits its devices' commands
-            )
-        except StorageFailed:
-            await asyncio.sleep(0.01)  # outcome unknown: this number is not used again
-            continue
+        while True:
+            try:
+                seq = await database.write(
+                    lambda tx, number=number: _once(tx, stream, writer, number),
+                    key=user,
+                    is_small=True,  # as a gateway commits its devices' commands
+                )
+            except StorageFailed:  # whether it was stored may be unknown: once more, the same
+                await asyncio.sleep(0.01)
+            else:
+                break
         os.write(sys.stdout.fileno(), f"{writer} {number} {seq}\n".encode())
 
 

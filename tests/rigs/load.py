@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 from tests.rigs.ledger import Entry, Ledger
 from tests.support.process import GENEROUS_S, ROOT
@@ -12,15 +13,17 @@ from tests.support.process import GENEROUS_S, ROOT
 class Load:
     """Appends until it is killed. `ledger` gets each acknowledgement as it comes; `worst_stall_s` is the longest silence."""
 
-    def __init__(self, store: str, ledger: Ledger, *, weakened: str = "", first: int = 0) -> None:
+    def __init__(
+        self, store: str, ledger: Ledger, *, weakened: str = "", first: int = 0, launcher: Sequence[str] = ()
+    ) -> None:
         self.count = 0
         self.worst_stall_s = 0.0
         self._ledger = ledger
         options = ["--weakened", weakened, "--from", str(first)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.rigs.appender", store, *options],
+            [*launcher, sys.executable, "-m", "tests.rigs.appender", store, *options],
             cwd=ROOT,
-            env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": "/usr/bin:/bin"},
+            env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """A file system for power cuts: what was not synced lives in this process only, and is gone when it is killed.
 
-`python -m tests.rigs.lossyfs PLATTER MOUNT [--written-back SHARE] [--seed N]` serves the folder PLATTER at MOUNT by FUSE
+`python -m tests.rigs.lossyfs PLATTER MOUNT [--written-back SHARE] [--seed N] [--journalled]` serves the folder PLATTER at MOUNT by FUSE
 until it is killed, which is the power cut. Worse than any real disk in two ways, never better:
 
 - Bytes reach the platter with `fsync` of their file alone. Of the others a seeded share is written back early, page by
@@ -8,7 +8,8 @@ until it is killed, which is the power cut. Worse than any real disk in two ways
   first.
 - Names (create, link, rename, remove) reach the platter with `fsync` of their folder alone. They are noted in
   PLATTER.names before they happen, and the next start takes back what was not synced. A name that moved between two
-  folders counts as synced with either. Owner, mode and times are durable at once.
+  folders counts as synced with either. Owner, mode and times are durable at once. With `--journalled` every `fsync`
+  makes all names durable, as file systems with one journal do (ext4, XFS); PostgreSQL relies on it.
 
 PLATTER.fault, a file with one of the words of `Fault`, makes the disk fail until it is removed.
 """
@@ -81,9 +82,10 @@ class Names:
         self._pending.append(change)
         self._write(change)
 
-    def sync(self, folder: str) -> None:
-        done = [one for one in self._pending if folder in _folders(one)]
-        self._pending = [one for one in self._pending if folder not in _folders(one)]
+    def sync(self, folder: str | None = None) -> None:
+        """The names in this folder; None: all."""
+        done = [one for one in self._pending if folder is None or folder in _folders(one)]
+        self._pending = [one for one in self._pending if folder is not None and folder not in _folders(one)]
         for change in done:
             self._write({"done": change["number"]})
             (self._graves / str(change["number"])).unlink(missing_ok=True)
@@ -135,10 +137,11 @@ class LossyFs(mfusepy.Operations):
 
     use_ns = True
 
-    def __init__(self, platter: Path, written_back: float, seed: int) -> None:
+    def __init__(self, platter: Path, written_back: float, seed: int, *, is_journalled: bool) -> None:
         self._platter = str(platter)
         self._names = Names(platter)
         self._written_back = written_back
+        self._is_journalled = is_journalled
         self._random = random.Random(seed)
         self._unsynced: dict[int, Unsynced] = {}
         self._inodes: dict[int, int] = {}
@@ -226,6 +229,8 @@ class LossyFs(mfusepy.Operations):
             for number, page in unsynced.pages.items():
                 os.pwrite(fh, page, number * PAGE)
             os.ftruncate(fh, unsynced.size)
+        if self._is_journalled:
+            self._names.sync()
         return 0
 
     def flush(self, path: str, fh: int) -> int:
@@ -247,7 +252,7 @@ class LossyFs(mfusepy.Operations):
     # -- names
 
     def fsyncdir(self, path: str, datasync: int, fh: int) -> int:
-        self._names.sync(path)
+        self._names.sync(None if self._is_journalled else path)
         return 0
 
     def mkdir(self, path: str, mode: int) -> int:
@@ -354,9 +359,10 @@ def main() -> None:
     parser.add_argument("mount")
     parser.add_argument("--written-back", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--journalled", action="store_true")
     asked = parser.parse_args()
     mfusepy.FUSE(
-        LossyFs(asked.platter, asked.written_back, asked.seed),
+        LossyFs(asked.platter, asked.written_back, asked.seed, is_journalled=asked.journalled),
         asked.mount,
         foreground=True,
         nothreads=True,

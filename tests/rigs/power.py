@@ -29,26 +29,27 @@ def missing() -> str | None:
 class Disk:
     """`path` is there from `mount` (or entering) to `cut`; after the next `mount` it holds what was synced before.
 
-    `written_back` is the share of unsynced pages that reach the platter all the same.
+    `written_back` is the share of unsynced pages that reach the platter all the same. `is_journalled`: any sync makes
+    every name durable; else a name wants a sync of its folder.
     """
 
-    def __init__(self, folder: Path, *, seed: int = 0, written_back: float = 0.0) -> None:
+    def __init__(self, folder: Path, *, seed: int = 0, written_back: float = 0.0, is_journalled: bool = False) -> None:
         self.path = folder / "disk"
         self.cuts = 0
-        self._platter = folder / "platter"
+        self.platter = folder / "platter"
         self._fault_file = folder / "platter.fault"
         self._log = folder / "disk.log"
         self._seed = seed
-        self._written_back = written_back
+        self._options = ["--written-back", str(written_back), *(["--journalled"] if is_journalled else [])]
         self._process: subprocess.Popen[bytes] | None = None
-        for made in (self.path, self._platter):
+        for made in (self.path, self.platter):
             made.mkdir(parents=True)
 
     def mount(self) -> None:
-        options = ["--seed", str(self._seed + self.cuts), "--written-back", str(self._written_back)]
+        options = ["--seed", str(self._seed + self.cuts), *self._options]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.rigs.lossyfs", str(self._platter), str(self.path), *options],
+                [sys.executable, "-m", "tests.rigs.lossyfs", str(self.platter), str(self.path), *options],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -127,6 +127,9 @@ class Fleet:
     acknowledged: int = 0
     refusals: list[Problem] = field(default_factory=list[Problem])
     is_over: bool = False
+    worst_stall_s: float = 0.0
+    """The longest time without any acknowledgement."""
+    _last_s: float | None = None
     _users: dict[str, list[Member]] = field(default_factory=dict[str, list["Member"]])
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
@@ -166,6 +169,9 @@ class Fleet:
 
     def counted(self, messages: int) -> None:
         self.acknowledged += messages
+        now_s = asyncio.get_running_loop().time()
+        self.worst_stall_s = max(self.worst_stall_s, now_s - (self._last_s or now_s))
+        self._last_s = now_s
         self._grown.set()
 
     async def until(self, acknowledged: int) -> None:

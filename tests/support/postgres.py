@@ -87,7 +87,7 @@ class PostgresServer:
             os.chown(self.folder, account.pw_uid, account.pw_gid)
         if data_from is None:
             command = ["initdb", "-D", str(self.data), "-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-            self._call(*command)
+            self.call(*command)
         else:
             subprocess.run(["cp", "-a", str(data_from.data), str(self.data)], check=True)
 
@@ -97,7 +97,7 @@ class PostgresServer:
             return {}
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
-    def _call(self, tool: str, *arguments: str) -> None:
+    def call(self, tool: str, *arguments: str) -> None:
         done = subprocess.run(
             [str(_reachable_binaries() / tool), *arguments],
             capture_output=True,
@@ -144,7 +144,7 @@ class PostgresServer:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
-        return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
+        return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() in ("ready", "standby")
 
     def stop(self) -> None:
         """In order: connections are ended, everything is written. Idempotent."""
