@@ -266,11 +266,20 @@ def test_every_table_has_an_owner_in_the_architecture() -> None:
 
 
 def named_tests() -> list[str]:
-    return sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", text_of(DOCS / "security.md"))))
+    pages = text_of(DOCS / "security.md") + text_of(DOCS / "reliability.md")
+    return sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", pages)))
+
+
+def test_every_promise_of_reliability_names_a_test() -> None:
+    section = text_of(DOCS / "reliability.md").partition("## The promises")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| .+? \| (.+) \|$", section, re.MULTILINE)
+    assert [number for number, _ in rows] == [str(place + 1) for place in range(len(rows))]
+    assert [number for number, named in rows if "`tests/" not in named] == []
+    assert len(rows) > 10
 
 
 @pytest.mark.parametrize("name", named_tests())
-def test_every_test_that_security_relies_on_exists(name: str) -> None:
+def test_every_test_that_a_promise_relies_on_exists(name: str) -> None:
     path, _, function = name.partition("::")
     tree = ast.parse((ROOT / path).read_text("utf-8"))
     assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
