@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -41,25 +42,34 @@ class _Pair:
 
 @dataclass
 class FaultProxy:
-    """Listens at `host`, on a free port, while it is entered; carries to `upstream` (host, port)."""
+    """Listens at `host`, on a free port, while it is entered; carries each connection to `upstream` (host, port) or one of
+    the `others`, whichever answers.
+    """
 
     upstream: tuple[str, int]
     host: str = "127.0.0.1"
     seed: int = 0
     faults: Faults = field(default_factory=Faults)
     port: int = 0
+    others: Sequence[tuple[str, int]] = ()
+    _pairs: list[_Pair] = field(default_factory=list[_Pair])
 
     async def __aenter__(self) -> Self:
-        self._random = random.Random(self.seed)
-        self._pairs: list[_Pair] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        self._random = random.Random(self.seed)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
         self._server.close()
         for task in self._tasks:
             task.cancel()
@@ -90,7 +100,7 @@ class FaultProxy:
         if self.faults.is_refusing:
             _Pair((writer, writer)).reset()
             return
-        upstream_reader, upstream_writer = await asyncio.open_connection(*self.upstream)
+        upstream_reader, upstream_writer = await self._reach()
         pair = _Pair((writer, upstream_writer))
         self._pairs.append(pair)
         try:
@@ -98,6 +108,13 @@ class FaultProxy:
         finally:
             self._pairs.remove(pair)
             upstream_writer.close()
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        places = [self.upstream, *self.others]
+        for upstream in self._random.sample(places, len(places)):
+            with suppress(OSError):
+                return await asyncio.open_connection(*upstream)
+        raise ConnectionRefusedError("nobody answers")
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair) -> None:
         faults = self.faults

@@ -8,57 +8,12 @@ from entobot.bus.bus_postgres import postgres_bus
 from entobot.bus.remote import RemoteBus
 from entobot.bus.sealing import Seal
 from entobot.core.secrets import SystemEntropy, random_secret
+from tests.rigs.fault_proxy import FaultProxy
 from tests.support.nats import NatsServer
 from tests.support.postgres import PostgresServer
-from tests.support.process import GENEROUS_S, free_port
+from tests.support.process import GENEROUS_S
 
 KEY = b"k" * 32
-
-
-class CutProxy:
-    """A TCP proxy on this loop. While it is cut, nobody gets in and whoever was in is out."""
-
-    def __init__(self, to_port: int) -> None:
-        self.port = free_port()
-        self.is_cut = False
-        self._to_port = to_port
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-
-    async def start(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-
-    def cut(self) -> None:
-        self.is_cut = True
-        for writer in tuple(self._open):
-            writer.transport.abort()
-
-    async def stop(self) -> None:
-        self.cut()
-        if self._server is not None:
-            self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.is_cut:
-            writer.transport.abort()
-            return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
-        self._open |= {writer, far_writer}
-        try:
-            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
-        finally:
-            self._open -= {writer, far_writer}
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-    except OSError:
-        pass
-    finally:
-        writer.transport.abort()
 
 
 class Nodes:
@@ -67,11 +22,14 @@ class Nodes:
     def __init__(self, port: int, make: Callable[[int, str, Seal], RemoteBus]) -> None:
         self._port = port
         self._make = make
-        self._proxy = CutProxy(port)
+        self._proxy = FaultProxy(("127.0.0.1", port))
+        self._is_started = False
         self._buses: list[RemoteBus] = []
 
     async def open(self, *, key: bytes = KEY, through_proxy: bool = False) -> RemoteBus:
-        await self._proxy.start()
+        if not self._is_started:
+            self._is_started = True
+            await self._proxy.start()
         port = self._proxy.port if through_proxy else self._port
         node_id = random_secret(SystemEntropy())  # of former tests, batches may still travel
         bus = self._make(port, node_id, Seal(key, SystemEntropy()))
@@ -80,10 +38,11 @@ class Nodes:
         return bus
 
     def cut(self) -> None:
-        self._proxy.cut()
+        self._proxy.faults.is_refusing = True
+        self._proxy.reset()
 
     def mend(self) -> None:
-        self._proxy.is_cut = False
+        self._proxy.faults.is_refusing = False
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(GENEROUS_S):
@@ -93,7 +52,8 @@ class Nodes:
     async def close(self) -> None:
         for bus in self._buses:
             await bus.stop()
-        await self._proxy.stop()
+        if self._is_started:
+            await self._proxy.stop()
 
 
 def nats_nodes(server: NatsServer) -> Nodes:
