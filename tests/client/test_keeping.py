@@ -2,6 +2,8 @@
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from entobot.client.reach import OriginReach
 from entobot.client.trust import Trust
 from entobot.core.errors import Code, Problem, StartupRefused
 from entobot.core.secrets import sha256_b64u
+from tests.support.process import ROOT
 
 
 def identity() -> Identity:
@@ -102,3 +105,25 @@ def test_an_action_that_is_not_the_hashed_one_or_of_another_approval_is_not_show
         with pytest.raises(Problem) as refusal:
             read_action(bad)
         assert refusal.value.code is Code.HASH_MISMATCH
+
+
+def test_the_library_loads_nothing_of_the_gateway_and_the_command_line_nothing_of_the_library() -> None:
+    of_gateway = {
+        "fastapi",
+        "pydantic",
+        "sqlalchemy",
+        "starlette",
+        "typer",
+        "uvicorn",
+        "entobot.gateway",
+        "entobot.web",
+    }
+    assert _loaded_by("import entobot.client.client, entobot.client.history") & of_gateway == set()
+    assert _loaded_by("import entobot.cli") & {"httpx", "picows", "rich.progress", "entobot.client.client"} == set()
+
+
+def _loaded_by(program: str) -> set[str]:
+    code = f"import sys; {program}; print(*sys.modules)"
+    environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return set(told.stdout.split())
