@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from entobot.agents import cli as agents_cli
+from entobot.app import cli as store_cli
 from entobot.approvals import cli as approvals_cli
 from entobot.audit import cli as audit_cli
 from entobot.client import cli as client_cli
@@ -138,6 +139,7 @@ def config_check(context: typer.Context, as_json: AsJson = False) -> None:
 root.add_typer(approvals_cli.app, name="approvals")
 root.add_typer(audit_cli.app, name="audit")
 root.add_typer(config, name="config")
+root.add_typer(store_cli.app, name="db")
 root.add_typer(devices_cli.app, name="devices")
 root.add_typer(pairing_cli.app, name="pair")
 root.command("chat")(agents_cli.chat)

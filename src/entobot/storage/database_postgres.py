@@ -12,17 +12,18 @@ from entobot.storage.database import Durability, Settle, StorageFailed, Unit, se
 from entobot.storage.meters import StoreMeters
 from entobot.storage.postgres_connection import NOT_REACHED, Connection, PostgresAddress, reason
 from entobot.storage.postgres_lane import Lane, Patience, Shared
-from entobot.storage.postgres_watch import Watch
+from entobot.storage.postgres_watch import WRITER_NAME, Watch
 from entobot.storage.unit_queue import Job, UnitQueue
 from entobot.telemetry.meters import Meters
 
 T = TypeVar("T")
 Upgrade = Callable[[PostgresAddress], Awaitable[None]]
 
-WRITERS = 8
+WRITERS = 1
+"""All that waits goes into one transaction: several at once were slower, see docs/adr/0018."""
 READERS = 4
 MAX_UNITS_PER_COMMIT = 32
-"""Of one key. A server keeps 64 savepoints of a transaction at hand; beyond that every other reader pays."""
+"""A server keeps 64 savepoints of a transaction at hand; beyond that every other reader pays."""
 EXPIRE_EVERY_S = 0.5
 STARTUP_WITHIN_S = 15.0
 STARTUP_RETRY_S = 0.2
@@ -62,7 +63,10 @@ class PostgresDatabase:
             "lock_timeout": str(run_ms * 9 // 10),
             "idle_in_transaction_session_timeout": str(run_ms * 2),
         }
-        self._shared = Shared(lambda: address.connect(session), entropy, self._meters, patience)
+        writing = {**session, "application_name": WRITER_NAME}
+        self._shared = Shared(
+            lambda is_writer: address.connect(writing if is_writer else session), entropy, self._meters, patience
+        )
         self._watch = Watch(address.connect, self._shared.health)
         self._lanes: list[asyncio.Task[None]] = []
         self._background: list[asyncio.Task[None]] = []

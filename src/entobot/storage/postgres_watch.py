@@ -10,10 +10,12 @@ from entobot.storage.postgres_lane import Health
 
 EVERY_S = 1.0
 ANSWER_S = 3.0
-_HANGING = """
-SELECT count(*) FROM pg_stat_activity
-WHERE wait_event = 'SyncRep' AND usename = current_user AND query_start < clock_timestamp() - interval '2 s'
-"""
+WRITER_NAME = "entobot writer"
+_OTHERS = f"""
+SELECT count(*) FILTER (WHERE wait_event = 'SyncRep' AND query_start < clock_timestamp() - interval '2 s') AS hanging,
+    count(*) FILTER (WHERE application_name = '{WRITER_NAME}') AS writers
+FROM pg_stat_activity WHERE usename = current_user AND datname = current_database()
+"""  # noqa: S608  a name of ours
 NO_STANDBY = (
     "commits wait for a synchronous standby that is not connected. Bring it back, or take it out of "
     "synchronous_standby_names"
@@ -44,8 +46,11 @@ class Watch:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._connect()
                 self.durability = await read_durability(self._connection)
-                # Each one holds a connection of the server; more would take all that it has.
-                self._health.is_hanging = bool(await self._connection.fetchval(_HANGING))
+                row = await self._connection.fetchrow(_OTHERS)
+                assert row is not None, "a row of counts"
+                # Each one that hangs holds a connection of the server; more would take all that it has.
+                self._health.is_hanging = row["hanging"] > 0
+                self._health.is_shared = row["writers"] > 1
                 self._health.trouble = NO_STANDBY if self._health.is_hanging else ""
         except (*NOT_REACHED, ValueError) as error:
             self._health.trouble = f"the database cannot be reached: {reason(error)}"

@@ -49,7 +49,7 @@ class _Line:
 
 
 class UnitQueue:
-    """Taken by several lanes. Jobs with a key are handed to one lane at a time, together and in their order."""
+    """Taken by several lanes. Jobs of one key are handed to one lane at a time, in their order."""
 
     def __init__(self, max_together: int) -> None:
         self._max_together = max_together
@@ -75,30 +75,31 @@ class UnitQueue:
         self._offer(line)
 
     async def take(self) -> list[Job]:
-        """The next jobs for one transaction; empty once the queue is closed and nothing is left."""
+        """The next jobs for one transaction, in order; empty once the queue is closed and nothing is left."""
         while True:
-            while self._ready:
+            taken: list[Job] = []
+            while self._ready and len(taken) < self._max_together:
                 line = self._ready.popleft()
-                taken = [line.jobs.popleft() for _ in range(min(len(line.jobs), self._max_together))]
+                room = self._max_together - len(taken)
+                own = [line.jobs.popleft() for _ in range(min(len(line.jobs), room))]
+                if not own:
+                    self._of_key.pop(line.key, None)  # all of them ran out of time
+                taken += own
+            if taken or self.is_closed:
                 self.count -= len(taken)
-                if taken:
-                    return taken
-                self._of_key.pop(line.key, None)  # all of them ran out of time
-            if self.is_closed:
-                return []
+                return taken
             waiter = asyncio.get_running_loop().create_future()
             self._idle.append(waiter)
             await waiter
 
-    def done(self, key: str) -> None:
-        """What was taken for `key` is settled: its next jobs may be taken."""
-        line = self._of_key.get(key)
-        if line is None:
-            return
-        if line.jobs:
-            self._offer(line)
-        else:
-            del self._of_key[key]
+    def done(self, jobs: list[Job]) -> None:
+        """What was taken is settled: the next jobs of its keys may be taken."""
+        for key in {job.key for job in jobs if job.key}:
+            line = self._of_key[key]
+            if line.jobs:
+                self._offer(line)
+            else:
+                del self._of_key[key]
 
     def expire(self, now_s: float, failure: Callable[[], StorageFailed]) -> None:
         """Fail the jobs whose time is over; each line is in order of submission."""
