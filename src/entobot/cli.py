@@ -26,6 +26,8 @@ root = typer.Typer(
 )
 config = typer.Typer(help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None)
 
+node = typer.Typer(help="Run one gateway on several machines.", no_args_is_help=True, rich_markup_mode=None)
+
 Home = Annotated[
     Path,
     typer.Option("--home", envvar="ENTOBOT_HOME", help="The data folder.", file_okay=False, show_default="~/.entobot"),
@@ -136,11 +138,38 @@ def config_check(context: typer.Context, as_json: AsJson = False) -> None:
         say("The settings are right.")
 
 
+@node.command("export")
+@told
+def node_export(
+    context: typer.Context, file: Annotated[Path, typer.Argument(help="Written anew, readable by you alone.")]
+) -> None:
+    """Write what another node needs into a file: keys and certificates. Whoever has it can be this gateway."""
+    from entobot.home import Home
+    from entobot.nodes.bundle import export_node
+
+    names = export_node(Home(place(context).home), file)
+    say(f"Written to {file}: {', '.join(names)}. Bring it to the new node by a safe way, then delete it.")
+
+
+@node.command("join")
+@told
+def node_join(
+    context: typer.Context, file: Annotated[Path, typer.Argument(help="What 'entobot node export' wrote.")]
+) -> None:
+    """Make this data folder another node of the same gateway."""
+    from entobot.home import Home
+    from entobot.nodes.bundle import join_nodes
+
+    join_nodes(Home(place(context).home), file)
+    say("Done. Set storage.url, gateway.public_url and gateway.name as on the other nodes, then 'entobot up'.")
+
+
 root.add_typer(approvals_cli.app, name="approvals")
 root.add_typer(audit_cli.app, name="audit")
 root.add_typer(config, name="config")
 root.add_typer(store_cli.app, name="db")
 root.add_typer(devices_cli.app, name="devices")
+root.add_typer(node, name="node")
 root.add_typer(pairing_cli.app, name="pair")
 root.command("chat")(agents_cli.chat)
 root.command("simulate")(client_cli.simulate)

@@ -26,8 +26,10 @@ class Purpose(StrEnum):
     AUDIT = "audit"
     BUS = "bus"
     CURSORS = "cursors"
+    IDENTITY = "identity"
     INVITE_CODES = "invite codes"
     REFRESH_TOKENS = "refresh tokens"
+    SIGNING_KEYS = "signing keys"
     TICKETS = "tickets"
 
 

@@ -80,7 +80,7 @@ async def test_a_tool_call_found_executing_is_never_run_again_and_is_shown_as_un
     (result,) = await agency.of("TOOL_CALL_RESULT")
     assert result["state"] == "unknown"
     assert len(agency.audit.of(AuditEvent.TOOL_OUTCOME_UNKNOWN)) == 1
-    await agency.worker.sweep(all_leases=True)
+    await agency.worker.sweep()
     await agency.idle()
     assert (agency.workspace / "notes.txt").read_text() == "milk\n"
     assert await agency.of("RUN_FINISHED") == []

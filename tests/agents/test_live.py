@@ -15,7 +15,7 @@ AGES = timedelta(hours=1)
 
 @pytest.fixture
 def turn(agency: Agency) -> LiveTurn:
-    run = Run("run_1", agency.user_id, "cnv_1", "msg_1", RunState.THINKING, 1, None, 0, 0)
+    run = Run("run_1", agency.user_id, "cnv_1", "msg_1", RunState.THINKING, 1, None, 0, 0, None)
     return LiveTurn(agency.stream, agency.clock, agency.ids, run, flush_every=AGES)
 
 

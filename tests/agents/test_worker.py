@@ -26,7 +26,7 @@ from entobot.core.errors import Code, Problem
 from entobot.core.permissions import ALL_SCOPES
 from entobot.core.principal import Principal
 from tests.agents.conftest import Opener
-from tests.support.agency import Agency
+from tests.support.agency import ALIVE, Agency
 from tests.support.time import ManualClock
 
 
@@ -407,6 +407,7 @@ async def test_stopping_does_not_wait_for_a_tool_longer_than_it_is_told(open_age
     await agency.say("go")
     await asyncio.to_thread(inside.wait)
     await agency.worker.stop(timedelta(milliseconds=100))
+    ALIVE.remove(agency.node_id)
     again = await open_agency()
     assert (await again.until("RUN_ERROR"))["code"] == "tool_outcome_unknown"
     free.set()

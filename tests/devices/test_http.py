@@ -1,6 +1,6 @@
 """The REST routes and the command about devices."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
@@ -52,7 +52,11 @@ async def call(
 
 async def test_the_list_and_its_alias_show_the_callers_devices(house: House, client: httpx.AsyncClient) -> None:
     phone, device_id = await house.pair("Ada's phone")
-    house.devices.is_online = lambda which: which == device_id
+
+    async def find_online(which: Sequence[str]) -> frozenset[str]:
+        return frozenset(which) & {device_id}
+
+    house.devices.find_online = find_online
     for path in (LIST, "/api/v1/auth/devices", LIST + "?status=active&limit=1"):
         answer = await call(client, house, phone, "GET", path)
         assert answer.status_code == 200
@@ -72,6 +76,7 @@ async def test_the_list_and_its_alias_show_the_callers_devices(house: House, cli
                     "created_at": "2026-09-21T14:13:20.000Z",
                     "last_seen_at": "2026-09-21T14:13:20.000Z",
                     "is_online": True,
+                    "credential": "device_key",
                 }
             ],
         }

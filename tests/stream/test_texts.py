@@ -9,7 +9,7 @@ from entobot.bus.bus_local import LocalBus
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import RandomIds
 from entobot.core.permissions import Scope
-from entobot.gateway.live import Piece
+from entobot.gateway.live import Live, Piece
 from entobot.storage.database import Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.stream.service import MAX_EVENT_BYTES, Stream
@@ -121,3 +121,40 @@ async def test_positions_of_an_emptied_log(database: SqliteDatabase, ids: Random
     stream = Stream(LocalBus(), ids)
     await database.write(lambda tx: stream.open(tx, USER))
     assert await database.read(lambda tx: stream.after(tx, USER, 0)) == []
+
+
+# -- texts that another node writes
+
+
+def heard(texts: Texts, piece: Piece, event: dict[str, Any]) -> None:
+    texts.hear(USER, Live(1, Scope.CHAT, TOPIC, json.dumps(event), piece))
+
+
+def test_what_another_node_writes_is_shown_as_far_as_it_was_heard_whole() -> None:
+    texts = Texts()
+    heard(texts, Piece("msg_1", 0, 0, is_first=True), {"type": "TEXT_MESSAGE_START", "messageId": "msg_1"})
+    heard(texts, Piece("msg_1", 0, 2), {"delta": "ab"})
+    assert written(texts) == {"msg_1": "ab"}
+    heard(texts, Piece("msg_1", 3, 1), {"delta": "d"})
+    assert written(texts) == {}, "a piece was missed: parts of a text are worth nothing"
+    heard(texts, Piece("msg_1", 4, 1), {"delta": "e"})
+    assert written(texts) == {}
+
+
+@pytest.mark.parametrize("ended", ["msg_1", TOPIC])
+def test_what_another_node_writes_ends_with_its_message_its_run_or_in_silence(ended: str) -> None:
+    texts = Texts()
+    start = (Piece("msg_1", 0, 0, is_first=True), {"type": "TEXT_MESSAGE_START", "messageId": "msg_1"})
+    heard(texts, *start)
+    texts.hear_end(USER, ended)
+    assert written(texts) == {}
+    heard(texts, *start)
+    for _ in range(3):
+        texts.tick()
+    assert written(texts) == {"msg_1": ""}
+    texts.tick()
+    assert written(texts) == {}, "its end may have been missed"
+    follow(texts, "START")
+    for _ in range(9):
+        texts.tick()
+    assert written(texts) == {"msg_1": ""}, "the end of what is written here cannot be missed"

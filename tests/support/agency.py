@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,11 @@ class Pocket:
     principal: Principal
 
 
+_numbers = count(1)
+ALIVE: list[str] = []
+"""Nodes of this process; those of processes that were killed are not among them."""
+
+
 class Agency:
     """Everything is real but time, ids and the model."""
 
@@ -89,6 +96,8 @@ class Agency:
         pace: Pace | None = None,
     ) -> None:
         self.clock, self.entropy = clock, entropy
+        self.node_id = f"nod_{os.getpid()}_{next(_numbers)}"
+        ALIVE.append(self.node_id)
         self.workspace = folder / "workspace"
         self.database = sqlite_database(folder)
         self.ids = RandomIds(clock, entropy)
@@ -131,6 +140,8 @@ class Agency:
             approvals=self.approvals,
             tools=self.tools,
             limits=limits or Limits(),
+            node_id=self.node_id,
+            alive=lambda _: frozenset(ALIVE),
         )
         self.worker = Worker(
             database=self.database,

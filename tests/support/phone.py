@@ -72,7 +72,7 @@ class Phone:
 async def raw_socket(gateway: GatewayProcess, **options: Any) -> AsyncGenerator[ClientConnection]:
     options.setdefault("subprotocols", ["entobot.v1"])
     options.setdefault("max_queue", None)  # a client that pauses reading would not see the end for ten seconds
-    url = gateway.origin.replace("https", "wss") + "/ws"
+    url = gateway.address.replace("https", "wss") + "/ws"
     async with connect(url, ssl=gateway.trust(), compression=None, **options) as socket:
         yield socket
 

@@ -50,7 +50,7 @@ class GatewayProcess:
         self._program = program
         self._launcher = launcher
         self.port = port or free_port()
-        self.origin = f"https://{host}:{self.port}"
+        self.address = self.origin = f"https://{host}:{self.port}"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")},
             "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
@@ -133,7 +133,7 @@ class GatewayProcess:
         return context
 
     def http(self) -> httpx.Client:
-        client = httpx.Client(base_url=self.origin, verify=self.trust(), timeout=GENEROUS_S)
+        client = httpx.Client(base_url=self.address, verify=self.trust(), timeout=GENEROUS_S)
         self._clients.append(client)
         return client
 

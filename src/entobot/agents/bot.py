@@ -21,6 +21,7 @@ from entobot.core.errors import Code, Problem, StartupRefused
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.devices.service import Devices
+from entobot.nodes.marks import Mark, move_mark
 from entobot.storage.database import Database, Transaction
 
 FIELDS = ("instructions", "max_tokens", "model", "runner", "temperature")
@@ -100,6 +101,23 @@ class Bot:
             return
         self._apply(settings, choice, runner)
 
+    async def renew(self) -> None:
+        """Use what another node has stored meanwhile."""
+        async with self._lock:
+            await self._renew()
+
+    async def _renew(self) -> None:
+        known = self._stored
+        stored = await self._database.read(store.find_settings)
+        if stored == known:
+            return
+        if stored:
+            await self.load()
+            return
+        choice, runner = await asyncio.to_thread(self._build, self._base)
+        self._stored = {}
+        self._apply(self._base, choice, runner)
+
     def start(self) -> None:
         """Begin to load the model's library; call it once the port is open."""
         self._is_started = True
@@ -119,6 +137,8 @@ class Bot:
         """
         principal.require(Scope.SETTINGS)
         async with self._lock:
+            await self._renew()
+            basis = self._stored
             stored = self._wanted(changes)
             changed = [field for field in FIELDS if stored.get(field) != self._stored.get(field)]
             if not changed:
@@ -128,7 +148,11 @@ class Bot:
 
             def unit(tx: Transaction) -> None:
                 self._devices.guard(tx, principal)
+                if store.find_settings(tx) != basis:
+                    text = "Somebody changed the settings at the same moment. Look at them, then repeat it."
+                    raise Problem(Code.RATE_LIMITED, text, retry_after_s=1)
                 store.put_settings(tx, stored, now_ms)
+                move_mark(tx, Mark.SETTINGS)
                 self._audit.record(
                     tx,
                     AuditEvent.SETTINGS_CHANGED,

@@ -52,7 +52,9 @@ class Run:
     iterations: int
     runner_state: str | None
     created_at_ms: int
-    lease_until_ms: int
+    updated_at_ms: int
+    node_id: str | None
+    """Which node drives it, while it is `thinking` or `acting`."""
 
     @property
     def is_active(self) -> bool:

@@ -1,6 +1,6 @@
 """Use cases of runs. Every method is a unit of work, or a part of one; the worker carries out what they decide."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -46,12 +46,15 @@ OUTCOME_UNKNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`max_iterations` model calls a run; `max_busy_per_user` runs at a time, not counting those that wait."""
+    """`max_iterations` model calls a run; `max_busy_per_user` runs at a time, not counting those that wait.
+
+    A run of this node that nothing here drives any more is taken up again when it did not move for `abandoned_after`.
+    """
 
     max_iterations: int = 20
     max_busy_per_user: int = 32
     approval_timeout: timedelta = timedelta(hours=24)
-    lease: timedelta = timedelta(minutes=1)
+    abandoned_after: timedelta = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class TurnOutcome:
 
 
 class Agents:
+    """`alive` reads the ids of the nodes that live; this one is `node_id`, a new one with every start."""
+
     def __init__(
         self,
         *,
@@ -97,7 +102,11 @@ class Agents:
         approvals: Approvals,
         tools: Toolbox,
         limits: Limits,
+        node_id: str,
+        alive: Callable[[Transaction], frozenset[str]],
     ) -> None:
+        self._node_id = node_id
+        self._alive = alive
         self._ids = ids
         self._bus = bus
         self._audit = audit
@@ -129,7 +138,8 @@ class Agents:
             iterations=1,
             runner_state=None,
             created_at_ms=now_ms,
-            lease_until_ms=self._lease(now_ms),
+            updated_at_ms=now_ms,
+            node_id=self._node_id,
         )
         store.insert_run(tx, run)
         self._events.started(tx, run, now_ms)
@@ -140,7 +150,7 @@ class Agents:
 
     def finish_turn(self, tx: Transaction, run: Run, turn: TurnOutcome, now_ms: int) -> bool:
         """Store what the model said and asked for. False when the run is no longer thinking (cancelled meanwhile)."""
-        run = replace(run, runner_state=turn.runner_state, lease_until_ms=self._lease(now_ms))
+        run = replace(run, runner_state=turn.runner_state)
         after = replace(run, state=RunState.ACTING if turn.calls else RunState.FINISHED)
         if not store.move_run(tx, after, from_state=RunState.THINKING, now_ms=now_ms):
             return False
@@ -310,25 +320,24 @@ class Agents:
 
     # -- after a restart, and for what was missed
 
-    def recover(
-        self, tx: Transaction, now_ms: int, *, held: frozenset[str] = frozenset(), all_leases: bool
-    ) -> list[str]:
+    def recover(self, tx: Transaction, now_ms: int, *, held: frozenset[str] = frozenset()) -> list[str]:
         """End what cannot go on and return the runs that can.
 
         A run cut while its model spoke fails as `gateway_restarted`. A tool call found `executing` may or may not have
         happened: it becomes `unknown` and its run fails as `tool_outcome_unknown`, because a model that is told so
         tends to call the tool again, and whether to repeat it is for a person to say. Waiting runs stay.
-        `held` are this process's own runs; `all_leases` says that no other process can be holding one.
+        `held` are the runs that this process drives. Those of other nodes are theirs for as long as they live.
         """
+        alive = self._alive(tx)
         for call in store.executing_calls(tx):
             run = store.find_run(tx, call.run_id)
-            if run is not None and run.run_id not in held and (all_leases or run.lease_until_ms <= now_ms):
+            if run is not None and run.run_id not in held and self._is_cut(run, alive, now_ms):
                 self._mark_unknown(tx, run, call, now_ms)
         resumable: list[str] = []
         for run in store.active_runs(tx):
             if run.run_id in held:
                 continue
-            is_cut = all_leases or run.lease_until_ms <= now_ms
+            is_cut = self._is_cut(run, alive, now_ms)
             if run.state is RunState.WAITING:
                 if self._has_news(tx, run):
                     resumable.append(run.run_id)
@@ -338,10 +347,15 @@ class Agents:
                 resumable.append(run.run_id)
         return resumable
 
-    def renew(self, tx: Transaction, run_ids: Sequence[str], now_ms: int) -> None:
-        """Keep other nodes' hands off the runs that this one works on."""
-        for run_id in run_ids:
-            store.renew_lease(tx, run_id, self._lease(now_ms))
+    def ended(self, tx: Transaction, run_ids: Sequence[str]) -> list[str]:
+        """Which of these runs are over."""
+        found = [store.find_run(tx, run_id) for run_id in run_ids]
+        return [run.run_id for run in found if run is not None and not run.is_active]
+
+    def _is_cut(self, run: Run, alive: frozenset[str], now_ms: int) -> bool:
+        if run.node_id == self._node_id:
+            return now_ms - run.updated_at_ms >= to_ms(self._limits.abandoned_after)
+        return run.node_id not in alive
 
     def _has_news(self, tx: Transaction, run: Run) -> bool:
         waiting = [call.approval_id for call in store.calls_of(tx, run) if call.state is CallState.WAITING]
@@ -373,13 +387,10 @@ class Agents:
     def _move(self, tx: Transaction, run: Run, state: RunState, now_ms: int) -> Run:
         current = store.find_run(tx, run.run_id)
         assert current is not None, "runs are never deleted while they are active"
-        moved = replace(run, state=state, lease_until_ms=self._lease(now_ms))
+        moved = replace(run, state=state, node_id=self._node_id)
         done = store.move_run(tx, moved, from_state=current.state, now_ms=now_ms)
         assert done, "the run was read in this very unit"
         return moved
-
-    def _lease(self, now_ms: int) -> int:
-        return now_ms + to_ms(self._limits.lease)
 
 
 def _lines(known: Sequence[Message], prompt: Message) -> tuple[Line, ...]:

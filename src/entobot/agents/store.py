@@ -37,8 +37,8 @@ runs = Table(
     Column("runner_state", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False),
-    Column("lease_until_ms", BigInteger, nullable=False),
     Column("error_code", Text),
+    Column("node_id", Text),
     Index(
         "uq_runs_active_conversation",
         "conversation_id",
@@ -102,13 +102,8 @@ _MOVE_RUN = (
         runner_state=bindparam("new_runner_state"),
         error_code=bindparam("new_error_code"),
         updated_at_ms=bindparam("now"),
-        lease_until_ms=bindparam("new_lease"),
+        node_id=bindparam("new_node"),
     )
-)
-_RENEW = (
-    update(runs)
-    .where(runs.c.run_id == bindparam("run"), text("state IN ('acting', 'thinking')"))
-    .values(lease_until_ms=bindparam("new_lease"))
 )
 _INSERT_CALL = insert(tool_calls)
 _CALL = select(tool_calls).where(tool_calls.c.tool_call_id == bindparam("call"))
@@ -153,7 +148,7 @@ def insert_run(tx: Transaction, run: Run) -> None:
             "runner_state": run.runner_state,
             "created_at_ms": run.created_at_ms,
             "updated_at_ms": run.created_at_ms,
-            "lease_until_ms": run.lease_until_ms,
+            "node_id": run.node_id,
         },
     )
 
@@ -191,15 +186,11 @@ def move_run(tx: Transaction, run: Run, *, from_state: RunState, now_ms: int, er
                 "new_runner_state": run.runner_state,
                 "new_error_code": error_code,
                 "now": now_ms,
-                "new_lease": run.lease_until_ms,
+                "new_node": run.node_id,
             },
         )
         == 1
     )
-
-
-def renew_lease(tx: Transaction, run_id: str, lease_until_ms: int) -> None:
-    tx.run(_RENEW, {"run": run_id, "new_lease": lease_until_ms})
 
 
 def insert_call(tx: Transaction, call: ToolCall, now_ms: int) -> None:
@@ -263,7 +254,8 @@ def _run(row: Row) -> Run:
         iterations=int(row["iterations"]),
         runner_state=row["runner_state"],
         created_at_ms=int(row["created_at_ms"]),
-        lease_until_ms=int(row["lease_until_ms"]),
+        updated_at_ms=int(row["updated_at_ms"]),
+        node_id=row["node_id"],
     )
 
 

@@ -105,15 +105,15 @@ class Worker:
 
     # -- life
 
-    async def start(self, *, is_only_process: bool = True) -> None:
-        """Hear bells, take up what was left, and sweep from now on. `is_only_process`: nobody else can hold a run."""
+    async def start(self) -> None:
+        """Hear bells, take up what was left, and sweep from now on."""
         self._is_stopping = False
         self._unsubscribe = [
             self._bus.subscribe(topics.WORK_MESSAGES, lambda _, payload: self._ring(payload.decode("ascii"))),
             self._bus.subscribe(topics.WORK_APPROVALS, lambda _, payload: self._ring(payload.decode("ascii"))),
             self._bus.subscribe(topics.WORK_RUNS, lambda _, payload: self._hear_end(payload.decode("ascii"))),
         ]
-        await self.sweep(all_leases=is_only_process)
+        await self.sweep()
         self._sweeper = asyncio.create_task(self._sweep_forever())
 
     async def stop(self, grace: timedelta) -> None:
@@ -134,17 +134,15 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._runner.close(), CLOSING_S)
 
-    async def sweep(self, *, all_leases: bool = False) -> None:
+    async def sweep(self) -> None:
         """Make up for missed bells: expire approvals, end or resume runs that nobody drives, serve waiting messages."""
         now_ms = self._clock.now_ms()
         await self._approvals.expire(self._database, now_ms)
         held = frozenset(self._driving)
 
-        def unit(tx: Transaction) -> list[str]:
-            self._agents.renew(tx, sorted(held), now_ms)
-            return self._agents.recover(tx, now_ms, held=held, all_leases=all_leases)
-
-        for run_id in await self._database.write(unit):
+        for run_id in await self._database.read(lambda tx: self._agents.ended(tx, sorted(held))):
+            self._hear_end(run_id)
+        for run_id in await self._database.write(lambda tx: self._agents.recover(tx, now_ms, held=held)):
             self._ring(run_id)
         for conversation_id in await self._database.read(self._conversations.awaiting):
             self._ring(conversation_id)
@@ -185,7 +183,7 @@ class Worker:
         try:
             await work
         except Exception:
-            # The rows say where it stands; the sweep takes it up again when the lease has run out.
+            # The rows say where it stands; the sweep takes it up again.
             log.exception("agent.task_failed")
 
     async def _serve(self, key: str) -> None:

@@ -26,6 +26,7 @@ from entobot.agents.tools import Toolbox, built_in_tools
 from entobot.agents.worker import Pace as AgentPace
 from entobot.agents.worker import Worker
 from entobot.agents.workspace import Workspace
+from entobot.app.cluster import Cluster, Parts, who_lives
 from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of
@@ -149,7 +150,7 @@ class Gateway:
             clock,
             make_feed(self.stream, self.devices, Snapshots(self.conversations, self.approvals)),
         )
-        self.devices.is_online = self.hub.is_online
+        self.devices.find_online = self.hub.online
         self.stream.appended = self.hub.appended
         self.rates = rates_of(limits, clock, ground.meters)
         self._spawn, self._tasks = spawner()
@@ -157,6 +158,7 @@ class Gateway:
         self._executor = Executor(database, clock, command_table(self._commands()), self.devices.guard, ground.meters)
         self._idempotency = Idempotency(database, clock, ground.entropy)
         self._periodic = Periodic()
+        self.cluster = self._find_cluster()
         self._listener: Listener | None = None
 
     @classmethod
@@ -172,6 +174,11 @@ class Gateway:
     ) -> "Gateway":
         """`environment` and `overrides` are what `settings` were loaded with. Raises StartupRefused."""
         return cls(await lay_ground(home, settings, clock, entropy), environment, overrides)
+
+    def _find_cluster(self) -> Cluster | None:
+        """The other nodes, where there may be some."""
+        parts = Parts(self.hub, self.stream, self.devices, self.bot, self._worker, self.rates.scale)
+        return Cluster(self.ground, parts) if self.ground.is_shared else None
 
     def _build_agents(self) -> None:
         ground, settings = self.ground, self.ground.settings.agent
@@ -205,6 +212,8 @@ class Gateway:
             approvals=self.approvals,
             tools=tools,
             limits=Limits(max_iterations=settings.max_iterations, approval_timeout=settings.approval_timeout),
+            node_id=ground.node_id,
+            alive=who_lives(ground),
         )
         self._worker = Worker(
             database=ground.database,
@@ -259,14 +268,20 @@ class Gateway:
         ground = self.ground
         await ground.database.start()
         await ground.bus.start()
+        if self.cluster is not None:
+            await self.cluster.join()
         now_ms = ground.clock.now_ms()
         await ground.database.write(lambda tx: self.accounts.ensure_owner(tx, now_ms))
         await self.audit.start(ground.database.write, now_ms)
         await self.bot.load()
         self._listener = await self._open_listener()
         await self._record(AuditEvent.GATEWAY_STARTED)
+        if self.cluster is not None:  # the first entry may be another node's: each keeps a signed head of its own
+            await self.audit.seal(ground.database.write, ground.clock.now_ms())
         self.bot.start()
         await self._worker.start()
+        if self.cluster is not None:
+            self.cluster.start()
         self._start_sweeps()
 
     async def _give_up(self) -> None:
@@ -275,6 +290,8 @@ class Gateway:
         if self._listener is not None:
             await self._guarded("listener", self._listener.stop(0))
         await self._guarded("agents", self._worker.stop(timedelta(0)))
+        if self.cluster is not None:
+            await self._guarded("nodes", self.cluster.stop())
         await self._guarded("bus", self.ground.bus.stop())
         await self._guarded("storage", self.ground.database.stop())
         self._timers.close()
@@ -405,6 +422,8 @@ class Gateway:
             (
                 Check("accepting", not self._is_draining, "draining" if self._is_draining else ""),
                 Check("storage", durability.survives_power_cut and not trouble, trouble or durability.detail),
+                # A bus that is away makes a node later, not unfit: sending its devices elsewhere would help nobody.
+                Check("bus", True, self.ground.bus.health().detail),
             )
         )
 
@@ -443,6 +462,8 @@ class Gateway:
         await self._guarded("hub", self.hub.stop())
         for task in tuple(self._tasks):
             task.cancel()
+        if self.cluster is not None:
+            await self._guarded("nodes", self.cluster.stop())
         await self._guarded("audit", self._record(AuditEvent.GATEWAY_STOPPED))
         await self._guarded("audit", self.audit.seal(ground.database.write, ground.clock.now_ms()))
         await self._guarded("storage", ground.database.stop())

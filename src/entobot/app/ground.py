@@ -67,6 +67,11 @@ class Ground:
     certificate: Certificate | None
     tightened: list[str]
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes may run on the same database."""
+        return bool(self.settings.storage.url.get_secret_value())
+
 
 async def lay_ground(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Ground:
     """Everything below the features, ready but not started. Raises StartupRefused."""

@@ -33,6 +33,11 @@ class LocalHeadSigner:
         except (ValueError, JoseError):
             raise StartupRefused("The audit log's key is damaged. Restore keys/audit.key from the backup.") from None
 
+    @property
+    def fingerprint(self) -> str:
+        """RFC 7638 thumbprint of the public key."""
+        return self._key.thumbprint()
+
     def sign_head(self, payload: bytes) -> str:
         return jose.serialize_compact({"alg": "ES256", "typ": TYP}, payload, self._key, algorithms=["ES256"])
 

@@ -2,6 +2,7 @@
 
 DEVICES = "devices"
 APPROVALS = "approvals"
+CONTROL_CONNECTIONS = "control.connections"
 CONTROL_DEVICES = "control.devices"
 CONTROL_INVITES = "control.invites"
 WORK_MESSAGES = "here.work.messages"
@@ -13,6 +14,11 @@ WORK_RUNS = "work.runs"
 def user(user_id: str) -> str:
     """Bus topic: this user's stream grew, or carries a live event."""
     return f"user.{user_id}"
+
+
+def texts(user_id: str) -> str:
+    """Bus topic: texts that were being written for this user have ended, by their message ids."""
+    return f"texts.{user_id}"
 
 
 def conversation(conversation_id: str) -> str:

@@ -4,6 +4,7 @@ from entobot.bus.bus import Bus
 from entobot.core import topics
 from entobot.devices import store
 from entobot.devices.model import Change, Device, Status
+from entobot.nodes.marks import Mark, move_mark
 from entobot.storage.database import Transaction
 from entobot.stream.service import Stream
 
@@ -28,4 +29,5 @@ class Changes:
         if after.status is Status.REVOKED:
             self._stream.forget_device(tx, after.device_id)
         if after.epoch != before.epoch:
+            store.note_change(tx, after.device_id, move_mark(tx, Mark.DEVICES))
             tx.after_commit(lambda: self._bus.publish(topics.CONTROL_DEVICES, after.device_id.encode("ascii")))

@@ -1,5 +1,6 @@
 """REST routes about devices and their credentials."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
@@ -164,36 +165,44 @@ class _Routes:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
     ) -> DevicePage:
         page = await self._devices.find_page(principal, status, cursor, limit)
-        return DevicePage(rows=[self._row(device) for device in page.rows], next=page.next)
+        return DevicePage(rows=await self._rows(page.rows), next=page.next)
 
     async def get_device(self, device_id: str, principal: Caller) -> DeviceRow:
-        return self._row(await self._devices.find(principal, device_id))
+        return await self._row(await self._devices.find(principal, device_id))
 
     async def rename_device(self, device_id: str, body: Rename, principal: Caller) -> DeviceRow:
-        return self._row(await self._devices.rename(principal, device_id, body.device_name))
+        return await self._row(await self._devices.rename(principal, device_id, body.device_name))
 
     async def revoke_device(self, device_id: str, principal: Caller) -> DeviceRow:
-        return self._row(await self._devices.revoke(principal, device_id))
+        return await self._row(await self._devices.revoke(principal, device_id))
 
     async def suspend_device(self, device_id: str, principal: Caller) -> DeviceRow:
-        return self._row(await self._devices.suspend(principal, device_id))
+        return await self._row(await self._devices.suspend(principal, device_id))
 
     async def reactivate_device(self, device_id: str, principal: Caller) -> DeviceRow:
-        return self._row(await self._devices.reactivate(principal, device_id))
+        return await self._row(await self._devices.reactivate(principal, device_id))
 
-    def _row(self, device: Device) -> DeviceRow:
-        return DeviceRow(
-            device_id=device.device_id,
-            user_id=device.user_id,
-            device_name=device.name,
-            platform=device.platform,
-            app_version=device.app_version,
-            os_version=device.os_version,
-            status=device.status,
-            scopes=sorted(device.scopes),
-            key_thumbprint=device.thumbprint,
-            credential="api_key" if device.jwk is None else "device_key",
-            created_at=rfc3339(device.created_at_ms),
-            last_seen_at=rfc3339_or_none(device.last_seen_at_ms),
-            is_online=self._devices.is_online(device.device_id),
-        )
+    async def _row(self, device: Device) -> DeviceRow:
+        return (await self._rows([device]))[0]
+
+    async def _rows(self, devices: Sequence[Device]) -> list[DeviceRow]:
+        online = await self._devices.find_online([device.device_id for device in devices])
+        return [_row(device, is_online=device.device_id in online) for device in devices]
+
+
+def _row(device: Device, *, is_online: bool) -> DeviceRow:
+    return DeviceRow(
+        device_id=device.device_id,
+        user_id=device.user_id,
+        device_name=device.name,
+        platform=device.platform,
+        app_version=device.app_version,
+        os_version=device.os_version,
+        status=device.status,
+        scopes=sorted(device.scopes),
+        key_thumbprint=device.thumbprint,
+        credential="api_key" if device.jwk is None else "device_key",
+        created_at=rfc3339(device.created_at_ms),
+        last_seen_at=rfc3339_or_none(device.last_seen_at_ms),
+        is_online=is_online,
+    )

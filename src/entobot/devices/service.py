@@ -1,7 +1,7 @@
 """Use cases about devices: know them, let them in, rename, suspend, reactivate, revoke."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from entobot.accounts.service import Accounts
@@ -32,6 +32,7 @@ from entobot.devices.model import (
     clean_name,
     clean_version,
 )
+from entobot.devices.shared_ring import SharedRing
 from entobot.devices.signing import SigningKeys
 from entobot.devices.tickets import IssuedTicket, TicketDesk
 from entobot.devices.tokens import Tokens
@@ -50,15 +51,18 @@ class Page:
     next: str | None
 
 
-def nobody_is_online(_: str) -> bool:
-    return False
+FindOnline = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+
+
+async def nobody_is_online(_: Sequence[str]) -> frozenset[str]:
+    return frozenset()
 
 
 class Devices:
     """Methods that take `tx` first are composed in the units of other features; the others own their transaction.
 
-    `further_origins` are the configured ones beside `origin`. `is_online` tells whether a device is connected to
-    any node. Fulfils `web.authentication.Authenticator`.
+    `further_origins` are the configured ones beside `origin`. `find_online` tells which of some devices are
+    connected to any node; with a `shared_ring` all nodes sign with the same keys. Fulfils `web.authentication.Authenticator`.
     """
 
     def __init__(
@@ -77,9 +81,10 @@ class Devices:
         entropy: Entropy,
         origin: str,
         further_origins: Sequence[str] = (),
-        is_online: Callable[[str], bool] = nobody_is_online,
+        find_online: FindOnline = nobody_is_online,
     ) -> None:
-        self.is_online = is_online
+        self.find_online = find_online
+        self.shared_ring: SharedRing | None = None
         self._database = database
         self._clock = clock
         self._audit = audit
@@ -346,6 +351,10 @@ class Devices:
         """Raises `not_found`."""
         return await self._database.read(lambda tx: self.view(tx, principal, device_id))
 
+    def changed_after(self, tx: Transaction, number: int, count: int) -> list[tuple[int, str]]:
+        """Devices whose credentials were ended after the change with this number, each with its own number, in order."""
+        return store.changed_after(tx, number, count)
+
     # -- changing
 
     def rename_in(self, tx: Transaction, principal: Principal, device_id: str, name: str, now_ms: int) -> Device:
@@ -436,7 +445,11 @@ class Devices:
             now_ms = self._clock.now_ms()
             if not force and not self._keys.is_due(now_ms):
                 return False
-            if not await asyncio.to_thread(self._keys.rotate, now_ms, force=force):
+            if self.shared_ring is not None:
+                has_moved = await self.shared_ring.rotate(now_ms, force=force)
+            else:
+                has_moved = await asyncio.to_thread(self._keys.rotate, now_ms, force=force)
+            if not has_moved:
                 return False
             kid = self._keys.active_kid
 

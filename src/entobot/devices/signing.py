@@ -79,17 +79,37 @@ class SigningKeys:
 
         Returns False, changing nothing, when the next key was published less than 24 h ago, unless forced.
         """
-        if not force and now_ms - self._next.since_ms < PUBLISH_BEFORE_USE_MS:
+        keys = self._rotated(now_ms, force=force)
+        if keys is None:
             return False
-        keys = (
+        self._save(_serialise(keys))
+        self._set(keys)
+        return True
+
+    def rotated(self, now_ms: int, *, force: bool = False) -> bytes | None:
+        """What `rotate` would store; nothing is changed. To be stored elsewhere first, then adopted."""
+        keys = self._rotated(now_ms, force=force)
+        return None if keys is None else _serialise(keys)
+
+    def stored(self) -> bytes:
+        """The keyring as `adopt` takes it, private halves included."""
+        return _serialise(self._keys)
+
+    def adopt(self, stored: bytes) -> None:
+        """Use the keyring that all nodes have in common. Blocks. Raises StartupRefused when it cannot be read."""
+        keys = _parse(stored)
+        self._save(stored)
+        self._set(keys)
+
+    def _rotated(self, now_ms: int, *, force: bool) -> "tuple[SigningKey, ...] | None":
+        if not force and now_ms - self._next.since_ms < PUBLISH_BEFORE_USE_MS:
+            return None
+        return (
             _new(KeyState.NEXT, now_ms),
             replace(self._next, state=KeyState.ACTIVE, since_ms=now_ms),
             replace(self._active, state=KeyState.RETIRED, since_ms=now_ms, private=None),
             *(key for key in self._keys if key.state is KeyState.RETIRED and self._verifies_tokens(key, now_ms)),
         )
-        self._save(_serialise(keys))
-        self._set(keys)
-        return True
 
     def jwks(self, now_ms: int) -> dict[str, list[dict[str, str]]]:
         """The JWK Set (RFC 7517 §5) of the keys that sign, will sign, or signed tokens that may still be valid."""

@@ -1,6 +1,20 @@
 """Tables of devices, their refresh families, API keys and tickets, and the DPoP proofs already spent."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, bindparam, delete, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from entobot.core.permissions import parse_scopes, scope_text
 from entobot.devices.model import ApiKey, Binding, Device, Family, Platform, Status, Ticket
@@ -28,7 +42,9 @@ devices = Table(
     Column("confirmed_by_mode", Text, nullable=False),
     Column("bearer_alert_at_ms", BigInteger),
     Column("key_alert_at_ms", BigInteger),
+    Column("changed_no", BigInteger, nullable=False, server_default="0"),
     Index("ix_devices_user_id", "user_id"),
+    Index("ix_devices_changed_no", "changed_no"),
 )
 families = Table(
     "device_families",
@@ -73,6 +89,14 @@ tickets = Table(
     Index("ix_ws_tickets_expires_at_ms", "expires_at_ms"),
 )
 
+key_rings = Table(
+    "signing_key_rings",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
 # -- devices
 
 _INSERT = upsert(devices).on_conflict_do_nothing()
@@ -95,6 +119,13 @@ _CHANGE = (
     update(devices)
     .where(devices.c.device_id == bindparam("device"), devices.c.epoch == bindparam("old_epoch"))
     .values(name=bindparam("to_name"), status=bindparam("to_status"), epoch=bindparam("to_epoch"))
+)
+_NOTE_CHANGE = update(devices).where(devices.c.device_id == bindparam("device")).values(changed_no=bindparam("number"))
+_CHANGED = (
+    select(devices.c.device_id, devices.c.changed_no)
+    .where(devices.c.changed_no > bindparam("after"))
+    .order_by(devices.c.changed_no)
+    .limit(bindparam("count"))
 )
 _SEEN = (
     update(devices)
@@ -184,6 +215,16 @@ def change_device(tx: Transaction, before: Device, after: Device) -> bool:
     if tx.memory is not None:
         tx.memory.forget(("binding", before.device_id))
     return tx.run(_CHANGE, given) == 1
+
+
+def note_change(tx: Transaction, device_id: str, number: int) -> None:
+    tx.run(_NOTE_CHANGE, {"device": device_id, "number": number})
+
+
+def changed_after(tx: Transaction, number: int, count: int) -> list[tuple[int, str]]:
+    """Devices whose epoch moved after the change with this number, in order."""
+    rows = tx.rows(_CHANGED, {"after": number, "count": count})
+    return [(int(row["changed_no"]), row["device_id"]) for row in rows]
 
 
 def note_seen(tx: Transaction, device: Device, now_ms: int) -> None:
@@ -368,3 +409,30 @@ def spend_proof(tx: Transaction, thumbprint: str, jti: str, expires_at_ms: int) 
 
 def prune_proofs(tx: Transaction, now_ms: int) -> None:
     tx.run(_PRUNE, {"now": now_ms})
+
+
+# -- the signing keys that nodes share
+
+THE_RING = 1
+_RING = select(key_rings.c.version, key_rings.c.sealed).where(key_rings.c.id == THE_RING)
+_INSERT_RING = insert(key_rings)
+_REPLACE_RING = (
+    update(key_rings)
+    .where(key_rings.c.id == THE_RING, key_rings.c.version == bindparam("old_version"))
+    .values(version=key_rings.c.version + 1, sealed=bindparam("new_sealed"))
+)
+
+
+def find_ring(tx: Transaction) -> tuple[int, bytes] | None:
+    """Version and sealed keyring."""
+    row = tx.first(_RING)
+    return None if row is None else (int(row["version"]), bytes(row["sealed"]))
+
+
+def insert_ring(tx: Transaction, sealed: bytes) -> None:
+    tx.run(_INSERT_RING, {"id": THE_RING, "version": 1, "sealed": sealed})
+
+
+def replace_ring(tx: Transaction, version: int, sealed: bytes) -> bool:
+    """False when somebody else has replaced the one with this version."""
+    return tx.run(_REPLACE_RING, {"old_version": version, "new_sealed": sealed}) == 1

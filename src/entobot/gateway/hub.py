@@ -7,7 +7,7 @@ memory. Each subscriber pulls from there at its own speed: a slow one waits or g
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ from entobot.gateway import wire
 from entobot.gateway.feed import EventsGone, Feed, LoggedEvent, Opening, standing_of
 from entobot.gateway.live import Live
 from entobot.gateway.wire import Close
+from entobot.nodes.presence import Presence
 from entobot.storage.database import Database, StorageFailed, Transaction, Unit
 
 log = logging.getLogger(__name__)
@@ -247,6 +248,8 @@ class Hub:
             bus.subscribe("user.*", self._on_user),
             bus.subscribe(topics.CONTROL_DEVICES, self._on_device_changed),
         ]
+        self.presence: Presence | None = None
+        """Tells the other nodes who is connected here; None where there are none."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._seen: dict[str, tuple[str, int]] = {}
         self._flush: asyncio.TimerHandle | None = None
@@ -260,6 +263,10 @@ class Hub:
     def is_online(self, device_id: str) -> bool:
         return device_id in self._by_device
 
+    async def online(self, device_ids: Sequence[str]) -> frozenset[str]:
+        """Which of these devices are connected here."""
+        return frozenset(device_id for device_id in device_ids if device_id in self._by_device)
+
     def join(self, subscriber: Subscriber) -> Channel:
         """From now on the subscriber hears of changes to its device and its user's events.
 
@@ -270,15 +277,20 @@ class Hub:
         mine = self._by_device.setdefault(_key(principal), [])
         mine.append(subscriber)
         if len(mine) > MAX_CONNECTIONS_PER_DEVICE:
-            oldest = min(mine[:-1], key=lambda one: one.last_heard_s)
-            self.leave(oldest)  # here and now, however long its end takes
-            oldest.end(Close.TOO_MANY_CONNECTIONS, "the device opened more connections")
+            self.end_one_too_many(min(mine[:-1], key=lambda one: one.last_heard_s))
         channel = self._channels.get(principal.user_id)
         if channel is None:
             channel = Channel(principal.user_id, self._database, self.feed, self._replays)
             self._channels[principal.user_id] = channel
         channel.subscribers.append(subscriber)
+        if self.presence is not None and principal.device_id is not None:
+            self.presence.joined(subscriber, principal.device_id)
         return channel
+
+    def end_one_too_many(self, subscriber: Subscriber) -> None:
+        """The device has more connections than it may."""
+        self.leave(subscriber)  # here and now, however long its end takes
+        subscriber.end(Close.TOO_MANY_CONNECTIONS, "the device opened more connections")
 
     async def read_opening(self, unit: Unit[T], *, is_small: bool) -> T:
         """Read where a connection starts. When thousands come at once they wait here, not all in the store's queue."""
@@ -292,6 +304,8 @@ class Hub:
 
     def leave(self, subscriber: Subscriber) -> None:
         """Idempotent."""
+        if self.presence is not None:
+            self.presence.left(subscriber)
         principal = subscriber.principal
         mine = self._by_device.get(_key(principal), [])
         if subscriber in mine:
@@ -303,6 +317,21 @@ class Hub:
             channel.subscribers.remove(subscriber)
             if not channel.subscribers:
                 del self._channels[principal.user_id]
+
+    @property
+    def user_ids(self) -> list[str]:
+        """Whose events are followed here."""
+        return list(self._channels)
+
+    def ring(self, user_id: str, seq: int) -> None:
+        """The user's log has been seen to hold events up to `seq`."""
+        channel = self._channels.get(user_id)
+        if channel is not None:
+            channel.ring(seq)
+
+    async def check_devices(self, device_ids: Iterable[str]) -> None:
+        """Re-read the standing of these devices, where they are connected here."""
+        await self.check_standing([one for device_id in device_ids for one in self._by_device.get(device_id, ())])
 
     def subscribers(self) -> list[Subscriber]:
         return [one for mine in self._by_device.values() for one in mine]

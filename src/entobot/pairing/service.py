@@ -45,6 +45,8 @@ from entobot.web.authentication import Presented
 T = TypeVar("T")
 
 MAX_WAIT_S = 25
+LOOK_EVERY_S = 3.0
+"""The bell of another node may be lost."""
 
 
 class Pairing:
@@ -269,9 +271,12 @@ class Pairing:
         with self._waiting.turn(claim_id) as turn:
             answer = await self._look(claim_id, proof, is_first=True)
             if isinstance(answer, Pending) and wait_s > 0:
-                left_s = (answer.expires_at_ms - self._clock.now_ms()) / 1000
-                await turn.wait(min(wait_s, MAX_WAIT_S, left_s))
-                answer = await self._look(claim_id, proof, is_first=False)
+                left_s = min(wait_s, MAX_WAIT_S, (answer.expires_at_ms - self._clock.now_ms()) / 1000)
+                is_over = False
+                while isinstance(answer, Pending) and not is_over:
+                    is_over = await turn.wait(min(left_s, LOOK_EVERY_S)) or left_s <= LOOK_EVERY_S
+                    left_s -= LOOK_EVERY_S
+                    answer = await self._look(claim_id, proof, is_first=False)
         return answer
 
     # -- upkeep

@@ -17,13 +17,14 @@ class Turn:
     def wake(self) -> None:
         self._woken.set()
 
-    async def wait(self, timeout_s: float) -> None:
-        """Return when woken or after `timeout_s`; the caller looks again either way."""
+    async def wait(self, timeout_s: float) -> bool:
+        """Return when woken (True) or after `timeout_s`; the caller looks again either way."""
         try:
             async with asyncio.timeout(max(0.0, timeout_s)):
                 await self._woken.wait()
         except TimeoutError:
-            return
+            return False
+        return True
 
 
 class Waiting:

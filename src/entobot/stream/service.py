@@ -1,6 +1,6 @@
 """Append to, read and acknowledge a user's stream; publish what is live only."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -16,7 +16,7 @@ from entobot.gateway.wire import MAX_FRAME_BYTES
 from entobot.storage.database import Transaction
 from entobot.stream import store
 from entobot.stream.model import SEEN_WITHIN, Head, StreamEvent, has_expired
-from entobot.stream.texts import Texts
+from entobot.stream.texts import Texts, ending
 
 PAGE = 300
 MAX_EVENT_BYTES = MAX_FRAME_BYTES - 1024
@@ -37,6 +37,8 @@ class Stream:
         self._ids = ids
         self._texts = Texts()
         self.appended: Callable[[str, StreamEvent], None] = _to_nobody
+        bus.subscribe_others(topics.user("*"), self._hear_live)
+        bus.subscribe_others(topics.texts("*"), self._hear_end)
 
     def open(self, tx: Transaction, user_id: str) -> None:
         """Create the empty stream of a new user."""
@@ -69,6 +71,9 @@ class Stream:
             self._texts.settle(user_id, event, topic)
             self.appended(user_id, stored)
             self._bus.publish(topics.user(user_id), str(seq).encode(), replaces=True)
+            ended = ending(event, topic)
+            if ended is not None:
+                self._bus.publish(topics.texts(user_id), ended.encode())
 
         tx.after_commit(ring)
         return seq
@@ -88,6 +93,21 @@ class Stream:
     def writing(self, user_id: str) -> list[Writing]:
         """The texts that are being written for this user now, each as a start and one piece."""
         return self._texts.writing(user_id)
+
+    def forget_silent_texts(self) -> None:
+        """To be called every few seconds; see `Texts.tick`."""
+        self._texts.tick()
+
+    def _hear_live(self, topic: str, payload: bytes) -> None:
+        if payload.startswith(b"{"):
+            self._texts.hear(topic.removeprefix(topics.user("")), msgspec.json.decode(payload, type=Live))
+
+    def _hear_end(self, topic: str, payload: bytes) -> None:
+        self._texts.hear_end(topic.removeprefix(topics.texts("")), payload.decode())
+
+    def heads(self, tx: Transaction, user_ids: Sequence[str]) -> list[tuple[str, int]]:
+        """The newest `seq` of each of these users."""
+        return store.find_heads(tx, user_ids)
 
     def head(self, tx: Transaction, user_id: str) -> Head:
         head = store.find_head(tx, user_id)

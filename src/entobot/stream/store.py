@@ -1,5 +1,7 @@
 """Tables of the stream: an append-only log keyed by row id, one head row per user, one cursor row per device."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -53,6 +55,10 @@ cursors = Table(
 
 _ADVANCE = update(heads).where(heads.c.user_id == bindparam("user")).values(seq=heads.c.seq + 1).returning(heads.c.seq)
 _SET_HEAD = update(heads).where(heads.c.user_id == bindparam("user")).values(seq=bindparam("to_seq"))
+HEADS_CHUNK = 50
+_HEADS = select(heads.c.user_id, heads.c.seq).where(
+    heads.c.user_id.in_([bindparam(f"user_{n}") for n in range(HEADS_CHUNK)])
+)
 _INSERT_HEAD = insert(heads)
 _INSERT_EVENT = insert(events)
 _HEAD = select(heads.c.stream_id, heads.c.seq, heads.c.trimmed_to).where(heads.c.user_id == bindparam("user"))
@@ -125,6 +131,16 @@ def insert_event(tx: Transaction, user_id: str, event: StreamEvent) -> None:
             "expires_at_ms": event.expires_at_ms,
         },
     )
+
+
+def find_heads(tx: Transaction, user_ids: Sequence[str]) -> list[tuple[str, int]]:
+    """The newest `seq` of each user."""
+    found: list[tuple[str, int]] = []
+    for start in range(0, len(user_ids), HEADS_CHUNK):
+        some = user_ids[start : start + HEADS_CHUNK]
+        given = {f"user_{n}": some[n] if n < len(some) else "" for n in range(HEADS_CHUNK)}
+        found += [(row["user_id"], int(row["seq"])) for row in tx.rows(_HEADS, given)]
+    return found
 
 
 def find_head(tx: Transaction, user_id: str) -> Head | None:
