@@ -1,11 +1,14 @@
-"""The Autobahn test suite (247 fast cases: framing, fragments, UTF-8, closing) against the product's own class."""
+"""The Autobahn test suite against the product's own class: 247 fast cases, and in the long form all 517, also over TLS."""
 
 import asyncio
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,21 @@ import pytest
 from entobot.gateway import frames
 from entobot.gateway.websocket import WebSockets
 from entobot.gateway.websocket_link import MAX_MESSAGE_BYTES, WebSocketLink
+from entobot.web.endpoints import TcpEndpoint
 from tests.support.listening import Recorder, Recorders, serving
+from tests.web.test_listener import local_tls, trusting
 
 PACKAGE = "autobahntestsuite==0.8.2"  # the newest release that imports; it is written for Python 2.7
 RUN = "import site, sys; site.addsitedir(sys.argv.pop(1)); from autobahntestsuite import wstest; wstest.run()"
-CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
+FAST = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 FAST_CASES = 247
+WITHIN_THE_CAP = ["9.1.1", "9.1.2", "9.2.1", "9.2.2", "9.7.*", "9.8.*"]
+"""Messages of 64 and 256 KiB, and a thousand of up to 16 KiB. The other 38 cases of 9.* send 1 MiB and more: they are
+not applicable, since a message has at most 256 KiB here."""
+WITHIN_THE_CAP_CASES = 16
+COMPRESSED = ["12.*", "13.*"]
+"""permessage-deflate, which is off: each must be reported as not implemented."""
+COMPRESSED_CASES = 216
 
 
 def python27() -> Path | None:
@@ -89,29 +101,86 @@ class Echo(Recorder):
         self.link.send(payload)
 
 
-async def test_no_case_of_the_autobahn_suite_fails(suite: tuple[Path, Path], tmp_path: Path) -> None:
-    python, folder = suite
-    async with serving(recorders=Recorders(Echo), websockets=EchoingWebSockets) as server:
-        spec = {
-            "outdir": str(tmp_path / "reports"),
-            "servers": [{"agent": "entobot", "url": f"ws://127.0.0.1:{server.port}/ws"}],
-            "cases": CASES,
-            "exclude-cases": [],
-            "exclude-agent-cases": {},
-        }
-        (tmp_path / "spec.json").write_text(json.dumps(spec))
-        arguments = ["-c", RUN, str(folder), "-m", "fuzzingclient", "-s", str(tmp_path / "spec.json")]
-        process = await asyncio.create_subprocess_exec(
-            python, *arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+@asynccontextmanager
+async def unsecured(port: int, trust: ssl.SSLContext) -> AsyncGenerator[int]:
+    """A plain port in front of a TLS one: the suite's Python has no TLS that the gateway would speak."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, ssl.SSLError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def bridge(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=trust, server_hostname="localhost"
         )
-        async with asyncio.timeout(180):
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+
+    async with await asyncio.start_server(bridge, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+Results = dict[str, dict[str, str]]
+
+
+async def run_suite(suite: tuple[Path, Path], folder: Path, port: int, cases: list[str], within_s: float) -> Results:
+    python, package = suite
+    spec = {
+        "outdir": str(folder / "reports"),
+        "servers": [{"agent": "entobot", "url": f"ws://127.0.0.1:{port}/ws"}],
+        "cases": cases,
+        "exclude-cases": [],
+        "exclude-agent-cases": {},
+    }
+    (folder / "spec.json").write_text(json.dumps(spec))
+    arguments = ["-c", RUN, str(package), "-m", "fuzzingclient", "-s", str(folder / "spec.json")]
+    process = await asyncio.create_subprocess_exec(
+        python, *arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(within_s):
             assert await process.wait() == 0
-    results = json.loads((tmp_path / "reports" / "index.json").read_text())["entobot"]
-    good = {"OK", "NON-STRICT", "INFORMATIONAL"}
-    failed = {
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return json.loads((folder / "reports" / "index.json").read_text())["entobot"]
+
+
+def failed(results: Results, *, good: set[str]) -> dict[str, tuple[str, str]]:
+    return {
         case: (result["behavior"], result["behaviorClose"])
         for case, result in results.items()
         if not {result["behavior"], result["behaviorClose"]} <= good
     }
+
+
+GOOD = {"OK", "NON-STRICT", "INFORMATIONAL"}
+
+
+async def test_no_case_of_the_autobahn_suite_fails(suite: tuple[Path, Path], tmp_path: Path) -> None:
+    async with serving(recorders=Recorders(Echo), websockets=EchoingWebSockets) as server:
+        results = await run_suite(suite, tmp_path, server.port, FAST, 180)
     assert len(results) == FAST_CASES
-    assert failed == {}
+    assert failed(results, good=GOOD) == {}
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+async def test_no_applicable_case_of_all_517_fails(suite: tuple[Path, Path], tmp_path: Path, secured: bool) -> None:
+    tls = local_tls(tmp_path / "tls") if secured else None
+    endpoint = TcpEndpoint("127.0.0.1", 0, tls.files if tls else None)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(
+            serving(recorders=Recorders(Echo), websockets=EchoingWebSockets, endpoints=[endpoint])
+        )
+        port = server.port
+        if tls is not None:
+            port = await stack.enter_async_context(unsecured(port, trusting(tls.authority)))
+        results = await run_suite(suite, tmp_path, port, FAST + WITHIN_THE_CAP + COMPRESSED, 1800)
+    compressed = {case: results.pop(case) for case in list(results) if case.startswith(("12.", "13."))}
+    assert (len(results), len(compressed)) == (FAST_CASES + WITHIN_THE_CAP_CASES, COMPRESSED_CASES)
+    assert {result["behavior"] for result in compressed.values()} == {"UNIMPLEMENTED"}
+    assert failed(results, good=GOOD) == {}

@@ -9,7 +9,7 @@ import pytest
 from entobot.core.rates import RATES, Rate
 from entobot.gateway.link import Link
 from entobot.gateway.upgrade import UpgradeRequest
-from entobot.gateway.websocket_link import MAX_BUFFERED_BYTES
+from entobot.gateway.websocket_link import MAX_BUFFERED_BYTES, MAX_MESSAGE_BYTES_BEFORE_AUTHENTICATION
 from tests.support.listening import (
     ORIGIN,
     Recorder,
@@ -363,3 +363,14 @@ async def test_a_flood_of_pings_ends_the_connection_and_a_heartbeat_does_not(opc
         while seen != 8:
             seen, payload = await client.frame()
         assert int.from_bytes(payload[:2], "big") == 4004
+
+
+async def test_a_first_message_of_exactly_the_cap_is_taken_however_it_is_cut() -> None:
+    frame = masked(1, b"x" * MAX_MESSAGE_BYTES_BEFORE_AUTHENTICATION)
+    async with serving() as server:
+        for cut in (1, 14, 100):
+            async with websocket(server) as (client, recorder):
+                await client.send(frame[:-cut])
+                await eventually(lambda recorder=recorder, cut=cut: recorder.link.received_bytes >= len(frame) - cut)
+                await client.send(frame[-cut:])
+                assert len((await recorder.hears("text"))[0]) == MAX_MESSAGE_BYTES_BEFORE_AUTHENTICATION

@@ -27,8 +27,12 @@ class CloseCode(IntEnum):
 
 
 MAX_CONTROL_PAYLOAD_BYTES = 125
-MAX_HEADER_BYTES = 14
-"""2 + 8 bytes of extended length + 4 of mask."""
+
+
+def masked_header_bytes(payload_bytes: int) -> int:
+    """Of a client's frame (RFC 6455 §5.2): 2, the extended length, 4 of mask."""
+    return 6 if payload_bytes < 126 else 8 if payload_bytes < 1 << 16 else 14
+
 
 _PEER_CODES_BELOW_3000 = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 

@@ -141,6 +141,7 @@ class WebSocketProtocol(WSProtocol):
         self._link = link
         super().connection_made(_Outlet(link))
         self._parse(_ANY_UPGRADE)
+        link.pending_bytes = link.received_bytes = 0  # these were our own
         handler = self._settings.make(link, request)
         link.begin(handler, response)
         return None
@@ -181,7 +182,7 @@ class WebSocketProtocol(WSProtocol):
         link.pending_bytes += nbytes
         link.hold_flush()
         _parse(self, nbytes)
-        if (link.parser_error or link.pending_bytes > link.max_pending_bytes) and not link.is_deaf:
+        if (link.parser_error or link.pending_bytes >= link.max_pending_bytes) and not link.is_deaf:
             link.give_up_parsing()
         link.flush()
 

@@ -107,7 +107,7 @@ class WebSocketLink(WSListener):
         if not 0 < limit <= MAX_MESSAGE_BYTES:
             raise ValueError(f"a message may have 1 to {MAX_MESSAGE_BYTES} bytes")
         self._max_bytes = limit
-        self.max_pending_bytes = limit + frames.MAX_HEADER_BYTES
+        self.max_pending_bytes = limit + frames.masked_header_bytes(limit)
 
     def send(self, payload: bytes) -> None:
         if self._state is _OPEN:
