@@ -80,6 +80,18 @@ async def test_a_revoked_device_gets_in_nowhere_also_after_a_restart(house: Hous
     await again.database.stop()
 
 
+async def test_what_a_revoked_device_had_seen_is_forgotten_with_it(house: House) -> None:
+    _, device_id = await house.pair()
+    owner = await house.devices.local_owner()
+    user_id = owner.user_id
+    await house.database.write(lambda tx: house.stream.acknowledge(tx, device_id, user_id, 1, house.now_ms))
+    assert await house.count("stream_cursors") == 1
+    await house.devices.suspend(owner, device_id)
+    assert await house.count("stream_cursors") == 1
+    await house.devices.revoke(owner, device_id)
+    assert await house.count("stream_cursors") == 0
+
+
 async def test_a_revoked_device_is_out_at_once(house: House) -> None:
     phone, device_id = await house.pair()
     principal = await admitted(house, phone)

@@ -43,6 +43,21 @@ async def test_a_resume_with_nothing_missed_is_done_at_once(world: World) -> Non
     assert one.link.frames == [{"type": "resume_done", "seq": 2}]
 
 
+async def test_an_event_that_comes_while_nothing_had_to_be_replayed_follows_the_end_of_the_replay(
+    world: World,
+) -> None:
+    await world.append(2)
+    await reader(world, "dev_other", after=2)  # its channel is open
+    one = Reader(world, device("dev_1", CHAT))
+    opening = await one.read_opening(2)
+    await world.append()
+    await quiet()
+    assert one.channel is not None
+    one.delivery.open(opening, one.channel)
+    await quiet()
+    assert [(frame["type"], frame["seq"]) for frame in one.link.frames] == [("resume_done", 2), ("event", 3)]
+
+
 async def test_without_a_position_everything_up_to_now_is_a_snapshot(world: World) -> None:
     await world.append(3)
     world.snapshot = {"conversations": [{"id": "cnv_1"}], "unread": 1}

@@ -21,6 +21,7 @@ from entobot.gateway.wire import Close, Resume
 from entobot.storage.database import Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.stream import commands as stream_commands
+from entobot.stream import store
 from entobot.web.authentication import Presented
 from entobot.web.idempotency import Idempotency
 from entobot.web.routes import Api
@@ -162,6 +163,19 @@ async def test_what_was_queued_for_a_device_is_not_sent_once_it_is_revoked(world
     await until(lambda: len(inbox.stream._queue) >= 5)
     await revoke(world)
     assert await inbox.read() == [b": 4501 revoked\n\n"]
+
+
+@pytest.mark.parametrize(("after", "first"), [(2, "reset"), (3, "event")])
+async def test_a_stream_over_http_begins_at_the_edge_of_what_is_kept_or_with_a_snapshot(
+    world: World, after: int, first: str
+) -> None:
+    await world.append(5)
+    await world.database.write(lambda tx: store.trim(tx, USER, 3))
+    inbox = await listen(world, after=after)
+    await until(lambda: len(inbox.stream._queue) >= 3)
+    ready, opening, *_ = [json.loads(chunk.split(b"data: ")[1]) for chunk in await inbox.read()]
+    assert (ready["type"], opening["type"]) == ("ready", first)
+    assert opening.get("reason", "expired") == "expired"
 
 
 async def test_draining_says_when_to_come_back(world: World) -> None:

@@ -363,3 +363,16 @@ async def test_a_suspended_device_is_told_at_once_when_it_connects(world: World)
     world.standings["dev_1"] = Standing(Close.SUSPENDED, "suspended")
     link, _ = await world.connect()
     assert (link.close_code, link.of_type("ready")) == (Close.SUSPENDED, [])
+
+
+async def test_a_device_that_comes_back_with_a_position_has_seen_everything_up_to_there(world: World) -> None:
+    """Its acknowledgement may have been lost with the gateway that got it."""
+    await world.append(5)
+    await world.connect("dev_1", after=3)
+    await world.connect("dev_2", after=None)
+    await world.hub.stop()
+
+    async def seen(device_id: str) -> int:
+        return await world.database.read(lambda tx: world.stream.seen(tx, USER, device_id))
+
+    assert (await seen("dev_1"), await seen("dev_2")) == (3, 0)

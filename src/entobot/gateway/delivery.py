@@ -174,6 +174,7 @@ class Delivery:
             self._full_since_s = None
         while self._opening and self._kernel_has_room:
             self._outlet.send(self._opening.popleft())
+        self._finish_replay()  # before anything later, also when there was nothing to replay
         while self._has_room and self._cursor < self._target(channel):
             frames = channel.recent_after(self._cursor)
             if frames is None:
