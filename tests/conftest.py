@@ -13,7 +13,7 @@ from entobot.storage.database import Database
 from tests.rigs.campaign import campaign, seed_of, summary
 from tests.support.loop_guard import loop_guard
 from tests.support.postgres import PostgresServer, postgres_server
-from tests.support.stores import migrated, postgres_database, sqlite_database
+from tests.support.stores import new_database, use_server
 from tests.support.time import ManualClock, SeededEntropy
 
 __all__ = ["campaign", "loop_guard"]
@@ -77,13 +77,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("store_kind", ["sqlite", "postgres"], indirect=True)
 
 
+@pytest.fixture(autouse=True)
+def _store(request: pytest.FixtureRequest, store_kind: str) -> Iterator[None]:
+    use_server(request.getfixturevalue("postgres") if store_kind == "postgres" else None)
+    yield
+    use_server(None)
+
+
 @pytest.fixture
-async def database(request: pytest.FixtureRequest, tmp_path: Path, store_kind: str) -> AsyncIterator[Database]:
-    if store_kind == "sqlite":
-        database: Database = sqlite_database(tmp_path)
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres")
-        database = postgres_database(server.url(server.new_database(migrated(server)), is_local=True))
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = new_database(tmp_path)
     await database.start()
     yield database
     await database.stop()

@@ -10,6 +10,8 @@ from entobot.core.permissions import ALL_SCOPES, Role
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.stream.service import Stream
 
+ON_EVERY_STORE = True
+
 NOW = 1_790_000_000_000
 
 

@@ -14,6 +14,8 @@ from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.stream.service import Stream
 from tests.support.time import ManualClock
 
+ON_EVERY_STORE = True
+
 
 @pytest.fixture
 def stream(ids: RandomIds) -> Stream:

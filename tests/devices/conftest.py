@@ -24,7 +24,7 @@ from entobot.devices.tokens import Tokens
 from entobot.storage.database import Database, Transaction, metadata
 from entobot.stream.service import Stream
 from tests.devices.phone import ORIGIN, Phone
-from tests.support.stores import sqlite_database
+from tests.support.stores import new_database
 from tests.support.time import ManualClock, SeededEntropy
 
 
@@ -62,7 +62,7 @@ class House:
 
     def __init__(self, folder: Path, clock: ManualClock, entropy: SeededEntropy, files: tuple[File, File]) -> None:
         self.folder, self.clock, self.entropy, self.files = folder, clock, entropy, files
-        self.database: Database = sqlite_database(folder)
+        self.database: Database = new_database(folder)
         self.ids = RandomIds(clock, entropy)
         self.bus = LocalBus()
         self.stream = Stream(self.bus, self.ids)

@@ -12,6 +12,8 @@ from entobot.devices.model import Credentials
 from tests.devices.conftest import House
 from tests.devices.phone import Phone, show
 
+ON_EVERY_STORE = True
+
 PATH = "/api/v1/devices"
 DAY_S = 86_400
 
@@ -180,7 +182,9 @@ async def test_a_refresh_after_the_signing_keys_moved_gives_tokens_of_the_new_ke
     assert not await house.devices.rotate_keys_if_due()
 
 
-async def test_no_token_ever_stands_in_the_database(house: House, tmp_path: Path) -> None:
+async def test_no_token_ever_stands_in_the_database(house: House, tmp_path: Path, store_kind: str) -> None:
+    if store_kind != "sqlite":
+        pytest.skip("reads the files of SQLite; the rows are the same")
     phone, _ = await house.pair()
     secrets: list[str] = []
     for _ in range(3):

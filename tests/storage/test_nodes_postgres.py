@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from entobot.core.errors import Code, Problem
 from entobot.storage.database import Database, Transaction
 from tests.contracts.test_database import ADD, SET, amount, things
 from tests.support.postgres import PostgresServer
@@ -84,3 +85,10 @@ async def test_what_one_has_acknowledged_the_other_reads_at_once(nodes: Nodes) -
         name = str(number)
         await nodes[number % 2].write(lambda tx, n=name: tx.run(ADD, {"name": n, "amount": 1}))
         assert await nodes[(number + 1) % 2].read(lambda tx, n=name: amount(tx, n)) == 1
+
+
+async def test_a_text_that_postgresql_cannot_hold_is_the_callers_mistake(nodes: Nodes) -> None:
+    with pytest.raises(Problem) as problem:
+        await nodes[0].write(lambda tx: tx.run(ADD, {"name": "a\0b", "amount": 1}))
+    assert problem.value.code is Code.INVALID
+    await nodes[0].write(lambda tx: tx.run(ADD, {"name": "ab", "amount": 1}))

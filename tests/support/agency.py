@@ -45,7 +45,7 @@ from entobot.gateway.commands import command_table
 from entobot.gateway.live import Live
 from entobot.storage.database import Transaction
 from entobot.stream.service import Stream
-from tests.support.stores import sqlite_database
+from tests.support.stores import new_database
 
 ORIGIN = "https://gateway.test:18790"
 PATIENCE_S = 20
@@ -99,7 +99,7 @@ class Agency:
         self.node_id = f"nod_{os.getpid()}_{next(_numbers)}"
         ALIVE.append(self.node_id)
         self.workspace = folder / "workspace"
-        self.database = sqlite_database(folder)
+        self.database = new_database(folder)
         self.ids = RandomIds(clock, entropy)
         self.bus = LocalBus()
         self.audit = HeardAudit()

@@ -11,7 +11,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 import entobot
 from entobot.core.secrets import SystemEntropy
-from entobot.storage.database import metadata
+from entobot.storage.database import Database, metadata
 from entobot.storage.database_postgres import PostgresDatabase
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.storage.migrations.postgres import upgrade_postgres
@@ -70,3 +70,22 @@ async def _as_it_is(_address: PostgresAddress) -> None:
 def postgres_database(url: str, patience: Patience | None = None) -> PostgresDatabase:
     """On a database that has its tables."""
     return PostgresDatabase(PostgresAddress(url), _as_it_is, SystemEntropy(), patience=patience)
+
+
+_server: PostgresServer | None = None
+_of_folder: dict[Path, str] = {}
+
+
+def use_server(server: PostgresServer | None) -> None:
+    """Where `new_database` makes its databases; None: SQLite."""
+    global _server  # noqa: PLW0603  set around one test by a fixture
+    _server = server
+
+
+def new_database(folder: Path) -> Database:
+    """The database of a folder, with every table; the same one each time, as after a restart."""
+    if _server is None:
+        return sqlite_database(folder)
+    if folder not in _of_folder:
+        _of_folder[folder] = _server.new_database(migrated(_server))
+    return postgres_database(_server.url(_of_folder[folder], is_local=True))

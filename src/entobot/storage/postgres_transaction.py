@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql import Executable
 from sqlalchemy.util import await_only
 
+from entobot.core.errors import Code, Problem
 from entobot.storage.compiled import StatementCache
 from entobot.storage.database import Parameters, Row, StorageFailed
 from entobot.storage.meters import StoreMeters
@@ -201,6 +202,8 @@ def _as_outcome(session: Session, error: BaseException, *, is_committing: bool =
         raise Lost(reason(error), is_outcome_unknown=is_committing) from error
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return error
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError):  # U+0000, which SQLite takes
+        return Problem(Code.INVALID, "A text holds the character NUL, which cannot be stored. Leave it out.")
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
         failure = StorageFailed(f"the database did not take the commit ({type(error).__name__}: {reason(error)})")
         failure.__cause__ = error
