@@ -38,10 +38,12 @@ class Campaign:
     def progress(self, text: str) -> None:
         """Say how far it is, in the long form, where a person waits for it."""
         is_long = self.request.node.get_closest_marker("chaos") is not None
+        capture: Any = self.request.config.pluginmanager.getplugin("capturemanager")
         if is_long and not hasattr(self.request.config, "workerinput"):
-            writer = self.request.config.get_terminal_writer()
-            writer.line(f"\r  {self.name}: {text}")
-            writer.flush()
+            with capture.global_and_fixture_disabled():
+                writer = self.request.config.get_terminal_writer()
+                writer.line(f"  {self.name}: {text}")
+                writer.flush()
 
     def settle(self) -> None:
         """Put the figures into the summary, and fail unless nothing was lost, repeated or out of order."""
