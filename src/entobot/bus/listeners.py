@@ -12,6 +12,7 @@ class Listeners:
     def __init__(self) -> None:
         self._exact: dict[str, list[Listener]] = {}
         self._prefixes: dict[str, list[Listener]] = {}
+        self._waiting: list[tuple[str, bytes]] = []
 
     def add(self, topic: str, listener: Listener) -> Callable[[], None]:
         """Returns the way to stop, which may be called again."""
@@ -33,7 +34,9 @@ class Listeners:
 
     def tell(self, topic: str, payload: bytes) -> None:
         listeners = list(self._exact.get(topic, ()))
-        listeners += [one for prefix, found in self._prefixes.items() if topic.startswith(prefix) for one in found]
+        for prefix, found in self._prefixes.items():
+            if topic.startswith(prefix):
+                listeners += found
         for listener in listeners:
             try:
                 listener(topic, payload)
@@ -43,4 +46,11 @@ class Listeners:
 
     def tell_soon(self, topic: str, payload: bytes) -> None:
         """On the next turn of the loop, so that a publisher is never re-entered."""
-        asyncio.get_running_loop().call_soon(self.tell, topic, payload)
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._tell_waiting)
+        self._waiting.append((topic, payload))
+
+    def _tell_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for topic, payload in waiting:
+            self.tell(topic, payload)

@@ -106,7 +106,29 @@ class Delivery:
     # -- events
 
     def news(self) -> None:
+        channel = self._channel
+        frame = None if channel is None else channel.next_after(self._cursor)
+        if frame is not None and self._is_flowing:
+            self._cursor = frame.seq
+            if self._may_see(frame.scope) and not self._has_expired(frame):
+                self._outlet.send(frame.payload)
+                self._window.sent(frame.seq, len(frame.payload), self._clock.monotonic())
+            if self._window.is_open:
+                return
         self.pull()
+
+    @property
+    def _is_flowing(self) -> bool:
+        """Everything before was sent, and nothing is paused: the next event only has to go out."""
+        return (
+            self._replay_to is None
+            and self._refill is None
+            and self._full_since_s is None
+            and self._paused_at_seq is None
+            and not (self._missed_live or self._opening or self._is_stopped)
+            and self._window.is_open
+            and self._kernel_has_room
+        )
 
     def show(self, live: Live, payload: bytes) -> None:
         if self._channel is None or self._is_stopped or not self._may_see(live.scope):

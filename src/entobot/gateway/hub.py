@@ -119,6 +119,9 @@ class Channel:
         if self.latest < 0:
             self._rung_early = max(self._rung_early, seq)
             return
+        if self._is_idle and seq <= self._read_to:
+            self._tell_now(seq)
+            return
         last = self._work[-1] if self._work else None
         if isinstance(last, int):
             self._work[-1] = max(last, seq)
@@ -128,6 +131,9 @@ class Channel:
 
     def show(self, live: Live) -> None:
         if self.latest < 0 or len(self._work) >= MAX_WAITING:
+            return
+        if self._is_idle:
+            self._show_now(live)
             return
         self._work.append(live)
         self._start()
@@ -144,6 +150,13 @@ class Channel:
         seq, self._rung_early = max(seq, self._rung_early), -1
         if seq > self.latest:
             self.ring(seq)
+
+    def next_after(self, seq: int) -> Frame | None:
+        """The newest event, when it is the one after `seq` and may be sent."""
+        recent = self._recent
+        if not recent or recent[-1].seq != seq + 1 or self.latest != seq + 1:
+            return None
+        return recent[-1]
 
     def recent_after(self, seq: int) -> list[Frame] | None:
         """Events after `seq` from memory, or None when memory does not reach back so far."""
@@ -168,6 +181,11 @@ class Channel:
         is_small = 0 <= self.latest - seq <= SMALL
         rows = await self._database.read(lambda tx: self._feed.after(tx, self.user_id, seq, PAGE), is_small=is_small)
         return [_frame(row) for row in rows]
+
+    @property
+    def _is_idle(self) -> bool:
+        """Nothing has to be read or waited for first, and few are told: it needs no task."""
+        return self._pump is None and not self._work and len(self.subscribers) <= FAN_OUT
 
     def _start(self) -> None:
         if self._pump is None:
@@ -211,21 +229,40 @@ class Channel:
     async def _tell(self, latest: int) -> None:
         if latest > self.latest:
             self.latest = latest
-            await self._each(lambda subscriber: subscriber.news())
+            await self._each(_news)
+
+    def _tell_now(self, latest: int) -> None:
+        if latest > self.latest:
+            self.latest = latest
+            _tell_some(tuple(self.subscribers), _news)
 
     async def _show(self, live: Live) -> None:
         payload = wire.event(at_ms=live.at_ms, topic=live.topic, event_json=live.event)
         await self._each(lambda subscriber: subscriber.show(live, payload))
 
+    def _show_now(self, live: Live) -> None:
+        payload = wire.event(at_ms=live.at_ms, topic=live.topic, event_json=live.event)
+        _tell_some(tuple(self.subscribers), lambda subscriber: subscriber.show(live, payload))
+
     async def _each(self, tell: Callable[[Subscriber], None]) -> None:
-        for number, subscriber in enumerate(tuple(self.subscribers), 1):
-            try:
-                tell(subscriber)
-            except Exception:
-                log.exception("a subscriber failed")
-                _let_go(subscriber)
-            if number % FAN_OUT == 0:
+        subscribers = tuple(self.subscribers)
+        for start in range(0, len(subscribers), FAN_OUT):
+            _tell_some(subscribers[start : start + FAN_OUT], tell)
+            if start + FAN_OUT < len(subscribers):
                 await asyncio.sleep(0)
+
+
+def _news(subscriber: Subscriber) -> None:
+    subscriber.news()
+
+
+def _tell_some(subscribers: Sequence[Subscriber], tell: Callable[[Subscriber], None]) -> None:
+    for subscriber in subscribers:
+        try:
+            tell(subscriber)
+        except Exception:
+            log.exception("a subscriber failed")
+            _let_go(subscriber)
 
 
 def _let_go(subscriber: Subscriber) -> None:

@@ -171,13 +171,8 @@ def resume_done(seq: int) -> bytes:
 
 
 def result(command_id: str, data: bytes) -> bytes:
-    """`data` is JSON text."""
-    return _encode(_Result(command_id, Raw(data)))
-
-
-class _Result(Struct, tag_field="type", tag="result"):
-    id: str
-    data: Raw
+    """`data` is JSON text, `command_id` a ULID."""
+    return b'{"type":"result","id":"%s","data":%s}' % (command_id.encode("ascii"), data)
 
 
 class _Error(Struct, tag_field="type", tag="error"):

@@ -237,7 +237,7 @@ class SqliteDatabase:
             try:
                 _, took_s = self._batch.commit(jobs, patience_s=BUSY_TIMEOUT_MS / 1000)
                 self._empty_log()
-            except StoreLocked as error:
+            except BaseException as error:  # noqa: BLE001  its callers must hear, and the next batch must have its turn
                 took_s = 0.0
                 for job in jobs:
                     job.error = as_failure(error)

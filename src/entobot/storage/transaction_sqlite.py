@@ -1,5 +1,6 @@
 """Units in SQLite transactions: each alone when it fails, their rows written together when none does."""
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from sqlalchemy.sql import Executable
 from entobot.storage.compiled import StatementCache
 from entobot.storage.database import Parameters, Row, Settle, StorageFailed, Unit
 from entobot.storage.memory import Memory
+
+log = logging.getLogger(__name__)
 
 RETRY_S = 0.01
 
@@ -33,8 +36,16 @@ class Job:
         """Loop thread only: ring what the commit rang for, then answer."""
         if self.error is None:
             for callback in self.callbacks:
-                callback()
-        self.settle(self.result, self.error)
+                _guarded(callback)
+        _guarded(lambda: self.settle(self.result, self.error))
+
+
+def _guarded(call: Callable[[], None]) -> None:
+    """What one unit's caller does wrong is not the others'."""
+    try:
+        call()
+    except Exception:
+        log.exception("what follows a commit failed")
 
 
 class SqliteReading:
@@ -91,6 +102,14 @@ class _Pending:
         self.rows: dict[str, list[list[Any]]] = {}
         self.latest: dict[str, dict[str, list[Any]]] = {}
 
+    def add(self, sql: str, key: str | None, values: list[Any]) -> None:
+        if key is not None:
+            self.latest.setdefault(sql, {})[key] = values
+        elif (rows := self.rows.get(sql)) is None:
+            self.rows[sql] = [values]
+        else:
+            rows.append(values)
+
     def write(self, connection: sqlite3.Connection) -> None:
         if not self.rows and not self.latest:
             return
@@ -104,28 +123,18 @@ class _Pending:
         except sqlite3.IntegrityError as error:
             raise DeferredRefused from error
 
-    def take(self, other: "_Pending") -> None:
-        for sql, values in other.rows.items():
-            mine = self.rows.get(sql)
-            if mine is None:
-                self.rows[sql] = values
-            else:
-                mine.extend(values)
-        for sql, by_key in other.latest.items():
-            self.latest.setdefault(sql, {}).update(by_key)
-
 
 class SqliteTransaction(SqliteReading):
     """One unit's view of a batch. A savepoint is made when the unit first executes something, not before."""
 
-    __slots__ = ("_batch", "_has_savepoint", "callbacks", "pending")
+    __slots__ = ("_added", "_batch", "_has_savepoint", "callbacks")
 
     def __init__(self, batch: "Batch") -> None:
         super().__init__(batch.connection, batch.statements, batch.memory)
         self._batch = batch
         self._has_savepoint = batch.is_single
         self.callbacks: list[Callable[[], None]] = []
-        self.pending = _Pending()
+        self._added: list[tuple[str, str | None, list[Any]]] = []
 
     def _execute(self, statement: Executable, parameters: Parameters | None) -> sqlite3.Cursor:
         sql, values = self._statements.render(statement, parameters)
@@ -133,7 +142,9 @@ class SqliteTransaction(SqliteReading):
         if not self._has_savepoint:
             self._connection.execute("SAVEPOINT unit")
             self._has_savepoint = True
-        self.pending.write(self._connection)
+        if self._added:
+            self._hand_in()
+            self._batch.pending.write(self._connection)
         return self._connection.execute(sql, values)
 
     def add(self, statement: Executable, parameters: Parameters) -> None:
@@ -141,29 +152,32 @@ class SqliteTransaction(SqliteReading):
             self.run(statement, parameters)
             return
         sql, values = self._statements.render(statement, parameters)
-        rows = self.pending.rows.get(sql)
-        if rows is None:
-            self.pending.rows[sql] = [values]
-        else:
-            rows.append(values)
+        self._added.append((sql, None, values))
 
     def add_latest(self, statement: Executable, key: str, parameters: Parameters) -> None:
         if not self._batch.may_defer:
             self.run(statement, parameters)
             return
         sql, values = self._statements.render(statement, parameters)
-        self.pending.latest.setdefault(sql, {})[key] = values
+        self._added.append((sql, key, values))
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
 
+    def _hand_in(self) -> None:
+        """From here on it is the batch's to write."""
+        added, self._added = self._added, []
+        for sql, key, values in added:
+            self._batch.pending.add(sql, key, values)
+
     def release(self) -> None:
+        self._hand_in()
         if self._has_savepoint and not self._batch.is_single:
             self._connection.execute("RELEASE unit")
 
     def roll_back(self) -> None:
         """Raises OperationalError when SQLite has rolled back all by itself, as it does on a full disk."""
-        self.pending = _Pending()
+        self._added = []
         if not self._connection.in_transaction:
             raise sqlite3.OperationalError("the transaction was rolled back")
         if self._batch.is_single:
@@ -268,7 +282,6 @@ class Batch:
             transaction.roll_back()
         else:
             transaction.release()
-            self.pending.take(transaction.pending)
             job.callbacks = transaction.callbacks
 
     def _abandon(self) -> None:
