@@ -79,6 +79,7 @@ from entobot.stream.retention import trim
 from entobot.stream.service import Stream
 from entobot.telemetry.exposition import expose
 from entobot.telemetry.log import RefusalLog, get_logger
+from entobot.telemetry.loop_watch import LoopWatch
 from entobot.web import metrics as web_metrics
 from entobot.web.application import WebSettings, build_application
 from entobot.web.http import Check, ReadyReport
@@ -161,6 +162,7 @@ class Gateway:
         self._idempotency = Idempotency(database, clock, ground.entropy)
         self._periodic = Periodic()
         self.cluster = self._find_cluster()
+        self._loop_watch = LoopWatch(clock, ground.meters)
         self._listener: Listener | None = None
 
     @classmethod
@@ -262,6 +264,7 @@ class Gateway:
         except BaseException:
             await self._give_up()
             raise
+        self._loop_watch.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_EVERY)
@@ -448,6 +451,7 @@ class Gateway:
         if self._stopped:
             return
         self._stopped = True
+        self._loop_watch.stop()
         self._is_draining = True
         ground = self.ground
         await asyncio.sleep(ground.settings.gateway.drain_pause.total_seconds())

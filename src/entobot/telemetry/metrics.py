@@ -79,6 +79,11 @@ class Metric(Enum):
     )
     DATABASE_QUEUE = _gauge("entobot_database_queue", "Units of work that wait for the store.", "operation")
     DATABASE_READS = _counter("entobot_database_reads_total", "Units that only read.")
+    EVENT_LOOP_LATE_SECONDS = _histogram(
+        "entobot_event_loop_late_seconds",
+        FAST_SECONDS,
+        "How late the event loop was, asked ten times a second: nothing may hold it for 5 ms.",
+    )
     HANDSHAKE_SECONDS = _histogram(
         "entobot_handshake_seconds", FAST_SECONDS, "From an open connection to `ready`.", "transport"
     )
