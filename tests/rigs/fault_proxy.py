@@ -117,10 +117,10 @@ class FaultProxy:
         raise ConnectionRefusedError("nobody answers")
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair) -> None:
-        faults = self.faults
         while data := await reader.read(CHUNK):
-            while faults.is_dead:  # noqa: ASYNC110  the test sets a plain value, from wherever it is
+            while self.faults.is_dead:  # noqa: ASYNC110  the test sets a plain value, from wherever it is
                 await asyncio.sleep(0.05)
+            faults = self.faults  # as they are now: a test may have put others in their place
             pause_s = faults.delay_s + self._random.uniform(0, faults.jitter_s)
             pause_s += len(data) / faults.bytes_per_s if faults.bytes_per_s else 0
             if pause_s:
