@@ -79,5 +79,11 @@ async def test_the_numbers_are_those_of_what_happened(gateway: GatewayProcess) -
     assert found["entobot_handshake_seconds_count", "websocket"] == 1
     assert found["entobot_database_commit_seconds_count",] > 5
     assert found["entobot_database_commit_units_sum",] >= found["entobot_database_commit_seconds_count",]
+    assert found["entobot_audit_entries_total", "invite.confirmed", "success"] == 1
+    assert found["entobot_auth_failures_total", "bad_credentials", "websocket"] == 1
+    assert found["entobot_refusals_total", "connection"] == 1
+    assert found["entobot_run_seconds_count", "ok"] == found["entobot_model_turn_seconds_count", "ok"] == 1
+    assert found["entobot_http_requests_total", "POST", "200"] >= 3
+    assert found["entobot_loop_lag_seconds_count",] > 0
     shown = await asyncio.to_thread(gateway.cli, "metrics", "entobot_commands")
     assert "entobot_commands_total {command=message.send outcome=ok}" in shown.stdout

@@ -177,7 +177,7 @@ Build = Callable[..., FastAPI]
 @pytest.fixture
 def build(idempotency: Idempotency, demo: Demo, clock: ManualClock, entropy: SeededEntropy, pages: Pages) -> Build:
     def make(settings: WebSettings = SETTINGS, *, idempotency: Idempotency = idempotency, **parts: Any) -> FastAPI:
-        api = Api(FakeAuthenticator(), idempotency)
+        api = Api(FakeAuthenticator(), idempotency, meters=parts.get("meters"))
         add_demo(api, demo)
         defaults: dict[str, Any] = {"pages": pages, "ready": ready, "clock": clock, "entropy": entropy}
         return build_application(api, settings=settings, **(defaults | parts))

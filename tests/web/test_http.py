@@ -49,7 +49,28 @@ async def test_not_ready_is_503(build: Build) -> None:
         response = await client.get("/api/ready")
         details = await client.get("/api/ready", headers=OWNER)
     assert (response.status_code, response.json()) == (503, {"status": "not_ready"})
-    assert details.json()["checks"][1] == {"name": "tls", "ok": False, "detail": "expired"}
+    problem = check_problem(details, 503, "internal")
+    assert problem["detail"] == "Not ready: tls: expired."
+    assert problem["checks"][1] == {"name": "tls", "ok": False, "detail": "expired"}
+
+
+async def draining() -> ReadyReport:
+    return ReadyReport((Check("accepting", is_ok=False, detail="draining"),))
+
+
+async def test_a_node_that_drains_says_so_to_those_who_may_know(build: Build) -> None:
+    async with client_of(build(ready=draining)) as client:
+        check_problem(await client.get("/api/ready", headers=OWNER), 503, "draining")
+
+
+async def limping() -> ReadyReport:
+    return ReadyReport((Check("bus", is_ok=False, detail="away", is_vital=False),))
+
+
+async def test_what_is_not_vital_is_told_and_the_node_stays_ready(build: Build) -> None:
+    async with client_of(build(ready=limping)) as client:
+        answer = await client.get("/api/ready", headers=OWNER)
+    assert (answer.status_code, answer.json()["status"], answer.json()["checks"][0]["ok"]) == (200, "ready", False)
 
 
 async def test_stale_credentials_are_told_so(client: httpx.AsyncClient) -> None:

@@ -1,5 +1,6 @@
 """The durable AG-UI 1.0 events of a run, appended in the caller's transaction."""
 
+from entobot.agents.meters import OK, RunMeters
 from entobot.agents.model import Run, ToolCall, shown_result
 from entobot.agents.runner import RunFailed
 from entobot.core import topics
@@ -7,23 +8,27 @@ from entobot.core.ids import Ids, Prefix
 from entobot.core.permissions import Scope
 from entobot.storage.database import Transaction
 from entobot.stream.service import Stream
+from entobot.telemetry.meters import Meters
 
 PROTOCOL_VERSION = "1.0"
 
 
 class RunEvents:
-    def __init__(self, stream: Stream, ids: Ids) -> None:
+    def __init__(self, stream: Stream, ids: Ids, meters: Meters | None = None) -> None:
         self._stream = stream
         self._ids = ids
+        self._meters = RunMeters(meters or Meters())
 
     def started(self, tx: Transaction, run: Run, now_ms: int) -> None:
         self._append(tx, run, {"type": "RUN_STARTED", "protocolVersion": PROTOCOL_VERSION}, now_ms)
 
     def finished(self, tx: Transaction, run: Run, now_ms: int) -> None:
         self._append(tx, run, {"type": "RUN_FINISHED", "outcome": {"type": "success"}}, now_ms)
+        self._ended(tx, run, OK, now_ms)
 
     def cancelled(self, tx: Transaction, run: Run, now_ms: int) -> None:
         self._append(tx, run, {"type": "RUN_FINISHED", "outcome": {"type": "cancelled"}}, now_ms)
+        self._ended(tx, run, "cancelled", now_ms)
 
     def failed(self, tx: Transaction, run: Run, failure: RunFailed, now_ms: int, *, retry: bool) -> None:
         """AG-UI's RUN_ERROR names no run; ours adds `threadId`, `runId` and whether asking again may help."""
@@ -34,6 +39,7 @@ class RunEvents:
             "retry": retry,
         }
         self._append(tx, run, event, now_ms)
+        self._ended(tx, run, failure.code, now_ms)
 
     def tool_result(self, tx: Transaction, run: Run, call: ToolCall, now_ms: int) -> None:
         event: dict[str, object] = {
@@ -46,6 +52,9 @@ class RunEvents:
             "state": call.state,
         }
         self._append(tx, run, event, now_ms)
+
+    def _ended(self, tx: Transaction, run: Run, outcome: str, now_ms: int) -> None:
+        tx.after_commit(lambda: self._meters.run_ended(outcome, (now_ms - run.created_at_ms) / 1000))
 
     def _append(self, tx: Transaction, run: Run, event: dict[str, object], now_ms: int) -> None:
         whole = event | {"threadId": run.conversation_id, "runId": run.run_id}

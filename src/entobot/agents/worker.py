@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from entobot.agents.live import FLUSH_EVERY, LiveTurn
+from entobot.agents.meters import OK, RunMeters
 from entobot.agents.model import MAX_ANSWER_BYTES, CallState, Execute, Run, Step, Think, ToolCall, Wait, clean_text
 from entobot.agents.runner import (
     Line,
@@ -36,6 +37,7 @@ from entobot.core.ids import Ids, Prefix
 from entobot.storage.database import Database, Transaction
 from entobot.stream.service import Stream
 from entobot.telemetry.log import get_logger
+from entobot.telemetry.meters import Meters
 
 CLOSING_S = 1.0
 
@@ -82,6 +84,7 @@ class Worker:
         tools: Toolbox,
         runner: Runner,
         pace: Pace,
+        meters: Meters | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
@@ -94,6 +97,8 @@ class Worker:
         self._tools = tools
         self._runner = runner
         self._pace = pace
+        self._meters = RunMeters(meters or Meters())
+        self._meters.follow(lambda: len(self._driving))
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._backlog: dict[str, None] = {}
         self._held_back: dict[str, set[str]] = {}
@@ -133,6 +138,11 @@ class Worker:
                 task.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._runner.close(), CLOSING_S)
+
+    @property
+    def is_running(self) -> bool:
+        """Takes work and makes up for missed bells."""
+        return not self._is_stopping and self._sweeper is not None and not self._sweeper.done()
 
     async def sweep(self) -> None:
         """Make up for missed bells: expire approvals, end or resume runs that nobody drives, serve waiting messages."""
@@ -249,6 +259,7 @@ class Worker:
         turn = self._turns[run.run_id] = _Interrupt(live)
         call = asyncio.create_task(_listen(self._runner, request, live))
         call.add_done_callback(_forget)
+        begun_s = self._clock.monotonic()
         try:
             # Not asyncio.timeout: a runner that ignores being cancelled must not hold up the run.
             timeout = self._pace.turn_timeout.total_seconds()
@@ -256,7 +267,9 @@ class Worker:
         finally:
             del self._turns[run.run_id]
             call.cancel()
+        spent_s = self._clock.monotonic() - begun_s
         if turn.told.done():
+            self._meters.model_spoke("cancelled", spent_s)
             if turn.told.result():
                 await self._fail(run, RunFailed(RunErrorCode.GATEWAY_RESTARTED, RESTARTED))
             return None
@@ -264,8 +277,10 @@ class Worker:
         try:
             end = _result(call, self._pace.turn_timeout)
         except RunFailed as failure:
+            self._meters.model_spoke(failure.code, spent_s)
             await self._fail(run, failure)
             return None
+        self._meters.model_spoke(OK, spent_s)
         outcome = _outcome(end, live, self._ids)
         now_ms, goes_on = self._clock.now_ms(), not self._is_stopping
 
@@ -278,6 +293,7 @@ class Worker:
     async def _execute(self, run: Run, call: ToolCall) -> Step | None:
         """Carry out a call that is committed as `executing`; what comes next."""
         state, result = CallState.FAILED, ""
+        begun_s = self._clock.monotonic()
         try:
             args = parse_args(call.args_json)
             result = await in_daemon_thread(lambda: self._tools.run(call.name, args), f"tool {call.name}")
@@ -289,6 +305,7 @@ class Worker:
         except Exception as error:
             log.exception("agent.tool_failed", tool=call.name)
             result = f"The tool failed unexpectedly ({type(error).__name__}); it may have taken effect in part."
+        self._meters.tool_ended(state, self._clock.monotonic() - begun_s)
         now_ms, goes_on = self._clock.now_ms(), not self._is_stopping
 
         def unit(tx: Transaction) -> Step | None:

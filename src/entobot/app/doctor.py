@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -110,7 +110,10 @@ def _ready(gateway: LocalGateway) -> list[Finding]:
     try:
         checks = gateway.request("GET", "/api/ready")["checks"]
     except Problem as problem:
-        return [Finding("readiness", Level.FAILURE, problem.detail, "See the gateway's log.")]
+        found = problem.extra.get("checks")
+        if not isinstance(found, list):
+            return [Finding("readiness", Level.FAILURE, problem.detail, "See the gateway's log.")]
+        checks = cast("list[dict[str, Any]]", found)
     return [
         Finding(check["name"], Level.OK if check["ok"] else Level.WARNING, check["detail"] or "Fine.")
         for check in checks

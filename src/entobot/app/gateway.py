@@ -31,8 +31,9 @@ from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of
 from entobot.app.ground import Ground, lay_ground, public_files, renew_certificate
-from entobot.app.observing import observe_process
+from entobot.app.observing import LoopLag, observe_process
 from entobot.app.periodic import Periodic
+from entobot.app.readiness import Part, Readiness
 from entobot.app.settings import agent_pins
 from entobot.app.simple import BearerPairing, DeviceConversations
 from entobot.approvals import commands as approvals_commands
@@ -48,7 +49,7 @@ from entobot.conversations import http as conversations_http
 from entobot.conversations.service import Conversations
 from entobot.core.clock import Clock
 from entobot.core.rates import Rate
-from entobot.core.secrets import Entropy
+from entobot.core.secrets import Entropy, random_secret
 from entobot.devices import commands as devices_commands
 from entobot.devices import http as devices_http
 from entobot.devices.api_keys import ApiKeys
@@ -82,7 +83,7 @@ from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.telemetry.loop_watch import LoopWatch
 from entobot.web import metrics as web_metrics
 from entobot.web.application import WebSettings, build_application
-from entobot.web.http import Check, ReadyReport
+from entobot.web.http import ACCEPTING, Check
 from entobot.web.idempotency import Idempotency
 from entobot.web.listener import Listener
 from entobot.web.pages import load_pages
@@ -113,7 +114,7 @@ class Gateway:
         limits = ground.settings.limits
         self.stream = Stream(bus, ids)
         self.accounts = Accounts(ids, self.stream)
-        self.audit = Audit(ids=ids, entropy=ground.entropy, signer=ground.head_signer, head_file=ground.home.audit_head)
+        self.audit = self._make_audit()
         tokens = Tokens(ground.signing, ground.origin, ground.keys.key(Purpose.REFRESH_TOKENS), ground.entropy)
         self.devices = Devices(
             database=database,
@@ -157,13 +158,30 @@ class Gateway:
         self.stream.appended = self.hub.appended
         self.rates = rates_of(limits, clock, ground.meters)
         self._spawn, self._tasks = spawner()
-        self._refusals = RefusalLog(get_logger("gateway"), clock)
+        self._refusals = RefusalLog(get_logger("gateway"), clock, ground.meters)
         self._executor = Executor(database, clock, command_table(self._commands()), self.devices.guard, ground.meters)
         self._idempotency = Idempotency(database, clock, ground.entropy)
-        self._periodic = Periodic()
         self.cluster = self._find_cluster()
         self._loop_watch = LoopWatch(clock, ground.meters)
         self._listener: Listener | None = None
+        self._build_watch()
+
+    def _make_audit(self) -> Audit:
+        ground = self.ground
+        return Audit(
+            ids=ground.ids,
+            entropy=ground.entropy,
+            signer=ground.head_signer,
+            head_file=ground.home.audit_head,
+            meters=ground.meters,
+        )
+
+    def _build_watch(self) -> None:
+        ground = self.ground
+        self._periodic = Periodic(ground.clock, ground.meters)
+        row = random_secret(ground.entropy, 9)
+        self._readiness = Readiness(ground.database, ground.clock, ground.meters, row, self._parts_of_readiness())
+        self._loop_lag = LoopLag(ground.meters)
 
     @classmethod
     async def open(
@@ -196,6 +214,7 @@ class Gateway:
             devices=self.devices,
             audience=ground.origin,
             check_edit=_checker(tools),
+            meters=ground.meters,
         )
         self.bot = Bot(
             database=ground.database,
@@ -211,7 +230,7 @@ class Gateway:
             ids=ground.ids,
             bus=ground.bus,
             audit=self.audit,
-            events=RunEvents(self.stream, ground.ids),
+            events=RunEvents(self.stream, ground.ids, ground.meters),
             conversations=self.conversations,
             approvals=self.approvals,
             tools=tools,
@@ -231,6 +250,7 @@ class Gateway:
             tools=tools,
             runner=self.bot.runner,
             pace=AgentPace(turn_timeout=settings.run_timeout),
+            meters=ground.meters,
         )
 
     @property
@@ -289,6 +309,7 @@ class Gateway:
         if self.cluster is not None:
             self.cluster.start()
         self._start_sweeps()
+        self._loop_lag.start()
 
     async def _give_up(self) -> None:
         """A start that failed leaves nothing open: no port, no lock, no task."""
@@ -306,7 +327,7 @@ class Gateway:
     async def _open_listener(self) -> Listener:
         ground = self.ground
         gateway, limits, certificate = ground.settings.gateway, ground.settings.limits, ground.certificate
-        api = Api(self.devices, self._idempotency, self.rates)
+        api = Api(self.devices, self._idempotency, self.rates, ground.meters)
         self._add_routes(api)
         app = build_application(
             api,
@@ -319,10 +340,11 @@ class Gateway:
                 certificate=certificate.public if certificate is not None else public_files(None, None),
             ),
             pages=await asyncio.to_thread(load_pages),
-            ready=self._ready,
+            ready=self._readiness.report,
             clock=ground.clock,
             entropy=ground.entropy,
             admit=self._admit,
+            meters=ground.meters,
         )
         listener = Listener(
             app=app,
@@ -422,16 +444,12 @@ class Gateway:
         if self._listener is not None:
             self._listener.reload_certificate()
 
-    async def _ready(self) -> ReadyReport:
-        durability, trouble = self.ground.database.durability(), self.ground.database.trouble()
-        return ReadyReport(
-            (
-                Check("accepting", not self._is_draining, "draining" if self._is_draining else ""),
-                Check("storage", durability.survives_power_cut and not trouble, trouble or durability.detail),
-                # A bus that is away makes a node later, not unfit: sending its devices elsewhere would help nobody.
-                Check("bus", True, self.ground.bus.health().detail),
-            )
-        )
+    def _parts_of_readiness(self) -> dict[str, Part]:
+        return {
+            ACCEPTING: lambda: Check(ACCEPTING, not self._is_draining, "draining" if self._is_draining else ""),
+            "listener": lambda: Check("listener", self._listener is not None and self._listener.is_open),
+            "worker": lambda: Check("worker", self._worker.is_running),
+        }
 
     async def _record(self, event: AuditEvent) -> None:
         now_ms = self.ground.clock.now_ms()
@@ -459,6 +477,7 @@ class Gateway:
         if self._listener is not None:
             self._listener.shut()
         await self._periodic.stop()
+        self._loop_lag.stop()
         self.pairing.stop()
         await asyncio.gather(
             self._guarded("connections", self.hub.drain()),

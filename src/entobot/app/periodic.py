@@ -5,16 +5,22 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+from entobot.core.clock import Clock
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
+
 log = logging.getLogger("entobot.app")
 
 
 class Periodic:
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock, meters: Meters) -> None:
+        self._clock = clock
+        self._meters = meters
         self._tasks: list[asyncio.Task[None]] = []
 
     def every(self, interval: timedelta, work: Callable[[], Awaitable[object]]) -> None:
         """Start doing `work`, the first time after one interval. A failure is logged and tried again."""
-        self._tasks.append(asyncio.get_running_loop().create_task(_repeat(interval.total_seconds(), work)))
+        self._tasks.append(asyncio.get_running_loop().create_task(self._repeat(interval.total_seconds(), work)))
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -22,11 +28,15 @@ class Periodic:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-
-async def _repeat(interval_s: float, work: Callable[[], Awaitable[object]]) -> None:
-    while True:
-        await asyncio.sleep(interval_s)
-        try:
-            await work()
-        except Exception:
-            log.exception("periodic work failed; it is tried again")
+    async def _repeat(self, interval_s: float, work: Callable[[], Awaitable[object]]) -> None:
+        name = getattr(work, "__qualname__", "work").strip("_").lower()
+        while True:
+            await asyncio.sleep(interval_s)
+            begun_s, outcome = self._clock.monotonic(), "ok"
+            try:
+                await work()
+            except Exception:
+                outcome = "failed"
+                log.exception("periodic work failed; it is tried again")
+            seconds = self._meters.histogram(Metric.SWEEP_SECONDS, sweep=name, outcome=outcome)
+            seconds.observe(self._clock.monotonic() - begun_s)

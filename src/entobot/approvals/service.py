@@ -31,6 +31,8 @@ from entobot.devices.keys import SignatureRefused, verify_compact
 from entobot.devices.service import Devices
 from entobot.storage.database import Database, Transaction
 from entobot.stream.service import Stream
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
 
 SWEEP_COUNT = 100
 MAX_PAGE = 100
@@ -59,6 +61,7 @@ class Approvals:
         devices: Devices,
         audience: str,
         check_edit: CheckEdit,
+        meters: Meters | None = None,
     ) -> None:
         self._ids = ids
         self._stream = stream
@@ -67,6 +70,7 @@ class Approvals:
         self._devices = devices
         self._audience = audience
         self._check_edit = check_edit
+        self._meters = meters or Meters()
 
     # -- asking
 
@@ -232,6 +236,8 @@ class Approvals:
         self._tell(tx, approval, "approval.decided", data, now_ms)
         bell = approval.run_id.encode("ascii")
         tx.after_commit(lambda: self._bus.publish(topics.WORK_APPROVALS, bell))
+        waited = self._meters.histogram(Metric.APPROVAL_WAIT_SECONDS, outcome=approval.state)
+        tx.after_commit(lambda: waited.observe((now_ms - approval.created_at_ms) / 1000))
 
     def _tell(
         self,

@@ -28,6 +28,8 @@ from entobot.core.ids import Ids, Prefix
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy
 from entobot.storage.database import Transaction
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
 
 MAX_PAGE = 500
 
@@ -63,11 +65,19 @@ class Audit:
     """
 
     def __init__(
-        self, *, ids: Ids, entropy: Entropy, signer: HeadSigner | None, head_file: Path | None, every: int = 256
+        self,
+        *,
+        ids: Ids,
+        entropy: Entropy,
+        signer: HeadSigner | None,
+        head_file: Path | None,
+        every: int = 256,
+        meters: Meters | None = None,
     ) -> None:
         self._ids = ids
         self._entropy = entropy
         self._heads = HeadKeeper(signer, head_file, every)
+        self._meters = meters or Meters()
 
     async def start(self, write: RunUnit, now_ms: int) -> None:
         """Check that the log still contains what was signed last, and sign what a crash left unsigned."""
@@ -120,6 +130,7 @@ class Audit:
         store.append(tx, entry, values)
         if self._heads.is_due(entry.seq):
             self._heads.sign(tx, Head(head.log_id, entry.seq, entry.hash), now_ms)
+        tx.after_commit(self._meters.counter(Metric.AUDIT_ENTRIES, event=event, outcome=outcome).add)
 
     def find(
         self,

@@ -170,3 +170,8 @@ def _same_result(earlier: tuple[bytes, bytes], digest: bytes) -> bytes:
     if known != digest:
         raise Problem(Code.IDEMPOTENCY_MISMATCH, "This command id was used for another command. Use a new one.")
     return result
+
+
+def try_store(tx: Transaction, key: str, now_ms: int) -> None:
+    """Write a row under this node's own `key` and take it back: fails where a command would."""
+    store.try_write(tx, key, now_ms)

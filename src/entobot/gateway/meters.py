@@ -29,6 +29,11 @@ class ConnectionMeters:
     def opened(self) -> None:
         self._opened.value += 1
 
+    def refused(self, code: int) -> None:
+        """Credentials that did not stand."""
+        reason = _CLOSE_NAMES.get(code, OTHER)
+        self._meters.counter(Metric.AUTH_FAILURES, transport=self._transport, reason=reason).add()
+
     def ready(self, seconds: float) -> None:
         self._ready.value += 1
         self._live.value += 1

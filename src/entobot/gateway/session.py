@@ -251,6 +251,7 @@ class Session:
             )
         except Refused as refusal:
             parts.on_refused(refusal.reason, self._link.peer)
+            parts.meters.refused(refusal.code)
             self._carry_out(connection.refused(refusal.code, refusal.reason))
             return
         except StorageFailed:

@@ -12,6 +12,8 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from entobot.core.clock import Clock, rfc3339
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
 
 MAX_FIELDS = 32
 MAX_VALUE_CHARACTERS = 512
@@ -93,6 +95,15 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.stdlib.get_logger(f"entobot.{name}"))
 
 
+def bind(**fields: object) -> None:
+    """Add fields to every log line of the current task and of those that it starts from now on."""
+    structlog.contextvars.bind_contextvars(**fields)
+
+
+def unbind(*names: str) -> None:
+    structlog.contextvars.unbind_contextvars(*names)
+
+
 def clean(_logger: Any, _method: str, fields: EventDict) -> EventDict:
     """Processor: take secrets out of every field, make control characters visible, and bound what remains."""
     kept: MutableMapping[str, Any] = {}
@@ -157,18 +168,21 @@ class RefusalLog:
         self,
         log: FilteringBoundLogger,
         clock: Clock,
+        meters: Meters | None = None,
         *,
         every: timedelta = timedelta(seconds=60),
         max_reasons: int = 64,
     ) -> None:
         self._log = log
         self._clock = clock
+        self._meters = meters or Meters()
         self._every_s = every.total_seconds()
         self._max_reasons = max_reasons
         self._reasons: OrderedDict[str, tuple[float, int]] = OrderedDict()  # reason → (written at, left out since)
 
     def refused(self, reason: str, **fields: object) -> None:
         """Tell that an input was refused. `reason` is a short name of ours, never text from outside."""
+        self._meters.counter(Metric.REFUSALS, reason=reason).add()
         now = self._clock.monotonic()
         if reason not in self._reasons and not self._has_room(now):
             fields, reason = {"reason_beyond_limit": reason, **fields}, self.OTHER

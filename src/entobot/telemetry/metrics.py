@@ -51,6 +51,21 @@ def _histogram(name: str, bounds: Iterable[float], meaning: str, *labels: str) -
 
 
 class Metric(Enum):
+    APPROVAL_WAIT_SECONDS = _histogram(
+        "entobot_approval_wait_seconds",
+        PERSON_SECONDS,
+        "From the question to its end: `approved`, `denied`, `expired`, `cancelled`.",
+        "outcome",
+    )
+    AUDIT_ENTRIES = _counter(
+        "entobot_audit_entries_total",
+        "Entries of the audit log: every pairing, refusal, suspend, revoke.",
+        "event",
+        "outcome",
+    )
+    AUTH_FAILURES = _counter(
+        "entobot_auth_failures_total", "Credentials that were refused, and why.", "transport", "reason"
+    )
     BUILD_INFO = _gauge("entobot_build_info", "Always 1; its labels say what runs.", "version", "python")
     COMMAND_SECONDS = _histogram(
         "entobot_command_seconds",
@@ -93,8 +108,37 @@ class Metric(Enum):
         "transport",
         "outcome",
     )
+    HTTP_REQUEST_SECONDS = _histogram(
+        "entobot_http_request_seconds", FAST_SECONDS, "From a request's head to the head of its answer."
+    )
+    HTTP_REQUESTS = _counter("entobot_http_requests_total", "HTTP requests that were answered.", "method", "status")
     LIMITED = _counter("entobot_limited_total", "Requests, connections and frames over a limit, by its name.", "limit")
     LISTENER_CONNECTIONS = _gauge("entobot_listener_connections", "Open sockets at the front door, of every kind.")
+    LOOP_LAG_SECONDS = _histogram(
+        "entobot_loop_lag_seconds",
+        FAST_SECONDS,
+        "How late the event loop calls what is due; asked four times a second.",
+    )
+    MODEL_TURN_SECONDS = _histogram(
+        "entobot_model_turn_seconds", SLOW_SECONDS, "One call of the model: `ok` or a run's error code.", "outcome"
+    )
+    READY = _gauge("entobot_ready", "1 where the last answer of `/api/ready` found this part well.", "check")
+    REFUSALS = _counter(
+        "entobot_refusals_total", "Inputs that were refused at the door, most before they were read.", "reason"
+    )
+    RUN_SECONDS = _histogram(
+        "entobot_run_seconds",
+        SLOW_SECONDS,
+        "From a message's being taken up to its answer: `ok`, `cancelled` or the error code. Waiting for people counts.",
+        "outcome",
+    )
+    RUNS_ACTIVE = _gauge("entobot_runs_active", "Runs that this node is driving; not those that wait for people.")
+    SWEEP_SECONDS = _histogram(
+        "entobot_sweep_seconds", FAST_SECONDS, "Periodic work: `ok` or `failed`.", "sweep", "outcome"
+    )
+    TOOL_CALL_SECONDS = _histogram(
+        "entobot_tool_call_seconds", SLOW_SECONDS, "One tool call: the state in which it ended.", "outcome"
+    )
 
 
 PROCESS_METRICS: dict[str, str] = {
@@ -108,12 +152,18 @@ PROCESS_METRICS: dict[str, str] = {
 """The names that every Prometheus client uses for its process; Linux only."""
 
 LABELS: dict[str, str] = {
+    "check": "A part of readiness.",
     "code": "WebSocket close code; `other` for one that is not in the reference.",
     "command": "Name of a device command; `unknown` for one that is not in the table.",
+    "event": "Name of an audit event.",
     "limit": "Class of the [limits](limits.md).",
+    "method": "HTTP method; `other` for an unusual one.",
     "operation": "`read` or `write`.",
     "outcome": "How it ended; said by each metric.",
     "python": "Version of Python.",
-    "transport": "`websocket`, `simple` (the simple protocol) or `sse` (`GET /api/v1/events`).",
+    "reason": "An error code, the name of a close code, or the limit that was hit.",
+    "status": "HTTP status code.",
+    "sweep": "Name of the periodic work.",
+    "transport": "`websocket`, `simple` (the simple protocol), `sse` (`GET /api/v1/events`) or `http`.",
     "version": "Version of Entobot.",
 }

@@ -13,12 +13,14 @@ from starlette.websockets import WebSocketClose
 from entobot.core.clock import Clock
 from entobot.core.errors import StartupRefused
 from entobot.core.secrets import Entropy
+from entobot.telemetry.meters import Meters
 from entobot.web.headers import SecurityHeaders
 from entobot.web.http import CertificateFiles, Ready, add_routes
 from entobot.web.openapi import describe
 from entobot.web.origins import Admission, Admit, check_origin
 from entobot.web.pages import Pages
 from entobot.web.problems import InternalErrors, install
+from entobot.web.requests import Requests
 from entobot.web.routes import Api
 
 
@@ -54,6 +56,7 @@ def build_application(
     clock: Clock,
     entropy: Entropy,
     admit: Admit | None = None,
+    meters: Meters | None = None,
 ) -> FastAPI:
     """The ASGI application (HTTP only) of all routes in `api`, which takes no more after this.
 
@@ -84,6 +87,7 @@ def build_application(
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
+            Middleware(Requests, entropy=entropy, clock=clock, meters=meters or Meters()),
             Middleware(SecurityHeaders, hsts=settings.hsts),
             Middleware(Admission, origin=settings.origin, allowed=settings.allowed_origins, admit=admit),
             Middleware(InternalErrors, entropy=entropy),

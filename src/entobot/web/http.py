@@ -1,5 +1,6 @@
 """The kit's own routes: health, readiness, certificates, the API's description."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,19 +13,26 @@ from starlette.responses import Response
 from entobot.core.clock import Clock, rfc3339
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
+from entobot.storage.database import StorageFailed
 from entobot.web.authentication import is_local
 from entobot.web.headers import PAGE_POLICY
 from entobot.web.pages import Pages, page_response
+from entobot.web.problems import problem_response
 from entobot.web.routes import Api
+
+ACCEPTING = "accepting"
+"""Name of the check that says whether the node drains."""
+IDENTIFY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing the gateway needs to do its work, as found just now."""
+    """One thing the gateway needs to do its work, as found just now. What is not `is_vital` is told and no more."""
 
     name: str
     is_ok: bool
     detail: str = ""
+    is_vital: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,12 @@ class ReadyReport:
 
     @property
     def is_ready(self) -> bool:
-        return all(check.is_ok for check in self.checks)
+        return all(check.is_ok or not check.is_vital for check in self.checks)
+
+    @property
+    def reasons(self) -> str:
+        """Of not being ready, for the operator."""
+        return "; ".join(f"{c.name}: {c.detail or 'no'}" for c in self.checks if c.is_vital and not c.is_ok)
 
 
 Ready = Callable[[], Awaitable[ReadyReport]]
@@ -112,18 +125,35 @@ def _add_health(api: Api, version: str, gateway_name: str, origin: str, clock: C
 
     async def get_ready(request: Request) -> Response:
         """Whether the gateway can do its work. Strangers are told yes or no."""
-        may_see_details = False
-        if is_local(request) or "authorization" in request.headers:
-            may_see_details = Scope.METRICS in (await api.identify(request)).scopes
+        may_see_details = await _may_see_details(api, request)
         report = await ready()
-        body: dict[str, Any] = {"status": "ready" if report.is_ready else "not_ready"}
-        if may_see_details:
-            body["checks"] = [{"name": c.name, "ok": c.is_ok, "detail": c.detail} for c in report.checks]
-        return JSONResponse(body, 200 if report.is_ready else 503)
+        if not may_see_details:
+            return JSONResponse({"status": _status(report)}, 200 if report.is_ready else 503)
+        checks = [{"name": c.name, "ok": c.is_ok, "detail": c.detail} for c in report.checks]
+        if report.is_ready:
+            return JSONResponse({"status": _status(report), "checks": checks})
+        is_draining = any(c.name == ACCEPTING and not c.is_ok for c in report.checks)
+        code = Code.DRAINING if is_draining else Code.INTERNAL
+        return problem_response(Problem(code, f"Not ready: {report.reasons}.", extra={"checks": checks}), status=503)
 
     refusals = (Code.UNAUTHENTICATED, Code.PROOF_INVALID, Code.DEVICE_SUSPENDED)
     api.add("GET", "/api/health", get_health)
     api.add("GET", "/api/ready", get_ready, problems=refusals, response_model=ReadyBody)
+
+
+def _status(report: ReadyReport) -> str:
+    return "ready" if report.is_ready else "not_ready"
+
+
+async def _may_see_details(api: Api, request: Request) -> bool:
+    """The local socket without the store being asked; a store that does not answer is what this is asked about."""
+    if "authorization" not in request.headers:
+        return is_local(request)
+    try:
+        async with asyncio.timeout(IDENTIFY_S):
+            return Scope.METRICS in (await api.identify(request)).scopes
+    except (StorageFailed, TimeoutError):
+        return False
 
 
 def _add_certificate(api: Api, certificate: CertificateFiles | None) -> None:

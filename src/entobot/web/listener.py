@@ -118,6 +118,11 @@ class Listener:
         raise LookupError("no TCP endpoint is open")
 
     @property
+    def is_open(self) -> bool:
+        """Every endpoint accepts."""
+        return bool(self._doors())
+
+    @property
     def connection_count(self) -> int:
         running = self._running
         return len(running.connections) + len(running.opening) if running else 0

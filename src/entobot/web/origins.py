@@ -17,7 +17,7 @@ PREFLIGHT = {
     "access-control-allow-headers": "authorization, content-type, dpop, idempotency-key, last-event-id",
     "access-control-max-age": "600",
 }
-EXPOSED = b"idempotency-replayed, retry-after, www-authenticate"
+EXPOSED = b"idempotency-replayed, retry-after, www-authenticate, x-request-id"
 
 Admit = Callable[[str], float | None]
 """Seconds until an address may ask again, or None when it may now. Called before anything else of a request."""

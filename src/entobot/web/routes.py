@@ -17,6 +17,9 @@ from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.core.rates import Rate, rate_of
+from entobot.telemetry.log import bind
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
 from entobot.web.authentication import Authenticator, is_local, presented
 from entobot.web.bodies import DEFAULT_MAX_BYTES, BoundedRequest, check_media_type, has_body
 from entobot.web.idempotency import Idempotency, Redact, keyed
@@ -58,13 +61,18 @@ class Api:
     """Where features add their routes. `routes` and `rules` are read by `web.application` once all are added."""
 
     def __init__(
-        self, authenticator: Authenticator, idempotency: Idempotency, throttle: Throttle | None = None
+        self,
+        authenticator: Authenticator,
+        idempotency: Idempotency,
+        throttle: Throttle | None = None,
+        meters: Meters | None = None,
     ) -> None:
         self.routes: list[BaseRoute] = []
         self.rules: list[Rule] = []
         self._authenticator = authenticator
         self._idempotency = idempotency
         self._throttle = throttle
+        self._meters = meters or Meters()
 
     def add(
         self,
@@ -170,7 +178,12 @@ class Api:
             throttle.check_address(rule.rate, request.client.host if request.client else "")
         if rule.access in (Open.ANYONE, Open.PROOF):
             return None
-        principal = await self.identify(request)
+        try:
+            principal = await self.identify(request)
+        except Problem as problem:
+            self._meters.counter(Metric.AUTH_FAILURES, transport="http", reason=problem.code).add()
+            raise
+        bind(device_id=principal.device_id or "local")
         if throttle is not None:
             throttle.check_principal(rule.rate, principal)
         if isinstance(rule.access, Scope):

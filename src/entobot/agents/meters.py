@@ -1,0 +1,28 @@
+"""What runs count, bound once per outcome."""
+
+from collections.abc import Callable
+
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
+
+OK = "ok"
+
+
+class RunMeters:
+    """`outcome` is `ok`, `cancelled`, a `RunErrorCode`, or the state in which a tool call ended."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+        self._active = meters.gauge(Metric.RUNS_ACTIVE)
+
+    def follow(self, active: Callable[[], int]) -> None:
+        self._active.follow(active)
+
+    def run_ended(self, outcome: str, seconds: float) -> None:
+        self._meters.histogram(Metric.RUN_SECONDS, outcome=outcome).observe(seconds)
+
+    def model_spoke(self, outcome: str, seconds: float) -> None:
+        self._meters.histogram(Metric.MODEL_TURN_SECONDS, outcome=outcome).observe(seconds)
+
+    def tool_ended(self, outcome: str, seconds: float) -> None:
+        self._meters.histogram(Metric.TOOL_CALL_SECONDS, outcome=outcome).observe(seconds)

@@ -1,0 +1,81 @@
+"""Whether this node can do its work: asked by probes and strangers, so answered from memory most of the time."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from sqlalchemy import Text, column, select, table
+
+from entobot.core.clock import Clock
+from entobot.gateway.executor import try_store
+from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.storage.migrations import HEAD
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
+from entobot.web.http import Check, ReadyReport
+
+KEPT = timedelta(seconds=2)
+"""How old an answer may be: however often it is asked for, the store is written once in this time."""
+PATIENCE = timedelta(seconds=2)
+
+_VERSION = select(column("version_num", Text)).select_from(table("alembic_version"))
+
+Part = Callable[[], Check]
+"""One check that looks at memory only."""
+
+
+class Readiness:
+    """`parts` are looked at each time; the store is tried by a commit of its own.
+
+    A store that hangs is given `PATIENCE`; the commit that hangs stays the only one under way. `key` is this node's own
+    name for the row that is tried, so that nodes are not in one another's way.
+    """
+
+    def __init__(self, database: Database, clock: Clock, meters: Meters, key: str, parts: dict[str, Part]) -> None:
+        self._database = database
+        self._clock = clock
+        self._parts = parts
+        self._key = key
+        self._gauges = {name: meters.gauge(Metric.READY, check=name) for name in (*parts, "storage")}
+        self._trial: asyncio.Task[Check] | None = None
+        self._begun_s = 0.0
+
+    async def report(self) -> ReadyReport:
+        checks = (*(look() for look in self._parts.values()), await self._storage())
+        for check in checks:
+            self._gauges[check.name].set(check.is_ok)
+        return ReadyReport(checks)
+
+    async def _storage(self) -> Check:
+        trouble = self._database.trouble()
+        if trouble:
+            return Check("storage", is_ok=False, detail=trouble)
+        now_s = self._clock.monotonic()
+        if self._trial is None or (self._trial.done() and now_s - self._begun_s >= KEPT.total_seconds()):
+            self._begun_s = now_s
+            self._trial = asyncio.create_task(self._try_store())
+        trial = self._trial
+        await asyncio.wait({trial}, timeout=max(0.0, self._begun_s + PATIENCE.total_seconds() - now_s))
+        if not trial.done():
+            return Check("storage", is_ok=False, detail="the store does not answer")
+        return trial.result()
+
+    async def _try_store(self) -> Check:
+        now_ms = self._clock.now_ms()
+        key = self._key
+
+        def unit(tx: Transaction) -> str:
+            try_store(tx, key, now_ms)
+            row = tx.first(_VERSION)
+            return "" if row is None else str(row["version_num"])
+
+        try:
+            version = await self._database.write(unit)
+        except StorageFailed as failure:
+            return Check("storage", is_ok=False, detail=str(failure))
+        except Exception as error:  # noqa: BLE001  whatever it is, it is no readiness, and its text may hold anything
+            return Check("storage", is_ok=False, detail=f"the store cannot be used ({type(error).__name__})")
+        if version < HEAD:
+            return Check("storage", is_ok=False, detail=f"the tables are of version {version or 'none'}, not {HEAD}")
+        durability = self._database.durability()
+        return Check("storage", is_ok=durability.survives_power_cut, detail=durability.detail)
