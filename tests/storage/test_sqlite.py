@@ -5,9 +5,11 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from entobot.storage import database_sqlite
 from entobot.storage.database import Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.storage.place import CommitPlace
@@ -100,3 +102,34 @@ async def test_the_log_does_not_grow_for_ever(store: SqliteDatabase, tmp_path: P
         _, pages, moved = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     other.close()
     assert pages == moved
+
+
+async def test_another_reader_of_the_file_does_not_spoil_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`PRAGMA optimize` may find the file locked; statistics are no reason to end badly."""
+    monkeypatch.setattr(database_sqlite, "BUSY_TIMEOUT_MS", 10)
+    store = SqliteDatabase(tmp_path / "things.db", create_things)
+    await store.start()
+    await store.write(lambda tx: tx.run(ADD, {"name": "a", "amount": 1}))
+    other = sqlite3.connect(tmp_path / "things.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    await asyncio.to_thread(_needs_statistics, store)
+    await store.stop()
+    other.close()
+
+
+def _needs_statistics(store: SqliteDatabase) -> None:
+    class Stubborn:
+        """The connection, whose planner has something to write down, which needs the lock that another holds."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.connection = connection
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.connection, name)
+
+        def execute(self, sql: str, *values: Any) -> Any:
+            return self.connection.execute("ANALYZE" if sql == "PRAGMA optimize" else sql, *values)
+
+    store._batch.connection = Stubborn(store._batch.connection)  # pyright: ignore[reportAttributeAccessIssue]  all of it that is used

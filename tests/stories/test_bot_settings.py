@@ -70,6 +70,9 @@ async def test_the_model_is_changed_for_the_next_run_and_after_a_restart(make: A
         }
         assert changed["agent"]["runner_kind"] == "llm"
         assert changed["agent"]["model"] == "openai:fake-1-first"
+        (line,) = [one for one in gateway.log.read_text().splitlines() if "settings.changed" in one]
+        assert "instructions" in line
+        assert "Be kind." not in line
         device = await asyncio.to_thread(gateway.pair, "Phone")
         async with connected(gateway, device) as phone:
             assert await chat(phone, "one") == "from the model"

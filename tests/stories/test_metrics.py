@@ -84,6 +84,9 @@ async def test_the_numbers_are_those_of_what_happened(gateway: GatewayProcess) -
     assert found["entobot_refusals_total", "connection"] == 1
     assert found["entobot_run_seconds_count", "ok"] == found["entobot_model_turn_seconds_count", "ok"] == 1
     assert found["entobot_http_requests_total", "POST", "200"] >= 3
-    assert found["entobot_loop_lag_seconds_count",] > 0
+    assert found["entobot_event_loop_late_seconds_count",] > 0
+    assert found["entobot_bus_up",] == 1
+    assert found["entobot_delivery_seconds_count", "live"] >= 4
+    assert found["entobot_events_sent_total",] >= found["entobot_delivery_seconds_count", "live"]
     shown = await asyncio.to_thread(gateway.cli, "metrics", "entobot_commands")
     assert "entobot_commands_total {command=message.send outcome=ok}" in shown.stdout

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import socket
 import ssl
 import stat
@@ -23,7 +24,7 @@ from entobot.core.secrets import SystemEntropy
 from entobot.gateway.limits import WaitingRoom
 from entobot.web import unix_socket
 from entobot.web.certificates import LocalTls, Machine, ensure_local_tls
-from entobot.web.endpoints import AddressTaken, PlainBeyondLoopback, TcpEndpoint, UnixEndpoint
+from entobot.web.endpoints import AddressTaken, PlainBeyondLoopback, TcpEndpoint, UnixEndpoint, raise_file_limit
 from entobot.web.http_protocol import HttpLimits
 from entobot.web.tls import TlsFiles
 from entobot.web.unix_socket import LocalPeer, SocketTaken, short_socket_path
@@ -573,3 +574,13 @@ async def test_stopping_twice_and_before_the_start_is_harmless() -> None:
     async with serving() as server:
         await server.listener.stop(1.0)
         await server.listener.stop(1.0)
+
+
+def test_the_process_may_open_as_many_files_as_the_system_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+        assert raise_file_limit() == hard
+        assert raise_file_limit() == hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

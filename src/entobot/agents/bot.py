@@ -23,6 +23,9 @@ from entobot.core.principal import Principal
 from entobot.devices.service import Devices
 from entobot.nodes.marks import Mark, move_mark
 from entobot.storage.database import Database, Transaction
+from entobot.telemetry.log import get_logger
+
+log = get_logger("agents")
 
 FIELDS = ("instructions", "max_tokens", "model", "runner", "temperature")
 """What may be changed while it runs. Keys and addresses of models stay in the file and the environment."""
@@ -169,6 +172,7 @@ class Bot:
                 raise
             self._stored = stored
             self._apply(settings, choice, runner)
+            log.info("settings.changed", section="agent", changed=changed, by=principal.device_id or "local")
             return self.view()
 
     def _wanted(self, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,9 +31,9 @@ from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of
 from entobot.app.ground import Ground, lay_ground, public_files, renew_certificate
-from entobot.app.observing import LoopLag, observe_process
+from entobot.app.observing import observe_bus, observe_process
 from entobot.app.periodic import Periodic
-from entobot.app.readiness import Part, Readiness
+from entobot.app.readiness import Readiness, parts_of
 from entobot.app.settings import agent_pins
 from entobot.app.simple import BearerPairing, DeviceConversations
 from entobot.approvals import commands as approvals_commands
@@ -83,7 +83,6 @@ from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.telemetry.loop_watch import LoopWatch
 from entobot.web import metrics as web_metrics
 from entobot.web.application import WebSettings, build_application
-from entobot.web.http import ACCEPTING, Check
 from entobot.web.idempotency import Idempotency
 from entobot.web.listener import Listener
 from entobot.web.pages import load_pages
@@ -167,21 +166,17 @@ class Gateway:
         self._build_watch()
 
     def _make_audit(self) -> Audit:
-        ground = self.ground
+        at = self.ground
         return Audit(
-            ids=ground.ids,
-            entropy=ground.entropy,
-            signer=ground.head_signer,
-            head_file=ground.home.audit_head,
-            meters=ground.meters,
+            ids=at.ids, entropy=at.entropy, signer=at.head_signer, head_file=at.home.audit_head, meters=at.meters
         )
 
     def _build_watch(self) -> None:
         ground = self.ground
         self._periodic = Periodic(ground.clock, ground.meters)
         row = random_secret(ground.entropy, 9)
-        self._readiness = Readiness(ground.database, ground.clock, ground.meters, row, self._parts_of_readiness())
-        self._loop_lag = LoopLag(ground.meters)
+        parts = parts_of(lambda: self._is_draining, lambda: self._listener, lambda: self._worker.is_running, ground.bus)
+        self._readiness = Readiness(ground.database, ground.clock, ground.meters, row, parts)
 
     @classmethod
     async def open(
@@ -309,7 +304,6 @@ class Gateway:
         if self.cluster is not None:
             self.cluster.start()
         self._start_sweeps()
-        self._loop_lag.start()
 
     async def _give_up(self) -> None:
         """A start that failed leaves nothing open: no port, no lock, no task."""
@@ -359,6 +353,7 @@ class Gateway:
             max_connections=gateway.max_connections,
         )
         observe_process(ground.meters, listener)
+        observe_bus(ground.meters, ground.bus)
         await listener.start()
         return listener
 
@@ -370,7 +365,8 @@ class Gateway:
         conversations_http.add_routes(api, self.conversations, database)
         devices_http.add_routes(api, self.devices)
         pairing_http.add_routes(api, self.pairing)
-        parts = EventParts(database, self.ground.clock, self.hub, self.hub.feed, self._timers)
+        meters = ConnectionMeters(self.ground.meters, "sse")
+        parts = EventParts(database, self.ground.clock, self.hub, self.hub.feed, self._timers, meters)
         gateway_http.add_routes(api, self._executor, parts)
         web_metrics.add_routes(api, partial(expose, self.ground.meters))
 
@@ -444,13 +440,6 @@ class Gateway:
         if self._listener is not None:
             self._listener.reload_certificate()
 
-    def _parts_of_readiness(self) -> dict[str, Part]:
-        return {
-            ACCEPTING: lambda: Check(ACCEPTING, not self._is_draining, "draining" if self._is_draining else ""),
-            "listener": lambda: Check("listener", self._listener is not None and self._listener.is_open),
-            "worker": lambda: Check("worker", self._worker.is_running),
-        }
-
     async def _record(self, event: AuditEvent) -> None:
         now_ms = self.ground.clock.now_ms()
 
@@ -477,7 +466,6 @@ class Gateway:
         if self._listener is not None:
             self._listener.shut()
         await self._periodic.stop()
-        self._loop_lag.stop()
         self.pairing.stop()
         await asyncio.gather(
             self._guarded("connections", self.hub.drain()),

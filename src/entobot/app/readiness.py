@@ -6,13 +6,15 @@ from datetime import timedelta
 
 from sqlalchemy import Text, column, select, table
 
+from entobot.bus.bus import Bus
 from entobot.core.clock import Clock
 from entobot.gateway.executor import try_store
 from entobot.storage.database import Database, StorageFailed, Transaction
 from entobot.storage.migrations import HEAD
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
-from entobot.web.http import Check, ReadyReport
+from entobot.web.http import ACCEPTING, Check, ReadyReport
+from entobot.web.listener import Listener
 
 KEPT = timedelta(seconds=2)
 """How old an answer may be: however often it is asked for, the store is written once in this time."""
@@ -22,6 +24,25 @@ _VERSION = select(column("version_num", Text)).select_from(table("alembic_versio
 
 Part = Callable[[], Check]
 """One check that looks at memory only."""
+
+
+def parts_of(
+    is_draining: Callable[[], bool], listener: Callable[[], Listener | None], is_working: Callable[[], bool], bus: Bus
+) -> dict[str, Part]:
+    """What a node looks at besides its store. A bus that is away makes it later, not unfit."""
+
+    def accepting() -> Check:
+        return Check(ACCEPTING, not is_draining(), "draining" if is_draining() else "")
+
+    def rung() -> Check:
+        health = bus.health()
+        return Check("bus", health.is_connected, health.detail, is_vital=False)
+
+    def listening() -> Check:
+        found = listener()
+        return Check("listener", found is not None and found.is_open)
+
+    return {ACCEPTING: accepting, "bus": rung, "listener": listening, "worker": lambda: Check("worker", is_working())}
 
 
 class Readiness:

@@ -14,9 +14,11 @@ from entobot.gateway.feed import EventsGone, Feed, Opening
 from entobot.gateway.hub import Channel, Frame
 from entobot.gateway.link import Timer, Timers
 from entobot.gateway.live import Live, Piece
+from entobot.gateway.meters import DeliveryMeters
 from entobot.gateway.window import MAX_PAUSE_S, MAX_QUEUED_EVENTS, MIN_PAUSE_S, Window
 from entobot.gateway.wire import Close
 from entobot.storage.database import Database, StorageFailed
+from entobot.telemetry.meters import Meters
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Delivery:
         end: Callable[[Close, str], None],
         clock: Clock,
         timers: Timers,
+        meters: DeliveryMeters | None = None,
     ) -> None:
         self._database = database
         self._feed = feed
@@ -61,6 +64,7 @@ class Delivery:
         self._end = end
         self._clock = clock
         self._timers = timers
+        self._meters = meters or DeliveryMeters(Meters())
         self._window = Window()
         self._channel: Channel | None = None
         self._cursor = 0
@@ -163,9 +167,13 @@ class Delivery:
         """The client has everything up to `seq`. False when it was never sent that far."""
         if seq > self._cursor:
             return False
-        self._window.acknowledged(seq)
+        self._window.acknowledged(seq, self._arrived)
         self.pull()
         return True
+
+    def _arrived(self, at_ms: int) -> None:
+        """The one place that knows when an event is delivered. Replayed ones were marked by their sign."""
+        self._meters.arrived((self._clock.now_ms() - abs(at_ms)) / 1000, is_replayed=at_ms < 0)
 
     def device_has(self, seq: int) -> None:
         """The device has everything up to `seq`, perhaps by another connection that is further than this one."""
@@ -276,7 +284,10 @@ class Delivery:
             self._cursor = frame.seq
             if self._may_see(frame.scope) and not self._has_expired(frame):
                 self._outlet.send(frame.payload)
-                self._window.sent(frame.seq, len(frame.payload), self._clock.monotonic())
+                is_replayed = self._replay_to is not None
+                at_ms = -frame.at_ms if is_replayed else frame.at_ms
+                self._window.sent(frame.seq, len(frame.payload), self._clock.monotonic(), at_ms)
+                self._meters.sent.value += 1
             self._finish_replay()
 
     async def _read_more(self, channel: Channel) -> None:

@@ -19,12 +19,15 @@ from entobot.gateway import wire
 from entobot.gateway.delivery import Delivery
 from entobot.gateway.executor import Executor
 from entobot.gateway.feed import Feed, Opening, Standing, standing_of
+from entobot.gateway.frames import CloseCode
 from entobot.gateway.hub import SOONEST_RETURN_S, Hub
 from entobot.gateway.link import Timer, Timers
 from entobot.gateway.live import Live
+from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import EXPIRES_NEVER_S
 from entobot.gateway.wire import Close, Resume
 from entobot.storage.database import Database, Transaction
+from entobot.telemetry.meters import Meters
 from entobot.web.authentication import caller
 from entobot.web.routes import Api
 
@@ -62,6 +65,7 @@ class EventParts:
     hub: Hub
     feed: Feed
     timers: Timers = field(default_factory=LoopTimers)
+    meters: ConnectionMeters = field(default_factory=lambda: ConnectionMeters(Meters(), "sse"))
 
 
 class EventStream:
@@ -78,6 +82,8 @@ class EventStream:
         self._wake = asyncio.Event()
         self._ended: str | None = None
         self._opened_s = parts.clock.monotonic()
+        self._is_counted = self._is_ready = False
+        self._code: int = CloseCode.NORMAL
         self._timer: Timer | None = None
         self._stream_id = ""
         self._delivery = Delivery(
@@ -88,6 +94,7 @@ class EventStream:
             end=self.end,
             clock=parts.clock,
             timers=parts.timers,
+            meters=parts.meters.delivery,
         )
 
     # -- hub.Subscriber
@@ -114,6 +121,7 @@ class EventStream:
         retry = "" if retry_after_s is None else f"retry: {round(retry_after_s * 1000)}\n"
         if self._ended is None:
             self._ended = f"{retry}: {code.value} {reason}\n\n"
+            self._code = code
         self.release()
 
     def drain(self, retry_after_s: float) -> None:
@@ -129,6 +137,9 @@ class EventStream:
             self._timer.cancel()
         self._delivery.stop()
         self._parts.hub.leave(self)
+        if self._is_counted:
+            self._is_counted = False
+            self._parts.meters.closed(self._code, was_ready=self._is_ready)
         self._wake.set()
 
     # -- delivery.Outlet
@@ -153,6 +164,8 @@ class EventStream:
         parts, principal = self._parts, self._principal
         if parts.hub.is_draining:
             raise Problem(Code.DRAINING, "The gateway stops. Come back in a moment.", retry_after_s=SOONEST_RETURN_S)
+        self._is_counted = True
+        parts.meters.opened()
         channel = parts.hub.join(self)
 
         def unit(tx: Transaction) -> Opening | Standing:
@@ -180,6 +193,8 @@ class EventStream:
             )
         )
         parts.hub.opened(principal, opening)
+        self._is_ready = True
+        parts.meters.ready(parts.clock.monotonic() - self._opened_s)
         self._delivery.open(opening, channel)
         self._schedule()
 

@@ -65,6 +65,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     scope: Scope | None
     payload: bytes
     expires_at_ms: int | None = None
+    at_ms: int = 0
 
 
 class Subscriber(Protocol):
@@ -497,4 +498,4 @@ def _key(principal: Principal) -> str:
 
 def _frame(row: LoggedEvent) -> Frame:
     payload = wire.event(at_ms=row.at_ms, topic=row.topic, event_json=row.event, seq=row.seq)
-    return Frame(row.seq, row.scope, payload, row.expires_at_ms)
+    return Frame(row.seq, row.scope, payload, row.expires_at_ms, row.at_ms)

@@ -15,12 +15,25 @@ LOST = "lost"
 _UNKNOWN = "unknown"
 
 
+class DeliveryMeters:
+    """Events on their way to devices. What is sent is not delivered: that is what the acknowledgement says."""
+
+    def __init__(self, meters: Meters) -> None:
+        self.sent = meters.counter(Metric.EVENTS_SENT)
+        self._live = meters.histogram(Metric.DELIVERY_SECONDS, path="live")
+        self._replayed = meters.histogram(Metric.DELIVERY_SECONDS, path="replay")
+
+    def arrived(self, seconds: float, *, is_replayed: bool) -> None:
+        (self._replayed if is_replayed else self._live).observe(max(0.0, seconds))
+
+
 class ConnectionMeters:
     """Connections of one transport."""
 
     def __init__(self, meters: Meters, transport: str) -> None:
         self._meters = meters
         self._transport = transport
+        self.delivery = DeliveryMeters(meters)
         self._opened = meters.counter(Metric.CONNECTIONS_OPENED, transport=transport)
         self._live = meters.gauge(Metric.CONNECTIONS, transport=transport)
         self._ready = meters.counter(Metric.HANDSHAKES, transport=transport, outcome=OK)

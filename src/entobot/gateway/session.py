@@ -287,6 +287,7 @@ class Session:
             end=lambda code, reason: self._carry_out(connection.end(code, reason)),
             clock=parts.clock,
             timers=parts.timers,
+            meters=parts.meters.delivery,
         )
         channel = parts.hub.join(self)
         self._delivery = delivery

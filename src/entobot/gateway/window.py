@@ -1,6 +1,7 @@
 """Flow control of one connection: how much was sent and not acknowledged. Pure."""
 
 from collections import deque
+from collections.abc import Callable
 
 MAX_UNACKED_EVENTS = 256
 MAX_UNACKED_BYTES = 1024 * 1024
@@ -20,7 +21,7 @@ class Window:
     __slots__ = ("_bytes", "_paused_since_s", "_sent")
 
     def __init__(self) -> None:
-        self._sent: deque[tuple[int, int]] = deque()
+        self._sent: deque[tuple[int, int, int]] = deque()
         self._bytes = 0
         self._paused_since_s: float | None = None
 
@@ -33,16 +34,20 @@ class Window:
         """When a pause will have lasted too long; inf while there is none."""
         return float("inf") if self._paused_since_s is None else self._paused_since_s + MAX_PAUSE_S
 
-    def sent(self, seq: int, size_bytes: int, now_s: float) -> None:
-        self._sent.append((seq, size_bytes))
+    def sent(self, seq: int, size_bytes: int, now_s: float, at_ms: int = 0) -> None:
+        """`at_ms` is given back when the event is acknowledged."""
+        self._sent.append((seq, size_bytes, at_ms))
         self._bytes += size_bytes
         if not self.is_open and self._paused_since_s is None:
             self._paused_since_s = now_s
 
-    def acknowledged(self, seq: int) -> bool:
-        """Everything up to `seq` arrived. True when sending may go on after a pause."""
+    def acknowledged(self, seq: int, arrived: Callable[[int], None] | None = None) -> bool:
+        """Everything up to `seq` arrived. True when sending may go on after a pause. `arrived` is told each `at_ms`."""
         while self._sent and self._sent[0][0] <= seq:
-            self._bytes -= self._sent.popleft()[1]
+            _, size_bytes, at_ms = self._sent.popleft()
+            self._bytes -= size_bytes
+            if arrived is not None:
+                arrived(at_ms)
         if self._paused_since_s is not None and self.is_open:
             self._paused_since_s = None
             return True

@@ -55,7 +55,9 @@ def _family(family: Family) -> "PrometheusFamily":
         found = core.CounterMetricFamily(spec.name, spec.meaning, labels=spec.labels, unit=unit_of(spec.name))
         for labels, one in series:
             assert isinstance(one, Counter)
-            found.add_metric(labels, one.value)
+            value = one.now()
+            if value is not None:
+                found.add_metric(labels, value)
         return found
     if spec.kind is Kind.GAUGE:
         gauges = core.GaugeMetricFamily(spec.name, spec.meaning, labels=spec.labels, unit=unit_of(spec.name))

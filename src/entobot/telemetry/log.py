@@ -76,7 +76,8 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    for chatty in ("alembic", "httpcore", "httpx", "uvicorn.access"):
+    # The vendors' clients write whole conversations at debug.
+    for chatty in ("alembic", "anthropic", "google_genai", "groq", "httpcore", "httpx", "openai", "uvicorn.access"):
         logging.getLogger(chatty).setLevel("WARNING")
     structlog.configure(
         processors=[

@@ -16,29 +16,17 @@ MAX_SERIES = 256
 OTHER = "other"
 
 
-class Counter:
-    """Only grows. `value` may be added to in place where every nanosecond counts."""
+class _Number:
+    """`value` may be moved in place where every nanosecond counts.
 
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: float = 0
-
-    def add(self, amount: float = 1) -> None:
-        self.value += amount
-
-
-class Gauge:
-    """`read`, where there is one, is asked at each scrape, from another thread: read numbers, copy before iterating."""
+    `read`, where there is one, is asked at each scrape, from another thread: read numbers, copy before iterating.
+    """
 
     __slots__ = ("_read", "value")
 
     def __init__(self) -> None:
         self.value: float = 0
         self._read: Callable[[], float] | None = None
-
-    def set(self, value: float) -> None:
-        self.value = value
 
     def add(self, amount: float = 1) -> None:
         self.value += amount
@@ -54,6 +42,19 @@ class Gauge:
             return self._read()
         except Exception:  # noqa: BLE001  whatever it is, the other metrics are needed now more than ever
             return None
+
+
+class Counter(_Number):
+    """Only grows."""
+
+    __slots__ = ()
+
+
+class Gauge(_Number):
+    __slots__ = ()
+
+    def set(self, value: float) -> None:
+        self.value = value
 
 
 class Histogram:

@@ -67,6 +67,11 @@ class Metric(Enum):
         "entobot_auth_failures_total", "Credentials that were refused, and why.", "transport", "reason"
     )
     BUILD_INFO = _gauge("entobot_build_info", "Always 1; its labels say what runs.", "version", "python")
+    BUS_DROPPED = _counter("entobot_bus_dropped_total", "Doorbells to other nodes that were given up.")
+    BUS_MISSED = _counter("entobot_bus_missed_total", "Doorbells of other nodes that never arrived here.")
+    BUS_SENT = _counter("entobot_bus_sent_total", "Doorbells that other nodes were sent.")
+    BUS_UP = _gauge("entobot_bus_up", "1 while other nodes can be rung. 0 delays events and loses none.")
+    BUS_WAITING = _gauge("entobot_bus_waiting", "Doorbells that are not sent yet.")
     COMMAND_SECONDS = _histogram(
         "entobot_command_seconds",
         FAST_SECONDS,
@@ -94,10 +99,20 @@ class Metric(Enum):
     )
     DATABASE_QUEUE = _gauge("entobot_database_queue", "Units of work that wait for the store.", "operation")
     DATABASE_READS = _counter("entobot_database_reads_total", "Units that only read.")
+    DELIVERY_SECONDS = _histogram(
+        "entobot_delivery_seconds",
+        DELIVERY_SECONDS,
+        "From an event's commit to its acknowledgement by the device; `replay`: the time it was away counts.",
+        "path",
+    )
     EVENT_LOOP_LATE_SECONDS = _histogram(
         "entobot_event_loop_late_seconds",
         FAST_SECONDS,
         "How late the event loop was, asked ten times a second: nothing may hold it for 5 ms.",
+    )
+    EVENTS_SENT = _counter(
+        "entobot_events_sent_total",
+        "Durable events that were sent; how many arrived is the count of `entobot_delivery_seconds`.",
     )
     HANDSHAKE_SECONDS = _histogram(
         "entobot_handshake_seconds", FAST_SECONDS, "From an open connection to `ready`.", "transport"
@@ -114,11 +129,6 @@ class Metric(Enum):
     HTTP_REQUESTS = _counter("entobot_http_requests_total", "HTTP requests that were answered.", "method", "status")
     LIMITED = _counter("entobot_limited_total", "Requests, connections and frames over a limit, by its name.", "limit")
     LISTENER_CONNECTIONS = _gauge("entobot_listener_connections", "Open sockets at the front door, of every kind.")
-    LOOP_LAG_SECONDS = _histogram(
-        "entobot_loop_lag_seconds",
-        FAST_SECONDS,
-        "How late the event loop calls what is due; asked four times a second.",
-    )
     MODEL_TURN_SECONDS = _histogram(
         "entobot_model_turn_seconds", SLOW_SECONDS, "One call of the model: `ok` or a run's error code.", "outcome"
     )
@@ -160,6 +170,7 @@ LABELS: dict[str, str] = {
     "method": "HTTP method; `other` for an unusual one.",
     "operation": "`read` or `write`.",
     "outcome": "How it ended; said by each metric.",
+    "path": "`live` or `replay`.",
     "python": "Version of Python.",
     "reason": "An error code, the name of a close code, or the limit that was hit.",
     "status": "HTTP status code.",
