@@ -18,6 +18,7 @@ WARM_S, BUSY_S, PACED_S = 1.0, 4.0, 6.0
 ACKNOWLEDGE_EVERY = 64
 CONTENT = "x" * 200
 TICK_S = 0.001
+MOST_OF_SEQ = 27
 
 
 @dataclass(slots=True)
@@ -48,14 +49,17 @@ class Talker:
             % (ulid(self.tally.sent), self.conversation_id, CONTENT.encode())
         )
 
+    def _acknowledge(self, payload: bytes) -> None:
+        _, is_durable, seq = payload[-MOST_OF_SEQ:].rpartition(b'"seq":')  # it is the frame's last member
+        self.unacknowledged += bool(is_durable)
+        if self.unacknowledged >= ACKNOWLEDGE_EVERY:
+            self.unacknowledged = 0
+            self.member.send(b'{"type":"ack","seq":%s' % seq)
+
     def is_result(self, payload: bytes) -> bool:
         """Account for a frame; True when it is the result of what was sent last."""
         if payload.startswith(b'{"type":"event"'):
-            self.unacknowledged += 1
-            if self.unacknowledged >= ACKNOWLEDGE_EVERY:
-                self.unacknowledged = 0
-                # `seq` is the last member of an event's frame
-                self.member.send(b'{"type":"ack","seq":%s' % payload[payload.rindex(b":") + 1 :])
+            self._acknowledge(payload)
             return False
         if payload.startswith(b'{"type":"error"'):
             self.tally.refused += 1
