@@ -5,7 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 from entobot.core.permissions import Scope
-from entobot.gateway.hub import FAN_OUT, MAX_OPENINGS, MAX_REPLAYS
+from entobot.gateway.channel import FAN_OUT
+from entobot.gateway.hub import MAX_OPENINGS, MAX_REPLAYS
 from entobot.gateway.limits import LATEST_S, SOONEST_S, TURN_S, WaitingRoom
 from entobot.gateway.live import Live
 from entobot.gateway.wire import Close

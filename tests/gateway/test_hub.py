@@ -8,8 +8,9 @@ import pytest
 from entobot.core import topics
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
+from entobot.gateway.channel import MAX_WAITING, RECENT_BYTES
 from entobot.gateway.feed import Standing
-from entobot.gateway.hub import MAX_CONNECTIONS_PER_DEVICE, MAX_WAITING, RECENT_BYTES
+from entobot.gateway.hub import MAX_CONNECTIONS_PER_DEVICE
 from entobot.gateway.live import Live
 from entobot.gateway.wire import Close
 from entobot.storage.database import StorageFailed

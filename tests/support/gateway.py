@@ -11,12 +11,13 @@ from entobot.core.ids import RandomIds
 from entobot.core.permissions import ALL_SCOPES, DEFAULT_DEVICE_SCOPES, Scope
 from entobot.core.principal import Principal
 from entobot.gateway.authentication import Authenticated, Refused
+from entobot.gateway.channel import Channel
 from entobot.gateway.commands import Command
 from entobot.gateway.connection import Pace
 from entobot.gateway.delivery import Delivery
 from entobot.gateway.executor import Executor
 from entobot.gateway.feed import Feed, Opening, Standing
-from entobot.gateway.hub import Channel, Hub
+from entobot.gateway.hub import Hub
 from entobot.gateway.limits import WaitingRoom
 from entobot.gateway.live import Live
 from entobot.gateway.rates import Rates

@@ -10,8 +10,8 @@ from entobot.core.clock import Clock
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.gateway import wire
+from entobot.gateway.channel import Channel, Frame
 from entobot.gateway.feed import EventsGone, Feed, Opening
-from entobot.gateway.hub import Channel, Frame
 from entobot.gateway.link import Timer, Timers
 from entobot.gateway.live import Live, Piece
 from entobot.gateway.meters import DeliveryMeters

@@ -16,9 +16,9 @@ from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.core.rates import Rate
 from entobot.gateway import simple, wire
+from entobot.gateway.channel import Channel, Frame
 from entobot.gateway.connection import Connection, Effect, Execute, Pair
 from entobot.gateway.feed import EventsGone, Standing, standing_of
-from entobot.gateway.hub import Channel, Frame
 from entobot.gateway.link import Link
 from entobot.gateway.live import Live
 from entobot.gateway.session import Session, SessionParts
