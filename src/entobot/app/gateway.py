@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -13,20 +13,9 @@ from entobot import __version__
 from entobot.accounts.service import Accounts
 from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
-from entobot.agents.bot import Bot
-from entobot.agents.choice import NOBODY, Choice, choose
-from entobot.agents.events import RunEvents
-from entobot.agents.runner import Runner
-from entobot.agents.runner_echo import EchoRunner
-from entobot.agents.runner_llm import build_llm
-from entobot.agents.runner_loading import LoadingRunner
-from entobot.agents.runner_nobody import NobodyRunner
-from entobot.agents.service import Agents, Limits
-from entobot.agents.tools import Toolbox, built_in_tools
-from entobot.agents.worker import Pace as AgentPace
-from entobot.agents.worker import Worker
-from entobot.agents.workspace import Workspace
-from entobot.app.cluster import Cluster, Parts, who_lives
+from entobot.agents.choice import Choice
+from entobot.app.answering import Features, Overrides, build_answering
+from entobot.app.cluster import Cluster, Parts
 from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of
@@ -34,16 +23,13 @@ from entobot.app.ground import Ground, lay_ground, public_files, renew_certifica
 from entobot.app.observing import observe_bus, observe_process
 from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
-from entobot.app.settings import agent_pins
 from entobot.app.simple import BearerPairing, DeviceConversations
 from entobot.approvals import commands as approvals_commands
 from entobot.approvals import http as approvals_http
-from entobot.approvals.action import Args
-from entobot.approvals.service import Approvals
 from entobot.audit import http as audit_http
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
-from entobot.config import AgentSettings, Settings
+from entobot.config import Settings
 from entobot.conversations import commands as conversations_commands
 from entobot.conversations import http as conversations_http
 from entobot.conversations.service import Conversations
@@ -88,9 +74,6 @@ from entobot.web.listener import Listener
 from entobot.web.pages import load_pages
 from entobot.web.routes import Api
 
-Overrides = Mapping[str, Mapping[str, object]]
-"""Options of the command line, by section and key."""
-
 log = logging.getLogger("entobot.app")
 
 SWITCH_INTERVAL_S = 0.0005
@@ -105,8 +88,6 @@ class Gateway:
 
     def __init__(self, ground: Ground, environment: Mapping[str, str], overrides: Overrides) -> None:
         self.ground = ground
-        self._environment = environment
-        self._overrides = overrides
         self._is_draining = False
         self._stopped = False
         clock, database, bus, ids = ground.clock, ground.database, ground.bus, ground.ids
@@ -145,7 +126,7 @@ class Gateway:
             gateway_name=ground.name,
             spki=None if ground.certificate is None else ground.certificate.spki,
         )
-        self._build_agents()
+        self._answer(environment, overrides)
         self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
         self.hub = Hub(
             database,
@@ -164,6 +145,12 @@ class Gateway:
         self._loop_watch = LoopWatch(clock, ground.meters)
         self._listener: Listener | None = None
         self._build_watch()
+
+    def _answer(self, environment: Mapping[str, str], overrides: Overrides) -> None:
+        features = Features(self.stream, self.audit, self.devices, self.conversations)
+        answering = build_answering(self.ground, features, environment, overrides)
+        self.approvals, self.bot = answering.approvals, answering.bot
+        self.agents, self._worker = answering.agents, answering.worker
 
     def _make_audit(self) -> Audit:
         at = self.ground
@@ -192,73 +179,15 @@ class Gateway:
         """`environment` and `overrides` are what `settings` were loaded with. Raises StartupRefused."""
         return cls(await lay_ground(home, settings, clock, entropy), environment, overrides)
 
-    def _find_cluster(self) -> Cluster | None:
-        """The other nodes, where there may be some."""
-        parts = Parts(self.hub, self.stream, self.devices, self.bot, self._worker, self.rates.scale)
-        return Cluster(self.ground, parts) if self.ground.is_shared else None
-
-    def _build_agents(self) -> None:
-        ground, settings = self.ground, self.ground.settings.agent
-        workspace = settings.workspace or ground.home.workspace
-        tools = built_in_tools(ground.clock, Workspace(workspace))
-        self.approvals = Approvals(
-            ids=ground.ids,
-            stream=self.stream,
-            bus=ground.bus,
-            audit=self.audit,
-            devices=self.devices,
-            audience=ground.origin,
-            check_edit=_checker(tools),
-            meters=ground.meters,
-        )
-        self.bot = Bot(
-            database=ground.database,
-            clock=ground.clock,
-            audit=self.audit,
-            devices=self.devices,
-            base=settings,
-            pinned=agent_pins(self._environment, self._overrides),
-            build=self._runner,
-        )
-        self.conversations.is_answered = lambda: self.bot.choice.runner_kind != NOBODY
-        self.agents = Agents(
-            ids=ground.ids,
-            bus=ground.bus,
-            audit=self.audit,
-            events=RunEvents(self.stream, ground.ids, ground.meters),
-            conversations=self.conversations,
-            approvals=self.approvals,
-            tools=tools,
-            limits=Limits(max_iterations=settings.max_iterations, approval_timeout=settings.approval_timeout),
-            node_id=ground.node_id,
-            alive=who_lives(ground),
-        )
-        self._worker = Worker(
-            database=ground.database,
-            bus=ground.bus,
-            clock=ground.clock,
-            ids=ground.ids,
-            stream=self.stream,
-            conversations=self.conversations,
-            approvals=self.approvals,
-            agents=self.agents,
-            tools=tools,
-            runner=self.bot.runner,
-            pace=AgentPace(turn_timeout=settings.run_timeout),
-            meters=ground.meters,
-        )
-
     @property
     def choice(self) -> Choice:
         """Who answers now, and why."""
         return self.bot.choice
 
-    def _runner(self, settings: AgentSettings) -> tuple[Choice, Runner]:
-        choice = choose(settings, self._environment)
-        endpoint = choice.endpoint
-        if endpoint is None:
-            return choice, NobodyRunner() if choice.runner_kind == NOBODY else EchoRunner()
-        return choice, LoadingRunner(lambda: build_llm(endpoint, settings), choice.model)
+    def _find_cluster(self) -> Cluster | None:
+        """The other nodes, where there may be some."""
+        parts = Parts(self.hub, self.stream, self.devices, self.bot, self._worker, self.rates.scale)
+        return Cluster(self.ground, parts) if self.ground.is_shared else None
 
     def _commands(self) -> list[Command]:
         return [
@@ -493,10 +422,3 @@ class Gateway:
                 await step
         except Exception:
             log.exception("stopping %s failed", name)
-
-
-def _checker(tools: Toolbox) -> Callable[[str, Args], None]:
-    def check(tool: str, args: Args) -> None:
-        tools.check(tool, args)
-
-    return check
