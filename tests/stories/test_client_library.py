@@ -210,6 +210,37 @@ async def test_where_the_websocket_does_not_open_everything_works_over_http(oper
         assert await answer_to(client, "and again") == "and again"
 
 
+class FullPool(NoWebSockets):
+    """Its first pool of connections has no place left, and never gets one back."""
+
+    pools = 0
+
+    async def http(self) -> httpx.AsyncClient:
+        if self._http is None:
+            self.pools += 1
+            if self.pools == 1:
+                self._http = httpx.AsyncClient(base_url=self._origin, transport=httpx.MockTransport(no_place))
+        return await super().http()
+
+
+def no_place(_: httpx.Request) -> httpx.Response:
+    raise httpx.PoolTimeout("no place in the pool")
+
+
+async def test_a_pool_whose_places_were_lost_is_replaced_and_does_not_keep_a_device_away_for_ever(
+    operator: Operator, tmp_path: Path
+) -> None:
+    file = tmp_path / "d.json"
+    await pair_client(operator, file, "Cut off often")
+    store = IdentityFile(file)
+    identity = store.load()
+    assert identity is not None
+    reach = FullPool(identity.origin, identity.trust)
+    async with Client(identity, store, reach=reach, backoff=eager()) as client:
+        await asyncio.wait_for(client.connected(), GENEROUS_S)
+    assert reach.pools > 1
+
+
 async def test_two_processes_with_one_identity_refresh_once(operator: Operator, tmp_path: Path) -> None:
     """Two stores stand for two processes: locks of the file are held by open file, not by process."""
     file = tmp_path / "d.json"

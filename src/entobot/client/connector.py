@@ -24,12 +24,13 @@ from entobot.client.requests import Requests
 from entobot.client.returning import (
     NEVER_OPENED,
     NOT_WANTED,
-    SUSPENDED,
     SUSPENDED_RETRY_S,
-    TOKEN_EXPIRED,
     Ended,
     Next,
+    causes_of,
+    ended_by,
     next_step,
+    refused_as,
 )
 from entobot.client.states import NoAnswer, State, Stopped, Surroundings
 from entobot.client.trust import WrongKey
@@ -43,7 +44,6 @@ FAILED_OPENS = 2
 """In a row, after which the way over HTTP is tried, if the gateway is healthy."""
 HTTP_FOR_S = 300.0
 READY_TIMEOUT_S = 30.0
-_NOT_AGAIN = frozenset({Code.REFRESH_INVALID, Code.UNAUTHENTICATED, Code.PROOF_INVALID, Code.FORBIDDEN})
 
 
 class Connector:
@@ -200,7 +200,7 @@ class Connector:
         try:
             await self._requests.refresh(unless_newer_than=refused_token)
         except Problem as problem:
-            return _ended_by(problem)
+            return ended_by(problem)
         except WrongKey as error:
             return Ended(NOT_WANTED, str(error), error="wrong_key")
         except (OSError, httpx.TransportError) as error:
@@ -234,7 +234,7 @@ class Connector:
         try:
             await self._open()
         except Problem as problem:
-            return _refused(problem)
+            return refused_as(problem)
         except WrongKey as error:
             return Ended(NOT_WANTED, str(error), error="wrong_key")
         except (CannotOpen, OSError, httpx.TransportError) as error:
@@ -249,12 +249,14 @@ class Connector:
         return ended
 
     async def _nobody_answered(self, error: BaseException) -> None:
-        """Where it was the certificate, it may have been renewed."""
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
+        """Where it was the certificate, it may have been renewed. Requests that were cut off while they connected
+        keep their place in httpx's pool; where there is none left, a new pool is the way out.
+        """
+        causes = causes_of(error)
+        if any(isinstance(cause, ssl.SSLError) for cause in causes):
             await self._reach.trust_anew()
+        elif any(isinstance(cause, httpx.PoolTimeout) for cause in causes):
+            await self._reach.close()
 
     async def _until_the_end(self, ended: asyncio.Future[Ended]) -> Ended:
         """A gateway that does not get as far as `ready` is left."""
@@ -283,7 +285,10 @@ class Connector:
             return
         try:
             response = await (await self._reach.http()).get("/api/health", timeout=10)
-        except (OSError, httpx.TransportError, WrongKey):
+        except WrongKey:
+            return
+        except (OSError, httpx.TransportError) as error:
+            await self._nobody_answered(error)
             return
         if response.is_success:
             self._http_until_s = self._now_s() + HTTP_FOR_S
@@ -473,19 +478,3 @@ class Connector:
 
     def _now_s(self) -> float:
         return self._around.clock.monotonic()
-
-
-def _ended_by(problem: Problem) -> Ended:
-    """Why no tokens could be had, as the end of a connection."""
-    if problem.code is Code.DEVICE_SUSPENDED:
-        return Ended(SUSPENDED, problem.detail)
-    if problem.code in _NOT_AGAIN:
-        return Ended(NOT_WANTED, problem.detail, error=str(problem.code))
-    return Ended(NEVER_OPENED, problem.detail, problem.retry_after_s)
-
-
-def _refused(problem: Problem) -> Ended:
-    """Why an event stream was not opened: the token may only be older than its time says."""
-    if problem.code is Code.UNAUTHENTICATED:
-        return Ended(TOKEN_EXPIRED, problem.detail)
-    return _ended_by(problem)

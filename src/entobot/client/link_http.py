@@ -80,7 +80,9 @@ class HttpLink:
                     opened.set_result(None)
                 ended = await self._lines(response.aiter_lines())
         except (OSError, httpx.TransportError) as error:
-            _fail(opened, CannotOpen(str(error) or type(error).__name__))
+            failure = CannotOpen(str(error) or type(error).__name__)
+            failure.__cause__ = error
+            _fail(opened, failure)
         except Problem as problem:
             _fail(opened, problem)
         on_end, self._on_end = self._on_end, None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from entobot.core.errors import Code, Problem
 from entobot.core.secrets import Entropy
 
 NEVER_OPENED = 1006
@@ -13,6 +14,7 @@ SUSPENDED = 4502
 STOP_FROM, STOP_TO = 4500, 4999
 SUSPENDED_RETRY_S = 15 * 60.0
 _RANDOM_BITS = 32
+_NOT_AGAIN = frozenset({Code.REFRESH_INVALID, Code.UNAUTHENTICATED, Code.PROOF_INVALID, Code.FORBIDDEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,29 @@ class Backoff:
 
     def _share(self) -> float:
         return int.from_bytes(self.entropy.bytes(_RANDOM_BITS // 8), "big") / 2**_RANDOM_BITS
+
+
+def ended_by(problem: Problem) -> Ended:
+    """Why no tokens could be had, as the end of a connection."""
+    if problem.code is Code.DEVICE_SUSPENDED:
+        return Ended(SUSPENDED, problem.detail)
+    if problem.code in _NOT_AGAIN:
+        return Ended(NOT_WANTED, problem.detail, error=str(problem.code))
+    return Ended(NEVER_OPENED, problem.detail, problem.retry_after_s)
+
+
+def refused_as(problem: Problem) -> Ended:
+    """Why an event stream was not opened: the token may only be older than its time says."""
+    if problem.code is Code.UNAUTHENTICATED:
+        return Ended(TOKEN_EXPIRED, problem.detail)
+    return ended_by(problem)
+
+
+def causes_of(error: BaseException) -> list[BaseException]:
+    """The error and what led to it, the latest first."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return causes
