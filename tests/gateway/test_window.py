@@ -9,7 +9,7 @@ from entobot.gateway.window import MAX_UNACKED_BYTES, MAX_UNACKED_EVENTS, Window
 def filled(count: int, size_bytes: int = 1, now_s: float = 0.0) -> Window:
     window = Window()
     for seq in range(1, count + 1):
-        window.sent(seq, size_bytes, now_s)
+        window.sent(seq, size_bytes, now_s, 0)
     return window
 
 
@@ -40,7 +40,7 @@ def test_patience_lasts_thirty_seconds() -> None:
 
 def test_more_events_in_flight_do_not_begin_the_pause_anew() -> None:
     window = filled(256, now_s=100.0)
-    window.sent(257, 1, 120.0)
+    window.sent(257, 1, 120.0, 0)
     assert window.patience_ends_s == 130.0
 
 
@@ -48,7 +48,7 @@ def test_a_reopened_window_forgets_its_pause() -> None:
     window = filled(256, now_s=100.0)
     window.acknowledged(1)
     assert window.patience_ends_s == float("inf")
-    window.sent(257, 1, 1000.0)
+    window.sent(257, 1, 1000.0, 0)
     assert window.patience_ends_s == 1030.0
 
 
@@ -63,6 +63,6 @@ def test_what_is_in_flight_is_what_was_sent_and_not_acknowledged(steps: list[tup
             assert reopened == (not was_open and window.is_open)
         else:
             seq += 1
-            window.sent(seq, size, 0.0)
+            window.sent(seq, size, 0.0, 0)
             flying[seq] = size
         assert window.is_open == (len(flying) < MAX_UNACKED_EVENTS and sum(flying.values()) < MAX_UNACKED_BYTES)

@@ -116,7 +116,7 @@ class Delivery:
             self._cursor = frame.seq
             if self._may_see(frame.scope) and not self._has_expired(frame):
                 self._outlet.send(frame.payload)
-                self._window.sent(frame.seq, len(frame.payload), self._clock.monotonic())
+                self._note_sent(frame)
             if self._window.is_open:
                 return
         self.pull()
@@ -170,6 +170,11 @@ class Delivery:
         self._window.acknowledged(seq, self._arrived)
         self.pull()
         return True
+
+    def _note_sent(self, frame: Frame) -> None:
+        at_ms = frame.at_ms if self._replay_to is None else -frame.at_ms
+        self._window.sent(frame.seq, len(frame.payload), self._clock.monotonic(), at_ms)
+        self._meters.sent.value += 1
 
     def _arrived(self, at_ms: int) -> None:
         """The one place that knows when an event is delivered. Replayed ones were marked by their sign."""
@@ -284,10 +289,7 @@ class Delivery:
             self._cursor = frame.seq
             if self._may_see(frame.scope) and not self._has_expired(frame):
                 self._outlet.send(frame.payload)
-                is_replayed = self._replay_to is not None
-                at_ms = -frame.at_ms if is_replayed else frame.at_ms
-                self._window.sent(frame.seq, len(frame.payload), self._clock.monotonic(), at_ms)
-                self._meters.sent.value += 1
+                self._note_sent(frame)
             self._finish_replay()
 
     async def _read_more(self, channel: Channel) -> None:

@@ -34,7 +34,7 @@ class Window:
         """When a pause will have lasted too long; inf while there is none."""
         return float("inf") if self._paused_since_s is None else self._paused_since_s + MAX_PAUSE_S
 
-    def sent(self, seq: int, size_bytes: int, now_s: float, at_ms: int = 0) -> None:
+    def sent(self, seq: int, size_bytes: int, now_s: float, at_ms: int) -> None:
         """`at_ms` is given back when the event is acknowledged."""
         self._sent.append((seq, size_bytes, at_ms))
         self._bytes += size_bytes
