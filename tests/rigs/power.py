@@ -44,6 +44,7 @@ class Disk:
         self._process: subprocess.Popen[bytes] | None = None
         for made in (self.path, self.platter):
             made.mkdir(parents=True)
+            made.chmod(0o755)  # PostgreSQL runs as somebody else, whatever umask a test has left
 
     def mount(self) -> None:
         options = ["--seed", str(self._seed + self.cuts), *self._options]

@@ -3,21 +3,28 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, insert
+from sqlalchemy.util import await_only
 
 from entobot.core.errors import Code, Problem
 from entobot.storage.database import Database, Transaction
+from entobot.storage.database_postgres import PostgresDatabase
 from tests.contracts.test_database import ADD, SET, amount, things
 from tests.support.postgres import PostgresServer
 from tests.support.stores import create_postgres_tables, postgres_database
 
 Nodes = tuple[Database, Database]
 
+numbers = Table("numbers", MetaData(), Column("number", Integer, primary_key=True, autoincrement=False))
+
 
 @pytest.fixture
 async def nodes(postgres: PostgresServer) -> AsyncIterator[Nodes]:
     name = postgres.new_database()
     create_postgres_tables(postgres, name, things.metadata)
+    create_postgres_tables(postgres, name, numbers.metadata)
     pair = (postgres_database(postgres.url(name)), postgres_database(postgres.url(name)))
     for node in pair:
         await node.start()
@@ -37,6 +44,37 @@ async def test_of_many_concurrent_check_then_writes_exactly_one_wins(nodes: Node
 
     winners = await asyncio.gather(*(nodes[n % 2].write(take) for n in range(50)))
     assert sum(winners) == 1
+
+
+async def test_a_number_that_the_other_node_gave_out_meanwhile_is_no_error(nodes: Nodes) -> None:
+    """The server calls it a unique violation, not a conflict, although the unit has looked before."""
+    await nodes[0].write(lambda tx: tx.run(ADD, {"name": "head", "amount": 0}))
+    for node in nodes:  # neither has noticed yet that there are two, so they do not take turns
+        assert isinstance(node, PostgresDatabase)
+        node._shared.health.is_shared = False
+
+    def number_next(tx: Transaction) -> int:
+        number = (amount(tx, "head") or 0) + 1
+        if not others:
+            others.append(await_only(nodes[0].write(other_next)))
+        tx.run(insert(numbers), {"number": number})
+        tx.run(SET, {"which": "head", "to": number})
+        return number
+
+    def other_next(tx: Transaction) -> int:
+        others.append(0)
+        others.append(number_next(tx))
+        return others[-1]
+
+    others: list[int] = []
+    assert await nodes[1].write(number_next) == 2
+    assert others[1] == 1
+
+
+async def test_a_row_that_is_there_already_is_an_error_and_not_tried_for_ever(nodes: Nodes) -> None:
+    await nodes[0].write(lambda tx: tx.run(ADD, {"name": "a", "amount": 1}))
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await nodes[1].write(lambda tx: tx.run(ADD, {"name": "a", "amount": 2}))
 
 
 async def test_increments_of_both_are_not_lost_and_are_announced_in_order(nodes: Nodes) -> None:

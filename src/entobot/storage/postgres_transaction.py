@@ -56,6 +56,12 @@ class Session:
         return prepared, values
 
 
+MAX_COLLISIONS = 3
+"""A row that another node wrote first may be told as a unique violation before it is told as a conflict: a unit that
+looked is run again. One that collides ever again has itself to blame.
+"""
+
+
 class PostgresTransaction:
     """See `Transaction`. Lives as long as its unit."""
 
@@ -149,7 +155,10 @@ def _run_unit(session: Session, job: Job) -> bool:
     job.error, job.callbacks = None, transaction.callbacks
     try:
         job.result = job.unit(transaction)
-    except BaseException as error:  # noqa: BLE001  whatever the unit raised belongs to its caller
+    except BaseException as error:
+        if isinstance(error, asyncpg.UniqueViolationError) and job.collisions < MAX_COLLISIONS:
+            job.collisions += 1
+            raise Conflict from error
         job.error = _as_outcome(session, error)
     return job.error is None
 

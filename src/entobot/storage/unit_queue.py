@@ -14,13 +14,14 @@ TOO_MANY = "too many units wait for the database"
 class Job:
     """One unit on its way: `settle` tells its caller the outcome."""
 
-    __slots__ = ("callbacks", "deadline_s", "error", "future", "key", "result", "unit")
+    __slots__ = ("callbacks", "collisions", "deadline_s", "error", "future", "key", "result", "unit")
 
     def __init__(self, unit: Unit[Any], key: str, deadline_s: float, future: "asyncio.Future[Any]") -> None:
         self.unit = unit
         self.key = key
         self.deadline_s = deadline_s
         self.future = future
+        self.collisions = 0
         self.result: Any = None
         self.error: BaseException | None = None
         self.callbacks: list[Callable[[], None]] = []
