@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -220,6 +221,31 @@ class LogSettings(Section):
     )
 
 
+def _collector(url: str) -> str:
+    if not url:
+        return url
+    wrong = "must be an http:// or https:// URL, as in http://127.0.0.1:4318/v1/traces."
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(wrong) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or len(url.split()) != 1:
+        raise ValueError(wrong)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("holds credentials or parameters: give those in OTEL_EXPORTER_OTLP_HEADERS.")
+    return url if parts.path.strip("/") else url.rstrip("/") + "/v1/traces"
+
+
+class TracingSettings(Section):
+    endpoint: Annotated[str, AfterValidator(_collector)] = Field(
+        default="",
+        description="URL of an OpenTelemetry collector (OTLP over HTTP), without a path its `/v1/traces`. "
+        "Empty: nothing is traced.",
+    )
+    sample_ratio: float = Field(default=1.0, ge=0, le=1, description="Which part of all traces is kept.")
+
+
 class Settings(Section):
     gateway: GatewaySettings = GatewaySettings()
     tls: TlsSettings = TlsSettings()
@@ -229,6 +255,7 @@ class Settings(Section):
     agent: AgentSettings = AgentSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 def system_environment() -> Mapping[str, str]:

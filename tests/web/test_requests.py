@@ -7,7 +7,7 @@ import pytest
 
 from entobot.telemetry.exposition import expose
 from entobot.telemetry.meters import Meters
-from entobot.web.requests import trace_id_of
+from entobot.web.requests import caller_of
 from tests.web.conftest import CHATTER, OWNER, Build, client_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -40,11 +40,11 @@ async def test_a_valid_traceparent_gives_the_id(client: httpx.AsyncClient) -> No
     ],
 )
 def test_what_is_no_traceparent_is_not_taken(given: str) -> None:
-    assert trace_id_of([(b"traceparent", given.encode())]) is None
+    assert caller_of([(b"traceparent", given.encode())]) is None
 
 
 def test_two_of_them_are_none() -> None:
-    assert trace_id_of([(b"traceparent", PARENT.encode())] * 2) is None
+    assert caller_of([(b"traceparent", PARENT.encode())] * 2) is None
 
 
 async def test_one_line_a_request_at_debug_with_the_route_and_never_the_path(

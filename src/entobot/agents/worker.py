@@ -26,6 +26,7 @@ from entobot.agents.runner import (
 from entobot.agents.service import RESTARTED, Agents, Claimed, Requested, TurnOutcome, UserBusy
 from entobot.agents.threads import in_daemon_thread
 from entobot.agents.tools import Toolbox, ToolFailed
+from entobot.agents.traces import CANCELLED, FAILED, STOPPED, RunTraces
 from entobot.approvals.action import parse_args
 from entobot.approvals.service import Approvals
 from entobot.bus.bus import Bus
@@ -36,8 +37,9 @@ from entobot.core.errors import Problem
 from entobot.core.ids import Ids, Prefix
 from entobot.storage.database import Database, Transaction
 from entobot.stream.service import Stream
-from entobot.telemetry.log import get_logger
+from entobot.telemetry.log import bind, get_logger, unbind
 from entobot.telemetry.meters import Meters
+from entobot.telemetry.tracing import NoTracer, Tracer
 
 CLOSING_S = 1.0
 
@@ -85,6 +87,7 @@ class Worker:
         runner: Runner,
         pace: Pace,
         meters: Meters | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
@@ -97,6 +100,7 @@ class Worker:
         self._tools = tools
         self._runner = runner
         self._pace = pace
+        self._traces = RunTraces(tracer or NoTracer())
         self._meters = RunMeters(meters or Meters())
         self._meters.follow(lambda: len(self._driving))
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -239,15 +243,22 @@ class Worker:
             return
         run = begin.run
         self._driving.add(run.run_id)
+        self._traces.begin(run, is_resumed=not isinstance(begin, Claimed))
+        bind(run_id=run.run_id)
+        transcript = begin.transcript if isinstance(begin, Claimed) else ()
+        step: Step | None = Think(run, ()) if isinstance(begin, Claimed) else begin
         try:
-            transcript = begin.transcript if isinstance(begin, Claimed) else ()
-            step: Step | None = Think(run, ()) if isinstance(begin, Claimed) else begin
             while step is not None and not isinstance(step, Wait):
                 if isinstance(step, Execute):
                     step = await self._execute(step.run, step.call)
                 else:
                     step = await self._think(step.run, transcript, step.outcomes)
+        except BaseException:
+            self._traces.settle(run, FAILED, is_failed=True)
+            raise
         finally:
+            unbind("run_id")
+            self._traces.end(run, is_waiting=isinstance(step, Wait))
             self._driving.discard(run.run_id)
             for conversation_id in self._held_back.pop(run.user_id, ()):
                 self._ring(conversation_id)
@@ -257,6 +268,7 @@ class Worker:
         live = LiveTurn(self._stream, self._clock, self._ids, run, flush_every=self._pace.flush_every)
         request = TurnRequest(run.run_id, transcript, run.runner_state, outcomes, self._tools.offers)
         turn = self._turns[run.run_id] = _Interrupt(live)
+        span = self._traces.turn(run)
         call = asyncio.create_task(_listen(self._runner, request, live))
         call.add_done_callback(_forget)
         begun_s = self._clock.monotonic()
@@ -269,7 +281,9 @@ class Worker:
             call.cancel()
         spent_s = self._clock.monotonic() - begun_s
         if turn.told.done():
-            self._meters.model_spoke("cancelled", spent_s)
+            self._meters.model_spoke(CANCELLED, spent_s)
+            span.end(CANCELLED)
+            self._traces.settle(run, CANCELLED)
             if turn.told.result():
                 await self._fail(run, RunFailed(RunErrorCode.GATEWAY_RESTARTED, RESTARTED))
             return None
@@ -278,11 +292,15 @@ class Worker:
             end = _result(call, self._pace.turn_timeout)
         except RunFailed as failure:
             self._meters.model_spoke(failure.code, spent_s)
+            span.end(failure.code, is_failed=True)
             await self._fail(run, failure)
             return None
         self._meters.model_spoke(OK, spent_s)
+        span.end()
         outcome = _outcome(end, live, self._ids)
         now_ms, goes_on = self._clock.now_ms(), not self._is_stopping
+        if outcome.calls and not goes_on:
+            self._traces.settle(run, STOPPED)
 
         def unit(tx: Transaction) -> Step | None:
             is_stored = self._agents.finish_turn(tx, run, outcome, now_ms)
@@ -293,6 +311,7 @@ class Worker:
     async def _execute(self, run: Run, call: ToolCall) -> Step | None:
         """Carry out a call that is committed as `executing`; what comes next."""
         state, result = CallState.FAILED, ""
+        span = self._traces.tool(run, call.name if self._tools.find(call.name) else "unknown")
         begun_s = self._clock.monotonic()
         try:
             args = parse_args(call.args_json)
@@ -306,7 +325,10 @@ class Worker:
             log.exception("agent.tool_failed", tool=call.name)
             result = f"The tool failed unexpectedly ({type(error).__name__}); it may have taken effect in part."
         self._meters.tool_ended(state, self._clock.monotonic() - begun_s)
+        span.end(OK if state is CallState.DONE else state, is_failed=state is not CallState.DONE)
         now_ms, goes_on = self._clock.now_ms(), not self._is_stopping
+        if not goes_on:
+            self._traces.settle(run, STOPPED)
 
         def unit(tx: Transaction) -> Step | None:
             self._agents.record_result(tx, run, call, state=state, result=result, now_ms=now_ms)
@@ -315,6 +337,7 @@ class Worker:
         return await self._database.write(unit, is_small=True)
 
     async def _fail(self, run: Run, failure: RunFailed) -> None:
+        self._traces.settle(run, failure.code, is_failed=True)
         now_ms = self._clock.now_ms()
         await self._database.write(lambda tx: self._agents.fail(tx, run.run_id, failure, now_ms), is_small=True)
 

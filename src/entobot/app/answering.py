@@ -78,6 +78,7 @@ def build_answering(
         runner=bot.runner,
         pace=Pace(turn_timeout=settings.run_timeout),
         meters=ground.meters,
+        tracer=ground.tracer,
     )
     return Answering(approvals, bot, agents, worker)
 

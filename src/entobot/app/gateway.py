@@ -81,6 +81,7 @@ SWITCH_INTERVAL_S = 0.0005
 COLLECT_EVERY = (10_000, 20, 100)
 """Python's 700 allocations look for garbage in the middle of every few commands, and find none."""
 STOP_WITHIN_S = 9.0
+TRACES_WITHIN_S = 1.5
 
 
 class Gateway:
@@ -139,7 +140,8 @@ class Gateway:
         self.rates = rates_of(limits, clock, ground.meters)
         self._spawn, self._tasks = spawner()
         self._refusals = RefusalLog(get_logger("gateway"), clock, ground.meters)
-        self._executor = Executor(database, clock, command_table(self._commands()), self.devices.guard, ground.meters)
+        commands = command_table(self._commands())
+        self._executor = Executor(database, clock, commands, self.devices.guard, ground.meters, ground.tracer)
         self._idempotency = Idempotency(database, clock, ground.entropy)
         self.cluster = self._find_cluster()
         self._loop_watch = LoopWatch(clock, ground.meters)
@@ -244,6 +246,7 @@ class Gateway:
             await self._guarded("nodes", self.cluster.stop())
         await self._guarded("bus", self.ground.bus.stop())
         await self._guarded("storage", self.ground.database.stop())
+        await self._stop_tracing()
         self._timers.close()
         self.ground.lock.release()
 
@@ -268,6 +271,7 @@ class Gateway:
             entropy=ground.entropy,
             admit=self._admit,
             meters=ground.meters,
+            tracer=ground.tracer,
         )
         listener = Listener(
             app=app,
@@ -411,9 +415,14 @@ class Gateway:
         await self._guarded("audit", self.audit.seal(ground.database.write, ground.clock.now_ms()))
         await self._guarded("storage", ground.database.stop())
         await ground.bus.stop()
+        await self._stop_tracing()
         self._timers.close()
         self._refusals.flush()
         ground.lock.release()
+
+    async def _stop_tracing(self) -> None:
+        if self.ground.tracer.is_on:
+            await self._guarded("tracing", asyncio.to_thread(self.ground.tracer.stop, TRACES_WITHIN_S))
 
     async def _guarded(self, name: str, step: Coroutine[object, object, object]) -> None:
         """One step that fails or hangs must not keep the others from happening."""

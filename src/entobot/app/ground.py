@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from entobot.app.doorbell import make_bus
+from entobot.app.observing import make_tracer
 from entobot.app.store import open_database
 from entobot.audit.signer_local import LocalHeadSigner
 from entobot.bus.bus import Bus
@@ -21,6 +22,7 @@ from entobot.devices.signing import SigningKeys
 from entobot.home import Home, Lock, Purpose, ServerKeys, read_private, write_private
 from entobot.storage.database import Database
 from entobot.telemetry.meters import Meters
+from entobot.telemetry.tracing import Tracer
 from entobot.web.addresses import primary_lan_address
 from entobot.web.certificates import (
     Description,
@@ -62,6 +64,7 @@ class Ground:
     database: Database
     bus: Bus
     meters: Meters
+    tracer: Tracer
     origin: str
     name: str
     certificate: Certificate | None
@@ -104,6 +107,7 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
             ),
             database=open_database(home, settings.storage, entropy, meters),
             meters=meters,
+            tracer=make_tracer(settings.tracing, node_id),
             bus=make_bus(settings, node_id, keys.key(Purpose.BUS), entropy),
             origin=find_origin(home, settings),
             name=settings.gateway.name or this_machine().names[0],

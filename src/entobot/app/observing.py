@@ -4,9 +4,25 @@ import platform
 
 from entobot import __version__
 from entobot.bus.bus import Bus
+from entobot.config import TracingSettings
+from entobot.core.errors import StartupRefused
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
+from entobot.telemetry.tracing import NoTracer, Tracer
 from entobot.web.listener import Listener
+
+EXTRA = "pip install 'entobot[tracing]'"
+
+
+def make_tracer(settings: TracingSettings, node_id: str) -> Tracer:
+    """Raises StartupRefused when a collector is named and the packages are missing."""
+    if not settings.endpoint:
+        return NoTracer()
+    try:
+        from entobot.telemetry.tracing_otlp import OtlpTracer
+    except ModuleNotFoundError:
+        raise StartupRefused(f"tracing.endpoint needs more packages: {EXTRA}") from None
+    return OtlpTracer(settings.endpoint, settings.sample_ratio, node_id=node_id, version=__version__)
 
 
 def observe_process(meters: Meters, listener: Listener) -> None:

@@ -64,5 +64,5 @@ def commands(conversations: Conversations) -> list[Command]:
         Command("conversation.history", History, history, writes=False),
         Command("conversation.list", ListConversations, list_, writes=False),
         Command("conversation.rename", RenameConversation, rename),
-        Command("message.send", SendMessage, send),
+        Command("message.send", SendMessage, send, begets=lambda sent: sent["message_id"]),
     ]

@@ -20,12 +20,14 @@ class Command:
     returns becomes the result's `data` (anything msgspec can encode). It raises Problem to refuse, or returns one when
     something of the refusal (its audit line) has to be kept.
     `writes` False means it only reads: it runs on a snapshot and needs no idempotency row.
+    `begets` takes what `run` returned and names what others take up later; they find the command's trace by it.
     """
 
     name: str
     data: type[msgspec.Struct]
     run: Callable[[Transaction, Principal, Any, int], object]
     writes: bool = True
+    begets: Callable[[Any], str] | None = None
 
     @property
     def access(self) -> Access:

@@ -18,6 +18,7 @@ from entobot.gateway.meters import CommandMeters
 from entobot.gateway.wire import UNREADABLE
 from entobot.storage.database import Database, Settle, StorageFailed, Transaction
 from entobot.telemetry.meters import Meters
+from entobot.telemetry.tracing import NO_SPAN, NoTracer, Span, Tracer, request_span
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,14 @@ class Executor:
         commands: Mapping[str, Command],
         guard: Guard,
         meters: Meters | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._commands = commands
         self._guard = guard
         self._failure_told_s = float("-inf")
+        self._tracer = tracer or NoTracer()
         self._meters = CommandMeters(meters or Meters(), commands)
         self._decoders = {name: msgspec.json.Decoder(command.data) for name, command in commands.items()}
 
@@ -72,6 +75,7 @@ class Executor:
         the first result again; with other data it is an `idempotency_mismatch`.
         """
         begun_s = self._clock.monotonic()
+        span = self._start(name) if self._tracer.is_on else NO_SPAN
 
         def finish(answer: bytes | Problem | None, error: BaseException | None) -> None:
             if isinstance(answer, Problem):
@@ -81,19 +85,26 @@ class Executor:
                 error = Problem(Code.INTERNAL, "The store did not take it. Try again.")
             if error is None:
                 self._meters.done(name, self._clock.monotonic() - begun_s)
+                span.end()
             else:
-                self._meters.refused(name, error.code if isinstance(error, Problem) else Code.INTERNAL)
+                code = error.code if isinstance(error, Problem) else Code.INTERNAL
+                self._meters.refused(name, code)
+                span.end(code, is_failed=code is Code.INTERNAL)
             settle(answer, error)
 
         try:
             command, request = self._checked(principal, command_id, name, data)
             if command.writes:
-                unit = self._write_unit(command, principal, command_id, request)
+                unit = self._write_unit(command, principal, command_id, request, span)
                 self._database.submit_write(unit, finish, principal.user_id)
             else:
                 self._database.submit_read(self._read_unit(command, principal, request), finish)
         except (Problem, StorageFailed) as error:
             finish(None, error)
+
+    def _start(self, name: str) -> Span:
+        known = name if name in self._commands else "unknown"
+        return self._tracer.start(f"command {known}", request_span.get(), command=known)
 
     def _checked(
         self, principal: Principal, command_id: str, name: str, data: bytes | memoryview
@@ -138,7 +149,7 @@ class Executor:
         return unit
 
     def _write_unit(
-        self, command: Command, principal: Principal, command_id: str, request: object
+        self, command: Command, principal: Principal, command_id: str, request: object, span: Span
     ) -> Callable[[Transaction], bytes | Problem]:
         now_ms = self._clock.now_ms()
         digest = sha256(command.name.encode() + b"\n" + msgspec.json.encode(request))
@@ -152,6 +163,9 @@ class Executor:
             outcome = command.run(tx, principal, request, now_ms)
             if isinstance(outcome, Problem):
                 return outcome
+            if span is not NO_SPAN and command.begets is not None:
+                begotten = command.begets(outcome)
+                tx.after_commit(lambda: self._tracer.remember(begotten, span))
             result = msgspec.json.encode(outcome)
             store.insert_result(tx, device_id=owner, command_id=command_id, digest=digest, result=result, now_ms=now_ms)
             return result

@@ -14,6 +14,7 @@ from entobot.core.clock import Clock
 from entobot.core.errors import StartupRefused
 from entobot.core.secrets import Entropy
 from entobot.telemetry.meters import Meters
+from entobot.telemetry.tracing import NoTracer, Tracer
 from entobot.web.headers import SecurityHeaders
 from entobot.web.http import CertificateFiles, Ready, add_routes
 from entobot.web.openapi import describe
@@ -57,6 +58,7 @@ def build_application(
     entropy: Entropy,
     admit: Admit | None = None,
     meters: Meters | None = None,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
     """The ASGI application (HTTP only) of all routes in `api`, which takes no more after this.
 
@@ -86,8 +88,10 @@ def build_application(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # FastAPI's own tells exceptions and refused bodies to whatever provider the process has.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         middleware=[
-            Middleware(Requests, entropy=entropy, clock=clock, meters=meters or Meters()),
+            Middleware(Requests, entropy=entropy, clock=clock, meters=meters or Meters(), tracer=tracer or NoTracer()),
             Middleware(SecurityHeaders, hsts=settings.hsts),
             Middleware(Admission, origin=settings.origin, allowed=settings.allowed_origins, admit=admit),
             Middleware(InternalErrors, entropy=entropy),
