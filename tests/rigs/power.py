@@ -42,8 +42,8 @@ class Disk:
         self._seed = seed
         self._options = ["--written-back", str(written_back), *(["--journalled"] if is_journalled else [])]
         self._process: subprocess.Popen[bytes] | None = None
-        for made in (self.path, self.platter):
-            made.mkdir(parents=True)
+        for made in (folder, self.path, self.platter):
+            made.mkdir(parents=True, exist_ok=made is folder)
             made.chmod(0o755)  # PostgreSQL runs as somebody else, whatever umask a test has left
 
     def mount(self) -> None:

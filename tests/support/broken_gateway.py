@@ -30,7 +30,7 @@ def acknowledge_before_it_is_kept() -> None:
 def _keep(database: Path, kept: Path) -> None:
     while True:
         time.sleep(MOMENT_S)
-        if database.exists():
+        if database.with_name("entobot.db-wal").exists():  # before that a reader would keep it from being made
             copy = kept.with_suffix(".copy")
             copy.unlink(missing_ok=True)
             with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:

@@ -219,6 +219,8 @@ async def serving(config: uvicorn.Config) -> AsyncGenerator[uvicorn.Server]:
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncGenerator[int]:
     """`app` at a free loopback port."""
-    config = uvicorn.Config(app, port=0, lifespan="off", log_level="critical", server_header=False, ws="none")
+    config = uvicorn.Config(
+        app, port=0, lifespan="off", log_config=None, log_level=None, server_header=False, ws="none"
+    )
     async with serving(config) as server:
         yield server.servers[0].sockets[0].getsockname()[1]
