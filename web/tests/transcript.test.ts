@@ -47,6 +47,14 @@ describe("the transcript", () => {
     const loaded = t.applyHistory(writing, C, [message("msg_1"), message("msg_2", "assistant")], null, true);
     expect(chatRows(loaded, C, [], "dev_1", 0).map((row) => row.key)).toEqual(["msg_1", "msg_2"]);
   });
+  it("keeps the gateway's order where times tell another", () => {
+    const state = play([
+      event("message.created", { data: message("msg_1") }, 1),
+      event("message.created", { data: message("msg_4", "assistant") }, 2),
+      event("message.created", { data: message("msg_3") }, 3),
+    ]);
+    expect(state.threads[C]?.messages.map((row) => row.message_id)).toEqual(["msg_1", "msg_4", "msg_3"]);
+  });
   it("applies a replayed event once", () => {
     const frame = event("message.created", { data: message("msg_1") }, 5);
     const once = play([frame]);

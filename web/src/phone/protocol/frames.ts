@@ -8,6 +8,8 @@ export interface MessageRow {
   created_at: string;
   run_id?: string | null;
   error?: { code: string; message: string } | null;
+  /** Of its event; rows of the history come without. */
+  seq?: number | undefined;
 }
 
 export interface ConversationRow {

@@ -116,7 +116,7 @@ export function applyEvent(state: Transcript, frame: EventFrame): Transcript {
   const { event } = frame;
   switch (event.type) {
     case "message.created":
-      return applyMessage(state, event.data as unknown as MessageRow);
+      return applyMessage(state, { ...(event.data as unknown as MessageRow), seq: frame.seq });
     case "approval.requested":
       return putApproval(state, { ...(event.data as unknown as ApprovalRow), state: "pending" });
     case "approval.decided":
@@ -240,7 +240,13 @@ export function applyHistory(
 export function mergeMessages(known: MessageRow[], rows: MessageRow[]): MessageRow[] {
   const byId = new Map(known.map((row) => [row.message_id, row]));
   for (const row of rows) byId.set(row.message_id, { ...byId.get(row.message_id), ...row });
-  return [...byId.values()].sort((a, b) => compare(a.created_at, b.created_at) || compare(a.message_id, b.message_id));
+  return [...byId.values()].sort(byPlace);
+}
+
+/** As the gateway stored them. Two that were written at once may be stored the other way round than their times say. */
+function byPlace(a: MessageRow, b: MessageRow): number {
+  if (a.seq !== undefined && b.seq !== undefined) return a.seq - b.seq;
+  return compare(a.created_at, b.created_at) || compare(a.message_id, b.message_id);
 }
 
 function compare(a: string, b: string): number {
