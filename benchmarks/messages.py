@@ -15,6 +15,7 @@ from tests.support.process import GatewayProcess
 
 NOBODY_ANSWERS = {"ENTOBOT_AGENT__RUNNER": "none"}
 WARM_S, BUSY_S, PACED_S = 1.0, 4.0, 6.0
+STRAGGLE_LOOKS, LOOK_S = 300, 0.1
 ACKNOWLEDGE_EVERY = 64
 CONTENT = "x" * 200
 TICK_S = 0.001
@@ -94,8 +95,10 @@ async def busy(place: Place, devices: list[Seeded]) -> tuple[float, float, Tally
     return count / took, each_us, tally
 
 
-async def paced(place: Place, devices: list[Seeded], per_s: int) -> tuple[list[float], float]:
-    """`per_s` messages a second spread over all connections: the times to their results, and the gateway's share of a core."""
+async def paced(place: Place, devices: list[Seeded], per_s: int) -> tuple[list[float], float, float]:
+    """`per_s` messages a second spread over all connections: the times to their results, the gateway's share of a core,
+    and how many were committed a second meanwhile.
+    """
     members = await gather_crowd(place, devices)
     tally, times = Tally(), list[float]()
     talkers: list[Talker] = []
@@ -109,13 +112,17 @@ async def paced(place: Place, devices: list[Seeded], per_s: int) -> tuple[list[f
             talkers[number % len(talkers)].send()
             number += 1
         await asyncio.sleep(TICK_S)
-    await asyncio.sleep(1)
     share = (cpu_s(place.pid) - cpu_before) / PACED_S
+    in_time = tally.committed / PACED_S
+    for _ in range(STRAGGLE_LOOKS):
+        if tally.committed + tally.refused == tally.sent:
+            break
+        await asyncio.sleep(LOOK_S)
     missing = tally.sent - tally.committed
     disperse(members)
     if missing:
-        raise RuntimeError(f"{missing} of {tally.sent} messages have no result")
-    return times, share
+        raise RuntimeError(f"{missing} of {tally.sent} messages were not committed")
+    return times, share, in_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +152,10 @@ def figures() -> tuple[list[Figure], list[tuple[int, float]]]:
         what = f"durable messages, {connections} busy connections"
         found.append(Figure("P6", what, "≥ 30000/s", f"{per_s:.0f}/s, {each_us:.0f} µs of CPU each", per_s >= 30_000))
     with seeded(OneEach(8000), has_tls=False, **NOBODY_ANSWERS) as (place, devices):
-        times, share = uvloop.run(paced(place, devices, 10_000))
+        times, share, in_time = uvloop.run(paced(place, devices, 10_000))
     p99 = percentile(times, 0.99)
-    shown = f"p50 {milliseconds(percentile(times, 0.5))}, p99 {milliseconds(p99)} at {share:.0%} of a core"
+    shown = (
+        f"{milliseconds(p99)} (p50 {milliseconds(percentile(times, 0.5))}, {in_time:.0f}/s at {share:.0%} of a core)"
+    )
     found.append(Figure("P6", "10,000/s among 8,000 connections, p99", "≤ 2 ms", shown, p99 <= 0.002))
     return found, points
