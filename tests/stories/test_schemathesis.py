@@ -256,6 +256,8 @@ class Existing:
         return {"path_parameters": {"conversation_id": created["conversation_id"]}}
 
     def get_approval(self) -> dict[str, Any]:
+        # What was generated before may have chosen another agent, which asks for nothing.
+        self.operator.local.request("PUT", "/api/v1/settings/bot", json={"runner": "echo"})
         self.device.command("message.send", {"content": "!note described"})
         with self.device.events() as frames:
             for frame in frames:
