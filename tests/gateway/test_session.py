@@ -225,6 +225,20 @@ async def test_too_many_frames_are_refused_before_they_are_parsed_and_then_end_i
     assert link.close_code == Close.RATE_LIMITED
 
 
+async def test_a_flood_that_has_a_frame_admitted_now_and_then_is_cut_as_well(world: World) -> None:
+    link, session = await world.connect()
+    for _ in range(400):
+        session.text(frame("ping"))
+    rounds = 0
+    while link.close_code is None and rounds < 100:
+        rounds += 1
+        world.clock.advance(0.01)  # room for one
+        for _ in range(5):
+            session.text(frame("ping"))
+    assert link.close_code == Close.RATE_LIMITED
+    assert rounds == -(-(MAX_REFUSED_FRAMES + 1) // 3), "four refused, one taken back"
+
+
 # -- acknowledgements
 
 

@@ -355,7 +355,7 @@ class Session:
     def _is_over_limit(self) -> bool:
         wait_s = self._parts.rates.wait_of_principal(Rate.FRAMES, self.principal)
         if wait_s <= 0:
-            self._over = 0
+            self._over = max(0, self._over - 1)  # not to nothing: a flood has one admitted every few
             return False
         self._over += 1
         if self._over > MAX_REFUSED_FRAMES:
