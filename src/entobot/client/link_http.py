@@ -31,18 +31,21 @@ class HttpLink:
         self._on_end: OnEnd | None = on_end
         self._free = asyncio.Semaphore(POSTS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reading: asyncio.Task[None] | None = None
+        self._is_open = False
         self._acked: int | None = None
         self._is_acking = False
 
     async def open(self, resume: Position | None) -> None:
         """Returns once the gateway has begun to answer. Raises CannotOpen, Problem."""
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._start(self._read(resume, opened))
+        self._reading = self._start(self._read(resume, opened))
         try:
             await opened
         except BaseException:
             self.abort()
             raise
+        self._is_open = True
 
     def send(self, frame: dict[str, Any]) -> None:
         if self._on_end is None:
@@ -57,16 +60,22 @@ class HttpLink:
 
     async def close(self) -> None:
         self.abort()
-
-    def abort(self) -> None:
-        self._on_end = None
         for task in self._tasks:
             task.cancel()
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def abort(self) -> None:
+        """Requests on their way come to their end, unheard: httpcore forgets what is cut off while it connects, and
+        with it a place of its pool.
+        """
+        self._on_end = None
+        if self._is_open and self._reading is not None:
+            self._reading.cancel()
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- events
 
@@ -76,8 +85,9 @@ class HttpLink:
         try:
             timeout = httpx.Timeout(10, read=READ_TIMEOUT_S)
             async with self._requests.stream("/api/v1/events", params=position, timeout=timeout) as response:
-                if not opened.done():
-                    opened.set_result(None)
+                if opened.done():  # nobody waits for it any more
+                    return
+                opened.set_result(None)
                 ended = await self._lines(response.aiter_lines())
         except (OSError, httpx.TransportError) as error:
             failure = CannotOpen(str(error) or type(error).__name__)
@@ -86,7 +96,7 @@ class HttpLink:
         except Problem as problem:
             _fail(opened, problem)
         on_end, self._on_end = self._on_end, None
-        if on_end is not None and opened.exception() is None:
+        if on_end is not None and not opened.cancelled() and opened.exception() is None:
             on_end(ended)
 
     async def _lines(self, lines: AsyncIterator[str]) -> Ended:
