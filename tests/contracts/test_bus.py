@@ -265,9 +265,13 @@ async def test_without_the_server_a_node_starts_rings_here_and_comes_back_by_its
     health = one.health()
     assert health.waiting == 2, "bounded: what replaces is one, what may be dropped is not kept"
     assert "127.0.0.1" in health.detail
+    assert health.away_s > health.oldest_s > 0
+    assert one.health().oldest_s > health.oldest_s, "it grows older"
     nodes.mend()
     assert await ear.until(1) == [("a", b"kept")]
-    assert one.health().is_connected
+    await nodes.until(lambda: one.health().waiting == 0)
+    health = one.health()
+    assert (health.is_connected, health.away_s, health.oldest_s, health.reconnects) == (True, 0, 0, 1)
 
 
 @each_remote
@@ -276,12 +280,14 @@ async def test_a_node_starts_while_the_server_is_away(nodes: Nodes) -> None:
     one = await nodes.open(through_proxy=True)
     assert not one.health().is_connected
     assert one.health().detail
+    assert one.health().away_s > 0
     ear = Ear()
     one.subscribe("a", ear)
     one.publish("a")
     await ear.until(1)
     nodes.mend()
     await nodes.until(lambda: one.health().is_connected)
+    assert one.health().reconnects == 0, "the first time is no return"
 
 
 @each_remote

@@ -15,6 +15,8 @@ class BusHealth:
     """How the doorbell is. `kind` is `local`, `nats` or `postgresql`; `detail` is for the operator and holds no secret.
 
     `waiting` messages are not sent yet, `dropped` ones will never be, `missed` ones of other nodes never arrived here.
+    `oldest_s` is how long the first of the waiting ones has waited, `away_s` how long other nodes have been out of
+    reach; 0 when nothing waits, and while they are in reach. `reconnects` counts how often they were reached again.
     """
 
     kind: str
@@ -24,6 +26,9 @@ class BusHealth:
     sent: int = 0
     dropped: int = 0
     missed: int = 0
+    oldest_s: float = 0.0
+    away_s: float = 0.0
+    reconnects: int = 0
 
 
 class Bus(Protocol):
@@ -58,4 +63,6 @@ class Bus(Protocol):
         """As `subscribe`, for what other nodes publish."""
         ...
 
-    def health(self) -> BusHealth: ...
+    def health(self) -> BusHealth:
+        """From any thread."""
+        ...

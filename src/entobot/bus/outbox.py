@@ -13,6 +13,7 @@ class _Waiting:
     payload: bytes
     replaces: bool
     may_drop: bool
+    since_s: float
 
     @property
     def size(self) -> int:
@@ -34,13 +35,19 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, topic: str, payload: bytes, *, replaces: bool, may_drop: bool) -> None:
+    @property
+    def oldest_since_s(self) -> float | None:
+        """The `now_s` of the first that waits, or of the one whose place it took; None when nothing waits."""
+        oldest = next(iter(self._waiting.values()), None)
+        return None if oldest is None else oldest.since_s
+
+    def add(self, topic: str, payload: bytes, *, replaces: bool, may_drop: bool, now_s: float = 0.0) -> None:
         last = self._waiting.get(self._last_of_topic.get(topic, -1))
         if last is not None and replaces and last.replaces:
             self._bytes += len(payload) - len(last.payload)
             last.payload = payload
             return
-        message = _Waiting(topic, payload, replaces, may_drop)
+        message = _Waiting(topic, payload, replaces, may_drop, now_s)
         if message.size > self.max_batch_bytes:
             self.dropped += 1
             return

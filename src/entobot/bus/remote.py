@@ -74,6 +74,9 @@ class RemoteBus:
         self._outbox = Outbox(transport.max_bytes - OVERHEAD_BYTES)
         self._numbers = Numbers()
         self._sent = 0
+        self._connects = 0
+        self._now_s: Callable[[], float] = _never
+        self._away_since_s = 0.0
         self._waiting = asyncio.Event()
         self._connected = asyncio.Event()
         self._problem = "not connected yet"
@@ -83,7 +86,9 @@ class RemoteBus:
     # -- Bus
 
     async def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="bus")
+        loop = asyncio.get_running_loop()
+        self._now_s, self._away_since_s = loop.time, loop.time()
+        self._task = loop.create_task(self._run(), name="bus")
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_TRY_S):
                 await self._connected.wait()
@@ -108,7 +113,7 @@ class RemoteBus:
             return
         if may_drop and not self._connected.is_set():
             return
-        self._outbox.add(topic, payload, replaces=replaces, may_drop=may_drop)
+        self._outbox.add(topic, payload, replaces=replaces, may_drop=may_drop, now_s=self._now_s())
         self._waiting.set()
 
     def subscribe(self, topic: str, listener: Listener) -> Callable[[], None]:
@@ -120,6 +125,7 @@ class RemoteBus:
     def health(self) -> BusHealth:
         transport = self._transport
         is_connected = self._connected.is_set()
+        now_s, oldest_since_s = self._now_s(), self._outbox.oldest_since_s
         return BusHealth(
             kind=transport.kind,
             is_connected=is_connected,
@@ -128,6 +134,9 @@ class RemoteBus:
             sent=self._sent,
             dropped=self._outbox.dropped,
             missed=self._numbers.missed,
+            oldest_s=0.0 if oldest_since_s is None else now_s - oldest_since_s,
+            away_s=0.0 if is_connected else now_s - self._away_since_s,
+            reconnects=max(0, self._connects - 1),
         )
 
     # -- the connection
@@ -143,6 +152,8 @@ class RemoteBus:
                 reason = str(failure)
             finally:
                 was_connected = self._connected.is_set()
+                if was_connected:
+                    self._away_since_s = self._now_s()
                 self._connected.clear()
                 self._outbox.drop_what_may_be()
                 await self._transport.close()
@@ -157,6 +168,7 @@ class RemoteBus:
     async def _serve(self) -> None:
         """One connection, from its beginning to its end. Raises TransportFailed."""
         await self._transport.open(self._heard)
+        self._connects += 1
         self._connected.set()
         log.info("bus.connected", kind=self._transport.kind, place=self._transport.place)
         async with asyncio.TaskGroup() as tasks:
@@ -189,3 +201,8 @@ class RemoteBus:
             if not topic.startswith(HERE):
                 self._all.tell(topic, payload)
                 self._others.tell(topic, payload)
+
+
+def _never() -> float:
+    """The time before there is a loop that tells it: nothing waits yet."""
+    return 0.0
