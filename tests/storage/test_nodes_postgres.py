@@ -33,6 +33,12 @@ async def nodes(postgres: PostgresServer) -> AsyncIterator[Nodes]:
         await node.stop()
 
 
+def retries(node: Database) -> float:
+    """How often units of it were run again because the other was first."""
+    assert isinstance(node, PostgresDatabase)
+    return node._lanes[0]._meters.conflicts.value
+
+
 async def test_of_many_concurrent_check_then_writes_exactly_one_wins(nodes: Nodes) -> None:
     await nodes[0].write(lambda tx: tx.run(ADD, {"name": "prize", "amount": 0}))
 
@@ -69,6 +75,8 @@ async def test_a_number_that_the_other_node_gave_out_meanwhile_is_no_error(nodes
     others: list[int] = []
     assert await nodes[1].write(number_next) == 2
     assert others[1] == 1
+    assert retries(nodes[0]) == 0
+    assert retries(nodes[1]) == 1
 
 
 async def test_a_row_that_is_there_already_is_an_error_and_not_tried_for_ever(nodes: Nodes) -> None:

@@ -14,7 +14,7 @@ from entobot.storage.database import Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.stream import store
 from entobot.stream.model import Retention
-from entobot.stream.retention import BATCH, trim
+from entobot.stream.retention import BATCH, Backlog, backlog, trim
 from entobot.stream.service import Stream
 
 NOW = 1_790_000_000_000
@@ -78,6 +78,19 @@ async def test_of_each_user_the_newest_are_kept(database: SqliteDatabase, stream
     assert await trim(database, Retention(keep_events=8), NOW) == 32
     assert await kept(database) == list(range(33, 41))
     assert await kept(database, "usr_2") == list(range(1, 10))  # within the slack
+
+
+async def test_the_backlog_is_what_the_next_sweep_takes_by_count_and_since_when_the_oldest_waits(
+    database: SqliteDatabase, stream: Stream
+) -> None:
+    retention = Retention(keep_events=8)
+    assert await database.read(lambda tx: backlog(tx, retention)) == Backlog(0, None)
+    await append(database, stream, 9, "usr_2", at_ms=NOW - 7)  # within the slack
+    await append(database, stream, 40)
+    found = await database.read(lambda tx: backlog(tx, retention))
+    assert found == Backlog(32, NOW - 7)
+    assert await trim(database, retention, NOW) == found.events
+    assert await database.read(lambda tx: backlog(tx, retention)) == Backlog(0, NOW - 7)
 
 
 async def test_old_events_go_whatever_their_number(database: SqliteDatabase, stream: Stream) -> None:

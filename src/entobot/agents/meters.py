@@ -13,10 +13,12 @@ class RunMeters:
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
-        self._active = meters.gauge(Metric.RUNS_ACTIVE)
 
-    def follow(self, active: Callable[[], int]) -> None:
-        self._active.follow(active)
+    def follow(self, *, active: Callable[[], int], queued: Callable[[], int], held_back: Callable[[], int]) -> None:
+        """Runs that are driven; what waits for a place here; what waits for the same person's other runs."""
+        self._meters.gauge(Metric.RUNS_ACTIVE).follow(active)
+        self._meters.gauge(Metric.RUNS_QUEUED, waits_for="node").follow(queued)
+        self._meters.gauge(Metric.RUNS_QUEUED, waits_for="person").follow(held_back)
 
     def run_ended(self, outcome: str, seconds: float) -> None:
         self._meters.histogram(Metric.RUN_SECONDS, outcome=outcome).observe(seconds)

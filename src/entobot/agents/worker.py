@@ -102,7 +102,11 @@ class Worker:
         self._pace = pace
         self._traces = RunTraces(tracer or NoTracer())
         self._meters = RunMeters(meters or Meters())
-        self._meters.follow(lambda: len(self._driving))
+        self._meters.follow(
+            active=lambda: len(self._driving),
+            queued=lambda: len(self._backlog),
+            held_back=lambda: sum(map(len, tuple(self._held_back.values()))),
+        )
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._backlog: dict[str, None] = {}
         self._held_back: dict[str, set[str]] = {}

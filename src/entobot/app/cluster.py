@@ -22,6 +22,7 @@ from entobot.nodes.membership import BEAT_EVERY, DEAD_AFTER, Membership, alive
 from entobot.nodes.presence import Presence
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.stream.service import Stream
+from entobot.telemetry.metrics import Metric
 
 log = logging.getLogger("entobot.nodes")
 
@@ -66,6 +67,8 @@ class Cluster:
         self._marks: dict[str, int] = {}
         self._devices_seen = 0
         self._has_joined = False
+        self._behind = ground.meters.gauge(Metric.BUS_BEHIND)
+        self._made_good = ground.meters.counter(Metric.BUS_MADE_GOOD)
         self._next_heads_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self.membership = Membership(
@@ -158,8 +161,10 @@ class Cluster:
             users = self._parts.hub.user_ids
             self._next_heads_s = now_s + min(MAX_HEADS_S, max(HEADS_S, HEADS_S_PER_USER * len(users)))
         seen = await self._ground.database.read(lambda tx: self._read(tx, users))
-        for user_id, seq in seen.heads:
-            self._parts.hub.ring(user_id, seq)
+        untold = sum(self._parts.hub.ring(user_id, seq) for user_id, seq in seen.heads)
+        if users:
+            self._behind.set(untold)
+            self._made_good.add(untold)
         self.presence.end_marked(seen.too_many)
         if seen.changed:
             await self._parts.hub.check_devices({device_id for _, device_id in seen.changed})

@@ -5,9 +5,10 @@ from pathlib import Path
 from entobot.config import GatewaySettings, LimitSettings
 from entobot.core.clock import Clock
 from entobot.core.networks import Networks
-from entobot.gateway.limits import CountCaps
+from entobot.gateway.limits import CountCaps, WaitingRoom
 from entobot.gateway.rates import Rates, limit_meter
 from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
 from entobot.web.callers import Callers
 from entobot.web.endpoints import TcpEndpoint, UnixEndpoint
 from entobot.web.tls import TlsFiles
@@ -42,3 +43,10 @@ def rates_of(limits: LimitSettings, clock: Clock, meters: Meters) -> Rates:
         user_multiple=limits.user_multiple,
         network_multiple=limits.network_multiple,
     )
+
+
+def strangers_of(limits: LimitSettings, clock: Clock, meters: Meters) -> WaitingRoom:
+    """Where WebSockets wait that are not authenticated yet."""
+    room = WaitingRoom(per_key=limits.unauthenticated_per_address, total=limits.unauthenticated, clock=clock)
+    meters.gauge(Metric.HANDSHAKES_WAITING).follow(lambda: room.held)
+    return room

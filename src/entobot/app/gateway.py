@@ -7,7 +7,6 @@ import sys
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 
 from entobot import __version__
 from entobot.accounts.service import Accounts
@@ -18,9 +17,10 @@ from entobot.app.answering import Features, Overrides, build_answering
 from entobot.app.cluster import Cluster, Parts
 from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
-from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of
+from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of, strangers_of
 from entobot.app.ground import Ground, lay_ground, public_files, renew_certificate
-from entobot.app.observing import observe_bus, observe_process
+from entobot.app.measuring import Counts, Measuring
+from entobot.app.observing import observe_bus, observe_database, observe_process
 from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
 from entobot.app.simple import BearerPairing, DeviceConversations
@@ -62,11 +62,12 @@ from entobot.pairing.service import Pairing
 from entobot.storage.database import Transaction
 from entobot.stream import commands as stream_commands
 from entobot.stream.model import Retention
-from entobot.stream.retention import trim
+from entobot.stream.retention import backlog, trim
 from entobot.stream.service import Stream
 from entobot.telemetry.exposition import expose
 from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.telemetry.loop_watch import LoopWatch
+from entobot.telemetry.metrics import Metric
 from entobot.web import metrics as web_metrics
 from entobot.web.application import WebSettings, build_application
 from entobot.web.idempotency import Idempotency
@@ -137,7 +138,7 @@ class Gateway:
         )
         self.devices.find_online = self.hub.online
         self.stream.appended = self.hub.appended
-        self.rates = rates_of(limits, clock, ground.meters)
+        self.rates, self._strangers = rates_of(limits, clock, ground.meters), strangers_of(limits, clock, ground.meters)
         self._spawn, self._tasks = spawner()
         self._refusals = RefusalLog(get_logger("gateway"), clock, ground.meters)
         commands = command_table(self._commands())
@@ -166,6 +167,8 @@ class Gateway:
         row = random_secret(ground.entropy, 9)
         parts = parts_of(lambda: self._is_draining, lambda: self._listener, lambda: self._worker.is_running, ground.bus)
         self._readiness = Readiness(ground.database, ground.clock, ground.meters, row, parts)
+        self._measuring = Measuring(ground.database, ground.clock, ground.meters, self._count, self._readiness.report)
+        self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 
     @classmethod
     async def open(
@@ -287,6 +290,7 @@ class Gateway:
         )
         observe_process(ground.meters, listener)
         observe_bus(ground.meters, ground.bus)
+        observe_database(ground.meters, ground.database)
         await listener.start()
         return listener
 
@@ -301,7 +305,7 @@ class Gateway:
         meters = ConnectionMeters(self.ground.meters, "sse")
         parts = EventParts(database, self.ground.clock, self.hub, self.hub.feed, self._timers, meters)
         gateway_http.add_routes(api, self._executor, parts)
-        web_metrics.add_routes(api, partial(expose, self.ground.meters))
+        web_metrics.add_routes(api, self._expose)
 
     def _websockets(self) -> WebSockets:
         ground, limits = self.ground, self.ground.settings.limits
@@ -316,9 +320,7 @@ class Gateway:
             authenticator=ConnectionDoor(self.devices),
             timers=self._timers,
             pace=Pace(heartbeat_s=heartbeat.total_seconds(), silence_s=2.5 * heartbeat.total_seconds()),
-            waiting=WaitingRoom(
-                per_key=limits.unauthenticated_per_address, total=limits.unauthenticated, clock=ground.clock
-            ),
+            waiting=self._strangers,
             rates=self.rates,
             server=f"entobot/{__version__}",
             spawn=self._spawn,
@@ -351,10 +353,21 @@ class Gateway:
         every(timedelta(hours=6), self.devices.rotate_keys_if_due)
         every(timedelta(hours=6), self._renew_certificate)
 
-    async def _trim_stream(self) -> None:
+    @property
+    def _retention(self) -> Retention:
         kept = self.ground.settings.stream
-        retention = Retention(keep_events=kept.keep_events, keep_for=kept.keep_for)
-        await trim(self.ground.database, retention, self.ground.clock.now_ms())
+        return Retention(keep_events=kept.keep_events, keep_for=kept.keep_for)
+
+    async def _trim_stream(self) -> None:
+        self._trimmed.add(await trim(self.ground.database, self._retention, self.ground.clock.now_ms()))
+
+    def _count(self, tx: Transaction) -> Counts:
+        awaiting = len(self.conversations.awaiting(tx))
+        return Counts(awaiting, self.approvals.count_pending(tx), backlog(tx, self._retention))
+
+    async def _expose(self, accept: str) -> tuple[bytes, str]:
+        await self._measuring.look()
+        return await expose(self.ground.meters, accept)
 
     # -- while it runs
 

@@ -223,6 +223,10 @@ class Approvals:
         rows = store.page(tx, user_id, store.LAST, limit, only_pending=True)
         return rows[: _fitting(rows, MAX_PENDING_BYTES)]
 
+    def count_pending(self, tx: Transaction) -> int:
+        """What waits for an answer, of all users."""
+        return store.count_pending(tx)
+
     # -- telling
 
     def _tell_decided(self, tx: Transaction, approval: Approval, by: str, now_ms: int) -> None:

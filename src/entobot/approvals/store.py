@@ -1,6 +1,19 @@
 """The table of approvals. A row leaves `pending` once, by a conditional update."""
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, insert, literal_column, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from entobot.approvals.model import Approval, ApprovalState, Risk
 from entobot.storage.database import Row, Transaction, metadata
@@ -62,6 +75,7 @@ _OVERDUE = (
     .order_by(approvals.c.expires_at_ms)
     .limit(bindparam("count"))
 )
+_COUNT_PENDING = select(func.count().label("pending")).where(approvals.c.state == literal_column("'pending'"))
 _LEAVE_PENDING = (
     update(approvals)
     .where(approvals.c.approval_id == bindparam("approval"), approvals.c.state == literal_column("'pending'"))
@@ -120,6 +134,11 @@ def pending_of_run(tx: Transaction, run_id: str) -> list[Approval]:
 
 def overdue(tx: Transaction, now_ms: int, count: int) -> list[Approval]:
     return [_approval(row) for row in tx.rows(_OVERDUE, {"now": now_ms, "count": count})]
+
+
+def count_pending(tx: Transaction) -> int:
+    row = tx.first(_COUNT_PENDING)
+    return 0 if row is None else int(row["pending"])
 
 
 def leave_pending(tx: Transaction, approval: Approval) -> bool:

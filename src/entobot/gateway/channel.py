@@ -79,6 +79,7 @@ class Channel:
         """The highest `seq` that subscribers may have; -1 until the first of them has opened."""
         self._read_to = -1
         self._rung_early = -1
+        self._rung_to = -1
         self._database = database
         self._feed = feed
         self._replays = replays
@@ -89,6 +90,8 @@ class Channel:
 
     def ring(self, seq: int = EVERYTHING) -> None:
         """The log grew to `seq`. Rings that follow one another are one."""
+        if seq < EVERYTHING:
+            self._rung_to = max(self._rung_to, seq)
         if self.latest < 0:
             self._rung_early = max(self._rung_early, seq)
             return
@@ -101,6 +104,11 @@ class Channel:
         else:
             self._work.append(seq)
         self._start()
+
+    def untold(self, seq: int) -> int:
+        """How many of the events up to `seq` nobody has rung for, and were not read without."""
+        known = max(self._rung_to, self._read_to, self.latest)
+        return max(0, seq - known) if self.latest >= 0 else 0
 
     def show(self, live: Live) -> None:
         if self.latest < 0 or len(self._work) >= MAX_WAITING:

@@ -64,7 +64,7 @@ class Delivery:
         self._end = end
         self._clock = clock
         self._timers = timers
-        self._meters = meters or DeliveryMeters(Meters())
+        self._meters = meters or DeliveryMeters(Meters(), "websocket")
         self._window = Window()
         self._channel: Channel | None = None
         self._cursor = 0
@@ -100,7 +100,10 @@ class Delivery:
         self._principal = principal
 
     def stop(self) -> None:
+        """Idempotent."""
         self._is_stopped = True
+        self._meters.behind.discard(self)
+        self._meters.unacknowledged.value -= self._window.give_up()
         self._opening.clear()
         if self._refill is not None:
             self._refill.cancel()
@@ -175,9 +178,11 @@ class Delivery:
         at_ms = frame.at_ms if self._replay_to is None else -frame.at_ms
         self._window.sent(frame.seq, len(frame.payload), self._clock.monotonic(), at_ms)
         self._meters.sent.value += 1
+        self._meters.unacknowledged.value += 1
 
     def _arrived(self, at_ms: int) -> None:
         """The one place that knows when an event is delivered. Replayed ones were marked by their sign."""
+        self._meters.unacknowledged.value -= 1
         self._meters.arrived((self._clock.now_ms() - abs(at_ms)) / 1000, is_replayed=at_ms < 0)
 
     def device_has(self, seq: int) -> None:
@@ -222,6 +227,18 @@ class Delivery:
         self._show_writing()
         self._note_full_kernel(channel)
         self._note_pause(channel)
+        self._note_behind()
+
+    @property
+    def waiting_events(self) -> int:
+        """Of the log, not sent yet; those that this device may not see are among them."""
+        return 0 if self._channel is None else max(0, self._target(self._channel) - self._cursor)
+
+    def _note_behind(self) -> None:
+        if self.waiting_events and not self._is_stopped:
+            self._meters.behind.add(self)
+        else:
+            self._meters.behind.discard(self)
 
     @property
     def _kernel_has_room(self) -> bool:

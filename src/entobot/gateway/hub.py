@@ -136,11 +136,14 @@ class Hub:
         """Whose events are followed here."""
         return list(self._channels)
 
-    def ring(self, user_id: str, seq: int) -> None:
-        """The user's log has been seen to hold events up to `seq`."""
+    def ring(self, user_id: str, seq: int) -> int:
+        """The user's log has been seen to hold events up to `seq`; how many of them no bell had told of."""
         channel = self._channels.get(user_id)
-        if channel is not None:
-            channel.ring(seq)
+        if channel is None:
+            return 0
+        untold = channel.untold(seq)
+        channel.ring(seq)
+        return untold
 
     async def check_devices(self, device_ids: Iterable[str]) -> None:
         """Re-read the standing of these devices, where they are connected here."""

@@ -1,6 +1,8 @@
 """What the gateway kit counts, bound once."""
 
 from collections.abc import Iterable
+from functools import cached_property
+from typing import Protocol
 
 from entobot.gateway.frames import CloseCode
 from entobot.gateway.wire import Close
@@ -15,11 +17,23 @@ LOST = "lost"
 _UNKNOWN = "unknown"
 
 
+class Behind(Protocol):
+    """A connection that has not been sent everything yet."""
+
+    @property
+    def waiting_events(self) -> int: ...
+
+
 class DeliveryMeters:
     """Events on their way to devices. What is sent is not delivered: that is what the acknowledgement says."""
 
-    def __init__(self, meters: Meters) -> None:
+    def __init__(self, meters: Meters, transport: str) -> None:
         self.sent = meters.counter(Metric.EVENTS_SENT)
+        self.unacknowledged = meters.gauge(Metric.DELIVERY_UNACKNOWLEDGED, transport=transport)
+        self.behind: set[Behind] = set()
+        meters.gauge(Metric.CONNECTIONS_BEHIND, transport=transport).follow(lambda: len(self.behind))
+        waiting = meters.gauge(Metric.DELIVERY_WAITING, transport=transport)
+        waiting.follow(lambda: sum(one.waiting_events for one in tuple(self.behind)))
         self._live = meters.histogram(Metric.DELIVERY_SECONDS, path="live")
         self._replayed = meters.histogram(Metric.DELIVERY_SECONDS, path="replay")
 
@@ -33,11 +47,15 @@ class ConnectionMeters:
     def __init__(self, meters: Meters, transport: str) -> None:
         self._meters = meters
         self._transport = transport
-        self.delivery = DeliveryMeters(meters)
         self._opened = meters.counter(Metric.CONNECTIONS_OPENED, transport=transport)
         self._live = meters.gauge(Metric.CONNECTIONS, transport=transport)
         self._ready = meters.counter(Metric.HANDSHAKES, transport=transport, outcome=OK)
         self._seconds = meters.histogram(Metric.HANDSHAKE_SECONDS, transport=transport)
+
+    @cached_property
+    def delivery(self) -> DeliveryMeters:
+        """Of a transport that delivers events; the simple protocol does not."""
+        return DeliveryMeters(self._meters, self._transport)
 
     def opened(self) -> None:
         self._opened.value += 1

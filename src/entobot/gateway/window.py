@@ -41,6 +41,13 @@ class Window:
         if not self.is_open and self._paused_since_s is None:
             self._paused_since_s = now_s
 
+    def give_up(self) -> int:
+        """Nothing is waited for any more; how many events were in flight."""
+        count = len(self._sent)
+        self._sent.clear()
+        self._bytes = 0
+        return count
+
     def acknowledged(self, seq: int, arrived: Callable[[int], None] | None = None) -> bool:
         """Everything up to `seq` arrived. True when sending may go on after a pause. `arrived` is told each `at_ms`."""
         while self._sent and self._sent[0][0] <= seq:

@@ -9,7 +9,7 @@ import asyncpg
 from entobot.core.errors import StartupRefused
 from entobot.core.secrets import Entropy
 from entobot.storage.database import Durability, Settle, StorageFailed, Unit, settle_later
-from entobot.storage.meters import StoreMeters
+from entobot.storage.meters import LaneMeters, StoreMeters
 from entobot.storage.postgres_connection import NOT_REACHED, Connection, PostgresAddress, reason
 from entobot.storage.postgres_lane import Lane, Patience, Shared
 from entobot.storage.postgres_watch import WRITER_NAME, Watch
@@ -51,7 +51,8 @@ class PostgresDatabase:
         self._upgrade = upgrade
         self._writes = UnitQueue(MAX_UNITS_PER_COMMIT)
         self._reads = UnitQueue(1)
-        self._meters = StoreMeters(meters or Meters())
+        meters = meters or Meters()
+        self._meters = StoreMeters(meters)
         self._meters.waiting_reads.follow(lambda: self._reads.count)
         self._meters.waiting_writes.follow(lambda: self._writes.count)
         patience = patience or Patience()
@@ -68,9 +69,21 @@ class PostgresDatabase:
             lambda is_writer: address.connect(writing if is_writer else session), entropy, self._meters, patience
         )
         self._watch = Watch(address.connect, self._shared.health)
-        self._lanes: list[asyncio.Task[None]] = []
+        self._lanes = [
+            *self._make_lanes(WRITERS, LaneMeters(meters, "write"), is_writer=True),
+            *self._make_lanes(READERS, LaneMeters(meters, "read"), is_writer=False),
+        ]
+        self._running: list[asyncio.Task[None]] = []
         self._background: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _make_lanes(self, count: int, meters: LaneMeters, *, is_writer: bool) -> list[Lane]:
+        queue = self._writes if is_writer else self._reads
+        lanes = [Lane(queue, self._shared, meters, is_writer=is_writer) for _ in range(count)]
+        meters.follow(
+            busy=lambda: sum(lane.is_busy for lane in lanes), idle=lambda: sum(lane.is_idle for lane in lanes)
+        )
+        return lanes
 
     async def start(self) -> None:
         connection = await self._first_connection()
@@ -79,9 +92,7 @@ class PostgresDatabase:
         finally:
             await connection.close(timeout=STARTUP_WITHIN_S)
         await self._watch.look()
-        lanes = [Lane(self._writes, self._shared, is_writer=True) for _ in range(WRITERS)]
-        lanes += [Lane(self._reads, self._shared, is_writer=False) for _ in range(READERS)]
-        self._lanes = [asyncio.create_task(lane.run()) for lane in lanes]
+        self._running = [asyncio.create_task(lane.run()) for lane in self._lanes]
         self._background = [asyncio.create_task(self._expire()), asyncio.create_task(self._watch.run())]
 
     async def _first_connection(self) -> Connection:
@@ -98,7 +109,7 @@ class PostgresDatabase:
             await asyncio.sleep(STARTUP_RETRY_S)
 
     async def stop(self) -> None:
-        lanes, self._lanes = self._lanes, []
+        lanes, self._running = self._running, []
         if not lanes:
             return
         self._writes.close()
@@ -139,7 +150,7 @@ class PostgresDatabase:
         return self._shared.health.trouble
 
     async def _submit(self, queue: UnitQueue, unit: Unit[T], key: str) -> T:
-        if not self._lanes:
+        if not self._running:
             raise StorageFailed("the database is not running")
         if queue is self._writes and self._shared.health.is_hanging:
             raise StorageFailed(self._shared.health.trouble)

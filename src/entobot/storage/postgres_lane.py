@@ -10,7 +10,7 @@ from sqlalchemy.util import greenlet_spawn
 from entobot.core.secrets import Entropy
 from entobot.storage.compiled import StatementCache
 from entobot.storage.database import StorageFailed
-from entobot.storage.meters import StoreMeters
+from entobot.storage.meters import LaneMeters, StoreMeters
 from entobot.storage.postgres_connection import NOT_REACHED, Connection, reason
 from entobot.storage.postgres_transaction import (
     Commits,
@@ -74,20 +74,35 @@ class Shared:
 
 
 class Lane:
-    def __init__(self, queue: UnitQueue, shared: Shared, *, is_writer: bool) -> None:
+    def __init__(self, queue: UnitQueue, shared: Shared, meters: LaneMeters, *, is_writer: bool) -> None:
         self._queue = queue
         self._shared = shared
+        self._meters = meters
         self._is_writer = is_writer
         self._session: Session | None = None
+        self.is_busy = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Connected, and nothing to do."""
+        return self._session is not None and not self.is_busy
 
     async def run(self) -> None:
         """Until the queue is closed and empty."""
         try:
             while jobs := await self._queue.take():
+                self.is_busy = True
+                self._note_waits(jobs)
                 await self._serve(jobs)
                 self._queue.done(jobs)
+                self.is_busy = False
         finally:
             await self._close()
+
+    def _note_waits(self, jobs: list[Job]) -> None:
+        due_s = asyncio.get_running_loop().time() + self._shared.patience.wait_s
+        for job in jobs:
+            self._meters.wait_seconds.observe(max(0.0, due_s - job.deadline_s))
 
     async def _serve(self, jobs: list[Job]) -> None:
         """Settle all of them, whatever happens."""
@@ -125,11 +140,13 @@ class Lane:
                 conflicts += 1
                 if loop.time() > jobs[0].deadline_s:
                     raise
+                self._meters.conflicts.add()
                 await asyncio.sleep(self._shared.jitter(min(MAX_CONFLICT_S, CONFLICT_S * 2**conflicts)))
             except Lost as lost:
                 self._drop(str(lost))
                 if lost.is_outcome_unknown or loop.time() > jobs[0].deadline_s:
                     raise
+                self._meters.losses.add()
 
     async def _attempt(self, jobs: list[Job]) -> None:
         session = await self._connected(jobs[0].deadline_s)

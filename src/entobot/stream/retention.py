@@ -1,5 +1,7 @@
 """Forget old events, a bounded batch a commit. Any number of nodes may do it at once: they take the same ones."""
 
+from dataclasses import dataclass
+
 from entobot.core.clock import to_ms
 from entobot.storage.database import Database, Transaction
 from entobot.stream import store
@@ -7,6 +9,23 @@ from entobot.stream.model import Retention
 
 BATCH = 500
 """Events that one commit takes: the writer is back after some milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What retention has still to take by count, and since when the oldest event is kept."""
+
+    events: int
+    oldest_at_ms: int | None
+
+
+def backlog(tx: Transaction, retention: Retention) -> Backlog:
+    """Looks at every user's head."""
+    oldest = store.oldest(tx, 1)
+    return Backlog(
+        store.excess(tx, retention.keep_events, retention.keep_events + retention.slack),
+        oldest[0][2] if oldest else None,
+    )
 
 
 async def trim(database: Database, retention: Retention, now_ms: int) -> int:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     UniqueConstraint,
     bindparam,
     delete,
+    func,
     insert,
     select,
     update,
@@ -73,6 +74,9 @@ _CROWDED = (
     .where(heads.c.seq - heads.c.trimmed_to > bindparam("most"))
     .limit(bindparam("count"))
 )
+_EXCESS = select(
+    func.coalesce(func.sum(heads.c.seq - heads.c.trimmed_to - bindparam("kept")), 0).label("excess")
+).where(heads.c.seq - heads.c.trimmed_to > bindparam("most"))
 _OLDEST = select(events.c.user_id, events.c.seq, events.c.at_ms).order_by(events.c.id).limit(bindparam("count"))
 _TRIM = delete(events).where(events.c.user_id == bindparam("user"), events.c.seq <= bindparam("to_seq"))
 _MOVE_FLOOR = (
@@ -160,6 +164,12 @@ def _event(row: Row) -> StreamEvent:
 def crowded(tx: Transaction, most: int, count: int) -> list[tuple[str, int]]:
     """Users of whom more than `most` events are kept, and their latest `seq`."""
     return [(row["user_id"], int(row["seq"])) for row in tx.rows(_CROWDED, {"most": most, "count": count})]
+
+
+def excess(tx: Transaction, kept: int, most: int) -> int:
+    """Events beyond `kept` of users of whom more than `most` are kept."""
+    row = tx.first(_EXCESS, {"kept": kept, "most": most})
+    return 0 if row is None else int(row["excess"])
 
 
 def oldest(tx: Transaction, count: int) -> list[tuple[str, int, int]]:

@@ -57,6 +57,9 @@ class Metric(Enum):
         "From the question to its end: `approved`, `denied`, `expired`, `cancelled`.",
         "outcome",
     )
+    APPROVALS_PENDING = _gauge(
+        "entobot_approvals_pending", "Questions that wait for a person. Of the whole store: the same on every node."
+    )
     AUDIT_ENTRIES = _counter(
         "entobot_audit_entries_total",
         "Entries of the audit log: every pairing, refusal, suspend, revoke.",
@@ -67,11 +70,22 @@ class Metric(Enum):
         "entobot_auth_failures_total", "Credentials that were refused, and why.", "transport", "reason"
     )
     BUILD_INFO = _gauge("entobot_build_info", "Always 1; its labels say what runs.", "version", "python")
+    BUS_BEHIND = _gauge(
+        "entobot_bus_behind", "Events that the last look at the database found and no doorbell had told of."
+    )
     BUS_DROPPED = _counter("entobot_bus_dropped_total", "Doorbells to other nodes that were given up.")
+    BUS_MADE_GOOD = _counter(
+        "entobot_bus_made_good_total",
+        "Events that were found by looking at the database. A few are faster than their doorbell; many say it is lost.",
+    )
     BUS_MISSED = _counter("entobot_bus_missed_total", "Doorbells of other nodes that never arrived here.")
+    BUS_RECONNECTS = _counter(
+        "entobot_bus_reconnects_total", "How often the bus was reached again after it had been lost."
+    )
     BUS_SENT = _counter("entobot_bus_sent_total", "Doorbells that other nodes were sent.")
     BUS_UP = _gauge("entobot_bus_up", "1 while other nodes can be rung. 0 delays events and loses none.")
     BUS_WAITING = _gauge("entobot_bus_waiting", "Doorbells that are not sent yet.")
+    BUS_WAITING_SECONDS = _gauge("entobot_bus_waiting_seconds", "Age of the oldest doorbell that is not sent yet.")
     COMMAND_SECONDS = _histogram(
         "entobot_command_seconds",
         FAST_SECONDS,
@@ -82,11 +96,20 @@ class Metric(Enum):
         "entobot_commands_total", "Commands, over every transport. `ok` or the error code.", "command", "outcome"
     )
     CONNECTIONS = _gauge("entobot_connections", "Connections that are authenticated now.", "transport")
+    CONNECTIONS_BEHIND = _gauge(
+        "entobot_connections_behind",
+        "Connections that have not been sent all durable events of theirs yet.",
+        "transport",
+    )
     CONNECTIONS_CLOSED = _counter(
         "entobot_connections_closed_total", "Connections that ended, by close code.", "transport", "code"
     )
     CONNECTIONS_OPENED = _counter(
         "entobot_connections_opened_total", "Connections that were opened, authenticated or not.", "transport"
+    )
+    CONVERSATIONS_AWAITING = _gauge(
+        "entobot_conversations_awaiting",
+        "Conversations with a message that no run has taken up yet. Of the whole store: the same on every node.",
     )
     DATABASE_COMMIT_SECONDS = _histogram(
         "entobot_database_commit_seconds", FAST_SECONDS, "One COMMIT, its fsync included."
@@ -94,16 +117,40 @@ class Metric(Enum):
     DATABASE_COMMIT_UNITS = _histogram(
         "entobot_database_commit_units", SIZES, "Units of work that one commit made durable together."
     )
+    DATABASE_CONNECTIONS = _gauge(
+        "entobot_database_connections",
+        "Connections to PostgreSQL: at work for a transaction (`busy`), open without one (`idle`).",
+        "operation",
+        "state",
+    )
     DATABASE_ERRORS = _counter(
         "entobot_database_errors_total", "Units that the store did not take: disk full, gone.", "operation"
     )
     DATABASE_QUEUE = _gauge("entobot_database_queue", "Units of work that wait for the store.", "operation")
     DATABASE_READS = _counter("entobot_database_reads_total", "Units that only read.")
+    DATABASE_RETRIES = _counter(
+        "entobot_database_retries_total",
+        "Transactions that PostgreSQL had to be given once more: others were first (`conflict`), the connection broke (`lost`).",
+        "operation",
+        "reason",
+    )
+    DATABASE_UP = _gauge("entobot_database_up", "0 while it is known why the store cannot commit.")
+    DATABASE_WAIT_SECONDS = _histogram(
+        "entobot_database_wait_seconds", FAST_SECONDS, "How long a unit waited for its turn at PostgreSQL.", "operation"
+    )
     DELIVERY_SECONDS = _histogram(
         "entobot_delivery_seconds",
         DELIVERY_SECONDS,
         "From an event's commit to its acknowledgement by the device; `replay`: the time it was away counts.",
         "path",
+    )
+    DELIVERY_UNACKNOWLEDGED = _gauge(
+        "entobot_delivery_unacknowledged", "Durable events that were sent and are not acknowledged yet.", "transport"
+    )
+    DELIVERY_WAITING = _gauge(
+        "entobot_delivery_waiting",
+        "Durable events that connections are still to be sent: they wait for acknowledgements, the network or the store.",
+        "transport",
     )
     EVENT_LOOP_LATE_SECONDS = _histogram(
         "entobot_event_loop_late_seconds",
@@ -123,6 +170,7 @@ class Metric(Enum):
         "transport",
         "outcome",
     )
+    HANDSHAKES_WAITING = _gauge("entobot_handshakes_waiting", "WebSockets that are open and not authenticated yet.")
     HTTP_REQUEST_SECONDS = _histogram(
         "entobot_http_request_seconds", FAST_SECONDS, "From a request's head to the head of its answer."
     )
@@ -143,6 +191,20 @@ class Metric(Enum):
         "outcome",
     )
     RUNS_ACTIVE = _gauge("entobot_runs_active", "Runs that this node is driving; not those that wait for people.")
+    RUNS_QUEUED = _gauge(
+        "entobot_runs_queued",
+        "Conversations and runs that wait on this node: for a place in it (`node`), for the same person's other runs (`person`).",
+        "waits_for",
+    )
+    STREAM_BACKLOG = _gauge(
+        "entobot_stream_backlog",
+        "Events beyond `stream.keep_events` that retention has not taken yet. Of the whole store: the same on every node.",
+    )
+    STREAM_OLDEST_SECONDS = _gauge(
+        "entobot_stream_oldest_seconds",
+        "Age of the oldest event that is kept; above `stream.keep_for` retention is late. Of the whole store.",
+    )
+    STREAM_TRIMMED = _counter("entobot_stream_trimmed_total", "Events that this node's retention has taken.")
     SWEEP_SECONDS = _histogram(
         "entobot_sweep_seconds", FAST_SECONDS, "Periodic work: `ok` or `failed`.", "sweep", "outcome"
     )
@@ -172,9 +234,11 @@ LABELS: dict[str, str] = {
     "outcome": "How it ended; said by each metric.",
     "path": "`live` or `replay`.",
     "python": "Version of Python.",
-    "reason": "An error code, the name of a close code, or the limit that was hit.",
+    "reason": "An error code, the name of a close code, or the limit that was hit; or said by the metric.",
+    "state": "Said by the metric.",
     "status": "HTTP status code.",
     "sweep": "Name of the periodic work.",
     "transport": "`websocket`, `simple` (the simple protocol), `sse` (`GET /api/v1/events`) or `http`.",
     "version": "Version of Entobot.",
+    "waits_for": "Said by the metric.",
 }
