@@ -89,9 +89,13 @@ async def test_however_often_it_is_asked_the_store_is_written_once_in_two_second
 
 async def test_a_full_disk_is_no_readiness_and_is_forgotten_when_it_is_over(node: Node) -> None:
     node.database.is_full = True
-    assert await node.found() == (False, "storage: the database did not take the commit (disk full)")
+    assert await node.found() == (False, "storage: the database did not take the commit (disk full), for 0 s")
+    node.clock.advance(1)
     node.database.is_full = False
-    assert not (await node.found())[0], "the answer is kept"
+    assert await node.found() == (
+        False,
+        "storage: the database did not take the commit (disk full), for 1 s",
+    ), "the answer is kept, and says since when"
     node.later()
     assert await node.found() == (True, "")
 
@@ -103,8 +107,9 @@ async def test_a_store_that_hangs_is_told_and_not_asked_again_meanwhile(
     asking = asyncio.create_task(node.found())
     await asyncio.sleep(0)
     node.clock.advance(PATIENCE.total_seconds())
-    for _ in range(3):
-        assert await node.found() == (False, "storage: the store does not answer")
+    for number in range(3):
+        since_s = int(number * KEPT.total_seconds())
+        assert await node.found() == (False, f"storage: the store does not answer, for {since_s} s")
         node.later()
     assert node.database.writes == 1
     node.database.gate.set()
@@ -124,7 +129,25 @@ async def test_tables_of_an_older_version_are_no_readiness(node: Node) -> None:
 async def test_a_draining_node_is_not_ready_at_once(node: Node) -> None:
     assert (await node.found())[0]
     node.is_draining = True
-    assert await node.found() == (False, "accepting: draining")
+    assert await node.found() == (False, "accepting: draining, for 0 s")
+
+
+async def test_what_was_well_in_between_counts_anew(node: Node) -> None:
+    node.is_draining = True
+    await node.found()
+    node.clock.advance(50)
+    node.is_draining = False
+    await node.found()
+    node.is_draining = True
+    assert await node.found() == (False, "accepting: draining, for 0 s")
+
+
+async def test_a_bus_that_is_away_degrades_and_the_reason_has_an_age(node: Node) -> None:
+    await node.found()
+    node.clock.advance(90)
+    report = await node.readiness.report()
+    assert (report.is_ready, report.is_degraded) == (True, True)
+    assert report.shortcomings == "bus: no route, for 90 s"
 
 
 async def test_what_is_found_is_also_a_metric(node: Node) -> None:

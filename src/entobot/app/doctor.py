@@ -114,10 +114,12 @@ def _ready(gateway: LocalGateway) -> list[Finding]:
         if not isinstance(found, list):
             return [Finding("readiness", Level.FAILURE, problem.detail, "See the gateway's log.")]
         checks = cast("list[dict[str, Any]]", found)
-    return [
-        Finding(check["name"], Level.OK if check["ok"] else Level.WARNING, check["detail"] or "Fine.")
-        for check in checks
-    ]
+    return [Finding(check["name"], Level.OK if check["ok"] else Level.WARNING, _said(check)) for check in checks]
+
+
+def _said(check: dict[str, Any]) -> str:
+    since = check.get("for_s")
+    return (check["detail"] or "Fine.") + ("" if since is None else f" For {since:.0f} s.")
 
 
 def _clock(health: dict[str, Any]) -> Finding:

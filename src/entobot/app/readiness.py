@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import Text, column, select, table
@@ -36,7 +37,8 @@ def parts_of(
 
     def rung() -> Check:
         health = bus.health()
-        return Check("bus", health.is_connected, health.detail, is_vital=False)
+        away_s = None if health.is_connected else health.away_s
+        return Check("bus", health.is_connected, health.detail, is_vital=False, for_s=away_s)
 
     def listening() -> Check:
         found = listener()
@@ -49,7 +51,8 @@ class Readiness:
     """`parts` are looked at each time; the store is tried by a commit of its own.
 
     A store that hangs is given `PATIENCE`; the commit that hangs stays the only one under way. `key` is this node's own
-    name for the row that is tried, so that nodes are not in one another's way.
+    name for the row that is tried, so that nodes are not in one another's way. What is not well is told with the time
+    since it was first found so.
     """
 
     def __init__(self, database: Database, clock: Clock, meters: Meters, key: str, parts: dict[str, Part]) -> None:
@@ -60,12 +63,21 @@ class Readiness:
         self._gauges = {name: meters.gauge(Metric.READY, check=name) for name in (*parts, "storage")}
         self._trial: asyncio.Task[Check] | None = None
         self._begun_s = 0.0
+        self._unwell_since_s: dict[str, float] = {}
 
     async def report(self) -> ReadyReport:
         checks = (*(look() for look in self._parts.values()), await self._storage())
         for check in checks:
             self._gauges[check.name].set(check.is_ok)
-        return ReadyReport(checks)
+        return ReadyReport(tuple(map(self._aged, checks)))
+
+    def _aged(self, check: Check) -> Check:
+        if check.is_ok:
+            self._unwell_since_s.pop(check.name, None)
+            return check
+        now_s = self._clock.monotonic()
+        since_s = self._unwell_since_s.setdefault(check.name, now_s)
+        return check if check.for_s is not None else replace(check, for_s=now_s - since_s)
 
     async def _storage(self) -> Check:
         trouble = self._database.trouble()

@@ -27,12 +27,21 @@ IDENTIFY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing the gateway needs to do its work, as found just now. What is not `is_vital` is told and no more."""
+    """One thing the gateway needs to do its work, as found just now. Without what is not `is_vital` it works less well.
+
+    `for_s` is how long it has not been well, as far as that is known.
+    """
 
     name: str
     is_ok: bool
     detail: str = ""
     is_vital: bool = True
+    for_s: float | None = None
+
+    @property
+    def said(self) -> str:
+        since = "" if self.for_s is None else f", for {self.for_s:.0f} s"
+        return f"{self.name}: {self.detail or 'no'}{since}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,17 @@ class ReadyReport:
     @property
     def reasons(self) -> str:
         """Of not being ready, for the operator."""
-        return "; ".join(f"{c.name}: {c.detail or 'no'}" for c in self.checks if c.is_vital and not c.is_ok)
+        return "; ".join(check.said for check in self.checks if check.is_vital and not check.is_ok)
+
+    @property
+    def is_degraded(self) -> bool:
+        """It works, and something that makes it work well is missing."""
+        return self.is_ready and not all(check.is_ok for check in self.checks)
+
+    @property
+    def shortcomings(self) -> str:
+        """Of being degraded, for the operator."""
+        return "; ".join(check.said for check in self.checks if not check.is_ok)
 
 
 Ready = Callable[[], Awaitable[ReadyReport]]
@@ -86,10 +105,14 @@ class CheckBody(BaseModel):
     name: str
     ok: bool
     detail: str
+    for_s: float | None = Field(default=None, description="How long it has not been well, where that is known.")
 
 
 class ReadyBody(BaseModel):
-    status: Literal["ready", "not_ready"]
+    status: Literal["ready", "degraded", "not_ready"] = Field(
+        description="`degraded` (200): everything is served, something later than it could be."
+    )
+    detail: str | None = Field(default=None, description="What is missing, beside `checks`.")
     checks: list[CheckBody] | None = Field(
         default=None, description="Only for holders of the scope `metrics` and the local socket."
     )
@@ -124,14 +147,15 @@ def _add_health(api: Api, version: str, gateway_name: str, origin: str, clock: C
         )
 
     async def get_ready(request: Request) -> Response:
-        """Whether the gateway can do its work. Strangers are told yes or no."""
+        """Whether the gateway can do its work. Strangers are told whether, and not why."""
         may_see_details = await _may_see_details(api, request)
         report = await ready()
         if not may_see_details:
             return JSONResponse({"status": _status(report)}, 200 if report.is_ready else 503)
-        checks = [{"name": c.name, "ok": c.is_ok, "detail": c.detail} for c in report.checks]
+        checks = [_row(check) for check in report.checks]
         if report.is_ready:
-            return JSONResponse({"status": _status(report), "checks": checks})
+            missing = {"detail": f"Degraded: {report.shortcomings}."} if report.is_degraded else {}
+            return JSONResponse({"status": _status(report), **missing, "checks": checks})
         is_draining = any(c.name == ACCEPTING and not c.is_ok for c in report.checks)
         code = Code.DRAINING if is_draining else Code.INTERNAL
         return problem_response(Problem(code, f"Not ready: {report.reasons}.", extra={"checks": checks}), status=503)
@@ -142,7 +166,14 @@ def _add_health(api: Api, version: str, gateway_name: str, origin: str, clock: C
 
 
 def _status(report: ReadyReport) -> str:
+    if report.is_degraded:
+        return "degraded"
     return "ready" if report.is_ready else "not_ready"
+
+
+def _row(check: Check) -> dict[str, object]:
+    row: dict[str, object] = {"name": check.name, "ok": check.is_ok, "detail": check.detail}
+    return row if check.for_s is None else row | {"for_s": round(check.for_s, 1)}
 
 
 async def _may_see_details(api: Api, request: Request) -> bool:
