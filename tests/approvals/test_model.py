@@ -155,6 +155,18 @@ def test_it_was_signed_after_the_question_and_not_in_the_future(iat: object, is_
         assert refusal_of(answer(), signed(answer(), iat=iat)) is Code.SIGNATURE_INVALID
 
 
+@pytest.mark.parametrize(("late_s", "is_taken"), [(-61, False), (-60, True), (0, True), (60, True), (61, False)])
+def test_what_was_asked_before_the_clock_was_set_back_can_be_decided_at_once(late_s: int, is_taken: bool) -> None:
+    now_ms = APPROVAL.created_at_ms - 3_600_000
+    payload = signed(answer(), iat=now_ms // 1000 + late_s)
+    if is_taken:
+        assert check_answer(APPROVAL, answer(), payload, audience=ORIGIN, now_ms=now_ms) is None
+    else:
+        with pytest.raises(Problem) as refused:
+            check_answer(APPROVAL, answer(), payload, audience=ORIGIN, now_ms=now_ms)
+        assert refused.value.code is Code.SIGNATURE_INVALID
+
+
 @pytest.mark.parametrize("jti", ["", "j" * 65, None, 7])
 def test_it_names_itself(jti: object) -> None:
     assert refusal_of(answer(), signed(answer(), jti=jti)) is Code.SIGNATURE_INVALID
