@@ -32,6 +32,7 @@ from entobot.core.secrets import Entropy, SystemEntropy, sha256_b64u
 T = TypeVar("T")
 READ_DEADLINE_MS = 60_000
 MAX_COMMAND_BYTES = 255 * 1024
+DECIDE = "approval.decide"
 POSITION_EVERY_S = 0.25
 
 
@@ -295,12 +296,22 @@ class Client:
         """Sign and send a decision on exactly the action that `approval` holds, or on it with `edited_args`.
 
         Show `approvals.shown(approvals.read_action(approval))` to a person first. Raises Problem; `hash_mismatch`
-        before anything is signed when the action is not what its hash says.
+        before anything is signed when the action is not what its hash says. A signature that was refused because the
+        gateway's clock was set since this device connected is made once more.
         """
         action = read_action(approval)
         edited = None
         if edited_args is not None:
             edited = Action(action.approval_id, action.run_id, action.tool, edited_args).to_text()
+        offset_ms = self._requests.offset_ms
+        try:
+            return await self.command(DECIDE, self._decision(approval, decision, edited, reason), **options)
+        except Problem as problem:
+            if problem.code is not Code.SIGNATURE_INVALID or not await self._requests.has_learnt_time(offset_ms):
+                raise
+        return await self.command(DECIDE, self._decision(approval, decision, edited, reason), **options)
+
+    def _decision(self, approval: Approval, decision: str, edited: str | None, reason: str | None) -> dict[str, Any]:
         signature = decision_signature(
             self.identity.key,
             origin=self.identity.origin,
@@ -320,7 +331,7 @@ class Client:
         }
         data |= {} if edited is None else {"edited_action": edited}
         data |= {} if reason is None else {"reason": reason}
-        return await self.command("approval.decide", data, **options)
+        return data
 
     # -- reading
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +42,12 @@ class Requests:
     def gateway_clock(self, at_ms: int) -> None:
         """The gateway says that it is now `at_ms`."""
         self.offset_ms = at_ms - self._clock.now_ms()
+
+    async def has_learnt_time(self, offset_ms: int) -> bool:
+        """Whether the gateway's clock is another than at `offset_ms`: it tells the time to whose proof is stale."""
+        with suppress(Problem, OSError, httpx.TransportError):
+            await self.refresh(unless_newer_than=self.identity.access_token)
+        return self.offset_ms != offset_ms
 
     def new_id(self) -> str:
         return ulid(self._clock.now_ms(), self._entropy.bytes(10))
