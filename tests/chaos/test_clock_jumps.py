@@ -1,13 +1,18 @@
 """The gateway's clock is set an hour back and forty days forth while it runs: phones go on, or are told what to do."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from entobot.client import Approval, ApprovalRequested, Client, Event, Item, State
 from entobot.client.device import Device
+from entobot.client.history import report
 from entobot.core.errors import Code, Problem
+from tests.rigs.campaign import Campaign
+from tests.rigs.storm import ROOMY, Storm
+from tests.support.fleet import pair_client
 from tests.support.operator import Operator
 from tests.support.phone import connected
 from tests.support.process import GatewayProcess
@@ -34,7 +39,7 @@ def set_clock(tmp_path_factory: pytest.TempPathFactory) -> SetClock:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, set_clock: SetClock) -> Iterator[GatewayProcess]:
     program = ("-m", "tests.rigs.clocked", str(set_clock(0)))
-    gateway = GatewayProcess(tmp_path_factory.mktemp("clocked") / "home", program=program).start()
+    gateway = GatewayProcess(tmp_path_factory.mktemp("clocked") / "home", program=program, environment=ROOMY).start()
     yield gateway
     gateway.close()
 
@@ -94,3 +99,46 @@ async def test_a_clock_set_forty_days_forth_asks_to_pair_again_and_set_right_for
     await asyncio.to_thread(another.command, "message.send", {"content": "and still welcome"})
     again = await asyncio.to_thread(device.command, "message.send", {"content": "today again"})
     assert again["seq"] > first["seq"]
+
+
+async def _asked(client: Client, items: AsyncIterator[Item], text: str) -> Approval:
+    await client.send_message(f"!note {text}")
+    async for item in items:
+        match item:
+            case Event(body=ApprovalRequested(data=approval)):
+                return approval
+            case _:
+                pass
+    raise AssertionError("nothing was asked")
+
+
+@pytest.mark.parametrize("offset_s", [HOUR_S, -HOUR_S])
+async def test_a_clock_set_while_an_approval_waits_does_not_keep_it_from_being_decided(
+    tmp_path: Path, gateway: GatewayProcess, set_clock: SetClock, offset_s: float
+) -> None:
+    set_clock(0)
+    states: list[State] = []
+    file = tmp_path / "device.json"
+    async with await pair_client(Operator(gateway), file, "Phone", on_state=states.append) as client:
+        items = client.events()
+        approval = await _asked(client, items, "before")
+        set_clock(offset_s)
+        assert (await client.decide(approval, "approve"))["decision"] == "approve"
+        approval = await _asked(client, items, "then")
+        assert (await client.decide(approval, "approve"))["decision"] == "approve"
+        approval = await _asked(client, items, "at last")
+        set_clock(0)
+        assert (await client.decide(approval, "approve"))["decision"] == "approve"
+        assert states.count(State.READY) == 1, "all of it on one connection"
+
+
+@pytest.mark.parametrize("faults", [pytest.param(3, id="short"), pytest.param(60, id="long", marks=pytest.mark.chaos)])
+async def test_a_clock_that_jumps_under_load_loses_repeats_and_reorders_nothing(
+    tmp_path: Path, gateway: GatewayProcess, set_clock: SetClock, campaign: Campaign, faults: int
+) -> None:
+    async def strike() -> None:
+        await asyncio.to_thread(set_clock, campaign.random.uniform(-HOUR_S, HOUR_S))
+
+    violations = await Storm(campaign, tmp_path, Operator(gateway), faults).run(strike)
+    assert violations == [], report(violations)
+    campaign.settle()

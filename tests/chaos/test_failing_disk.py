@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from entobot.client.history import report
 from entobot.core.errors import Code
 from tests.rigs import power
 from tests.rigs.campaign import Campaign
+from tests.rigs.storm import Storm
 from tests.support.operator import Operator
 from tests.support.phone import Phone, connected
 from tests.support.process import GatewayProcess
@@ -16,6 +19,7 @@ from tests.support.process import GatewayProcess
 pytestmark = pytest.mark.skipif(power.missing() is not None, reason=str(power.missing()))
 ROOMY = {"ENTOBOT_LIMITS__FRAMES_BURST": "100000", "ENTOBOT_LIMITS__REQUESTS_BURST": "100000"}
 REFUSALS = 40
+A_WHILE_S = 1.0
 
 
 @pytest.fixture
@@ -79,5 +83,25 @@ async def test_a_failing_disk_is_told_and_overcome(
     await asyncio.to_thread(gateway.start)
     rows = operator.query("SELECT message_id FROM messages WHERE role = 'user'")
     campaign.operations, campaign.lost = len(kept), len(kept - {row[0] for row in rows})
+    campaign.settle()
+    assert (await asyncio.to_thread(gateway.ask, "audit", "verify"))["ok"]
+
+
+@pytest.mark.parametrize("faults", [pytest.param(3, id="short"), pytest.param(60, id="long", marks=pytest.mark.chaos)])
+async def test_a_disk_that_fails_under_load_loses_repeats_and_reorders_nothing(
+    tmp_path: Path, disk: power.Disk, gateway: GatewayProcess, campaign: Campaign, faults: int
+) -> None:
+    order: Iterator[power.Fault] = chain.from_iterable(
+        campaign.random.sample(power.FAULTS, len(power.FAULTS)) for _ in range(faults)
+    )
+
+    async def strike() -> None:
+        disk.fail(next(order))
+        await asyncio.sleep(campaign.random.random() * A_WHILE_S)
+        disk.heal()
+
+    await asyncio.to_thread(gateway.start)
+    violations = await Storm(campaign, tmp_path, Operator(gateway), faults).run(strike)
+    assert violations == [], report(violations)
     campaign.settle()
     assert (await asyncio.to_thread(gateway.ask, "audit", "verify"))["ok"]

@@ -238,13 +238,12 @@ async def _until(is_so: Callable[[], bool]) -> None:
 
 
 def _unanswered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """User messages without an answer after them and without an error that says why."""
-    newest: dict[str, str] = {}
+    """Of each conversation's rows, newest first: user messages without an answer after them or an error that says why."""
+    answered: set[str] = set()
+    found: list[dict[str, Any]] = []
     for row in rows:
         if row["role"] == "assistant":
-            newest[row["conversation_id"]] = max(newest.get(row["conversation_id"], ""), row["message_id"])
-    return [
-        row
-        for row in rows
-        if row["role"] == "user" and row["error"] is None and row["message_id"] > newest.get(row["conversation_id"], "")
-    ]
+            answered.add(row["conversation_id"])
+        elif row["role"] == "user" and row["error"] is None and row["conversation_id"] not in answered:
+            found.append(row)
+    return found
