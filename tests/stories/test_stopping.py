@@ -14,6 +14,7 @@ import pytest
 from entobot.client.local import LocalGateway
 from entobot.core.ids import ulid
 from entobot.core.rates import Rate
+from tests.rigs.campaign import Campaign
 from tests.support.crowd import Frame, Member, crowd
 from tests.support.process import GENEROUS_S, GatewayProcess
 
@@ -114,7 +115,7 @@ async def settle(gateway: GatewayProcess, key: str, sender: Sender) -> list[str]
                 return [row["content"] for row in reversed(rows) if row["role"] == "user"]
 
 
-async def stop_with(gateway: GatewayProcess, count: int) -> None:
+async def stop_with(gateway: GatewayProcess, campaign: Campaign, count: int) -> None:
     silent = count - SENDERS
     credentials = await asyncio.to_thread(keys, gateway, SENDERS - (-silent // CONNECTIONS_PER_DEVICE))
     places = credentials[:SENDERS] + [credentials[SENDERS + n // CONNECTIONS_PER_DEVICE] for n in range(silent)]
@@ -133,21 +134,24 @@ async def stop_with(gateway: GatewayProcess, count: int) -> None:
     delays = [member.told_to_come_back_s() for member in members]
     assert None not in delays
     assert len(set(delays)) == count, "each has a time of its own"
+    campaign.progress(f"{count:,} connections gone after {took_s:.1f} s")
     assert took_s < 2 * STOPS_WITHIN_S
     assert max(delay for delay in delays if delay) == pytest.approx(0.5 + max(5.0, count / 500), abs=0.01)
     await asyncio.to_thread(gateway.start)
     for sender in senders:
         held = await settle(gateway, sender.member.auth["api_key"], sender)
         assert held == sender.stored, "each message once, in order"
+    campaign.faults, campaign.operations = 1, sum(len(sender.stored) for sender in senders)
+    campaign.settle()
 
 
-async def test_three_hundred_connections_are_drained(roomy: GatewayProcess) -> None:
-    await stop_with(roomy, 300)
+async def test_three_hundred_connections_are_drained(roomy: GatewayProcess, campaign: Campaign) -> None:
+    await stop_with(roomy, campaign, 300)
 
 
 @pytest.mark.chaos
-async def test_five_thousand_connections_are_drained(roomy: GatewayProcess) -> None:
-    await stop_with(roomy, 5000)
+async def test_five_thousand_connections_are_drained(roomy: GatewayProcess, campaign: Campaign) -> None:
+    await stop_with(roomy, campaign, 5000)
 
 
 async def test_readiness_goes_first_and_a_second_signal_ends_at_once(roomy: GatewayProcess) -> None:
