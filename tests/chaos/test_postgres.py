@@ -66,6 +66,24 @@ def test_a_power_cut_shows_that_a_weaker_postgresql_setting_loses(campaign: Camp
         assert postgres.verdict(url, ledger).lost
 
 
+@needs_power_cuts
+def test_a_power_cut_shows_that_postgresql_without_fsync_loses_even_what_a_checkpoint_wrote(campaign: Campaign) -> None:
+    ledger = Ledger()
+    with postgres.on_a_disk({}, seed=campaign.seed) as (server, disk):
+        url = postgres.prepared(server)
+        server.restart({"fsync": "off"})
+        load = Load(url, ledger)
+        load.until(500)
+        written = load.count
+        server.execute("CHECKPOINT")
+        disk.cut()
+        load.kill()
+        server.kill()
+        disk.mount()
+        server.start()
+        assert postgres.verdict(url, ledger).lost >= written
+
+
 @sizes(Size(2, 500), Size(15, 1500))
 def test_killing_postgresql_under_load_loses_repeats_and_reorders_nothing(campaign: Campaign, size: Size) -> None:
     ledger = Ledger()
