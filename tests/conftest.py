@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from entobot.storage.database import Database
 from tests.rigs.campaign import campaign, seed_of, summary
 from tests.support.loop_guard import loop_guard
 from tests.support.postgres import PostgresServer, postgres_server
-from tests.support.stores import new_database, use_server
+from tests.support.stores import Databases, new_database, on_postgres
 from tests.support.time import ManualClock, SeededEntropy
 
 __all__ = ["campaign", "loop_guard"]
@@ -77,11 +78,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("store_kind", ["sqlite", "postgres"], indirect=True)
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: PostgresServer) -> Databases:
+    return Databases(postgres)
+
+
 @pytest.fixture(autouse=True)
 def _store(request: pytest.FixtureRequest, store_kind: str) -> Iterator[None]:
-    use_server(request.getfixturevalue("postgres") if store_kind == "postgres" else None)
-    yield
-    use_server(None)
+    with on_postgres(request.getfixturevalue("databases")) if store_kind == "postgres" else nullcontext():
+        yield
 
 
 @pytest.fixture

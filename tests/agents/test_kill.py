@@ -13,8 +13,10 @@ from entobot.core.permissions import DEFAULT_DEVICE_SCOPES
 from entobot.core.principal import Principal
 from tests.agents.conftest import Opener
 from tests.support.agency import Agency, Pocket
+from tests.support.stores import for_child
 from tests.support.time import SeededEntropy
 
+ON_EVERY_STORE = True
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,7 +29,7 @@ async def die_at(point: str, folder: Path) -> None:
         str(folder),
         point,
         cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}"),
+        env=dict(os.environ, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}", **for_child(folder)),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None

@@ -22,6 +22,8 @@ from tests.approvals.conftest import RUN, Ask
 from tests.support.agency import Agency, Event, Pocket
 from tests.support.time import ManualClock
 
+ON_EVERY_STORE = True
+
 
 async def refused(agency: Agency, pocket: Pocket, data: Event) -> Code:
     with pytest.raises(Problem) as refusal:

@@ -1,6 +1,6 @@
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +9,8 @@ from entobot.audit.service import Audit
 from entobot.core.ids import RandomIds
 from entobot.core.permissions import ALL_SCOPES
 from entobot.core.principal import Principal
-from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.database import Database
+from tests.support import stores
 from tests.support.loop_guard import LoopGuard
 from tests.support.signing import TestSigner
 from tests.support.time import ManualClock, SeededEntropy
@@ -20,7 +21,7 @@ OWNER = Principal("usr_owner", ALL_SCOPES, "dev_phone")
 class Log:
     """An audit log in a real database, and a hand that can reach into the file behind its back."""
 
-    def __init__(self, database: SqliteDatabase, clock: ManualClock, folder: Path) -> None:
+    def __init__(self, database: Database, clock: ManualClock, folder: Path) -> None:
         self.database = database
         self.clock = clock
         self.folder = folder
@@ -51,16 +52,10 @@ class Log:
             await self.database.write(lambda tx, at=at: self.audit.record(tx, event, now_ms=at, **values))  # pyright: ignore[reportArgumentType]  one way to call for all tests
 
     def tamper(self, sql: str, *values: object) -> None:
-        connection = sqlite3.connect(self.folder / "entobot.db")
-        with connection:
-            assert connection.execute(sql, values).rowcount != 0, "tampering that touches nothing proves nothing"
-        connection.close()
+        assert stores.change(self.folder, sql, *values) != 0, "tampering that touches nothing proves nothing"
 
-    def ask(self, sql: str) -> list[tuple[object, ...]]:
-        connection = sqlite3.connect(self.folder / "entobot.db")
-        rows = connection.execute(sql).fetchall()
-        connection.close()
-        return rows
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        return stores.ask(self.folder, sql)
 
     async def verify(self, progress: Callable[[int, int], None] | None = None):  # noqa: ANN201
         return await self.audit.verify(self.database.read, progress)
@@ -76,5 +71,5 @@ def _nothing_blocks(loop_guard: LoopGuard) -> None:  # pyright: ignore[reportUnu
 
 
 @pytest.fixture
-async def log(database: SqliteDatabase, clock: ManualClock, tmp_path: Path) -> Log:
+async def log(database: Database, clock: ManualClock, tmp_path: Path) -> Log:
     return Log(database, clock, tmp_path)

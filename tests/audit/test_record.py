@@ -14,6 +14,7 @@ from entobot.core.errors import Problem
 from entobot.core.principal import Principal
 from tests.audit.conftest import OWNER, Log
 
+ON_EVERY_STORE = True
 names = st.from_regex(r"[a-z_][a-z0-9_]{0,20}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 facts = st.dictionaries(

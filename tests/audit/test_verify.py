@@ -67,7 +67,7 @@ async def test_an_empty_log_is_intact(log: Log) -> None:
         ("commitments", "{}"),
         ("hash", bytes(32)),
         ("hash", b""),
-        ("hash", "?"),
+        ("hash", b"?"),
         ("previous", bytes(32)),
     ],
 )

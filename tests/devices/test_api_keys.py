@@ -14,6 +14,7 @@ from entobot.core.secrets import CROCKFORD, b64u
 from entobot.devices.api_keys import API_KEY_SCOPES, LENGTH, ApiKeys, KeyMalformed, parse_key, write_key
 from tests.support.time import SeededEntropy
 
+ON_EVERY_STORE = True
 KEYS = st.builds(
     lambda at_ms, tail, secret: write_key(ulid(at_ms, tail), b64u(secret)),
     st.integers(0, 2**48 - 1),

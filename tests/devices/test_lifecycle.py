@@ -20,6 +20,7 @@ from entobot.devices.service import Devices
 from tests.devices.conftest import House
 from tests.devices.phone import Phone
 
+ON_EVERY_STORE = True
 PATH = "/api/v1/devices"
 MANAGER = DEFAULT_DEVICE_SCOPES | {Scope.DEVICES_MANAGE}
 UNKNOWN = "dev_01K0000000000000000000000A"

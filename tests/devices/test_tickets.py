@@ -12,6 +12,7 @@ from entobot.devices.model import Authenticated, ConnectionRefused, Refusal
 from tests.devices.conftest import House
 from tests.devices.phone import ORIGIN, Phone
 
+ON_EVERY_STORE = True
 PATH = "/api/v1/auth/ws-ticket"
 
 

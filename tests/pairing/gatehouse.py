@@ -25,6 +25,7 @@ from entobot.storage.database import Transaction
 from tests.devices.conftest import File, House
 from tests.devices.phone import ORIGIN
 from tests.pairing.phones import NewPhone
+from tests.support.stores import everything
 from tests.support.time import ManualClock, SeededEntropy
 
 ADDRESS = "198.51.100.7"
@@ -163,7 +164,7 @@ class Gatehouse:
         return (await self.devices.find_page(self.owner, None, None, 100)).rows
 
     def bytes_on_disk(self) -> bytes:
-        return b"".join(path.read_bytes() for path in sorted(self.house.folder.glob("entobot.db*")))
+        return everything(self.house.folder)
 
 
 def refused(code: Code) -> pytest.RaisesExc[Problem]:

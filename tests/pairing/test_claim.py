@@ -15,6 +15,7 @@ from entobot.pairing.model import Confirm, Kind, State
 from tests.pairing.gatehouse import ADDRESS, Gatehouse, minutes, refused
 from tests.pairing.phones import NewPhone
 
+ON_EVERY_STORE = True
 KINDS = pytest.mark.parametrize("kind", list(Kind))
 
 

@@ -13,6 +13,8 @@ from tests.devices.phone import show
 from tests.pairing.gatehouse import DeafBus, Gatehouse, minutes, refused
 from tests.pairing.phones import NewPhone
 
+ON_EVERY_STORE = True
+
 
 async def works(gate: Gatehouse, phone: NewPhone) -> bool:
     """Whether the phone's access token lets it in."""

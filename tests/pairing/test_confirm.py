@@ -12,6 +12,7 @@ from entobot.pairing.model import Confirm, Reason, State
 from tests.pairing.gatehouse import Gatehouse, minutes, refused
 from tests.pairing.phones import NewPhone
 
+ON_EVERY_STORE = True
 PAIRER = DEFAULT_DEVICE_SCOPES | {Scope.PAIR}
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from entobot.core.errors import Code
 from entobot.pairing.model import State
 from tests.pairing.gatehouse import ADDRESS, Gatehouse
+from tests.support.stores import for_child
 
+ON_EVERY_STORE = True
 EACH = 25
 
 
@@ -22,7 +24,7 @@ async def test_of_fifty_claims_from_two_processes_exactly_one_wins(gate: Gatehou
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=Path(__file__).parents[2],
-            env={"PYTHONPATH": "src:."},
+            env={"PYTHONPATH": "src:.", **for_child(tmp_path)},
         )
         for number in range(2)
     ]

@@ -6,18 +6,19 @@ import pytest
 
 from entobot.pairing import store
 from entobot.pairing.model import Claim, DeviceInfo, Invite, Reason, State
-from entobot.storage.database import Transaction
-from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.database import Database, Transaction
 from tests.pairing.test_model import CLAIM, INVITES, NOW, OPEN
+
+ON_EVERY_STORE = True
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_an_invite_in_any_state_is_read_as_it_was_written(database: SqliteDatabase, state: State) -> None:
+async def test_an_invite_in_any_state_is_read_as_it_was_written(database: Database, state: State) -> None:
     await database.write(lambda tx: store.insert_invite(tx, INVITES[state]))
     assert await database.read(lambda tx: store.find_invite(tx, "inv_1")) == INVITES[state]
 
 
-async def test_of_two_changes_of_what_was_seen_the_second_does_nothing(database: SqliteDatabase) -> None:
+async def test_of_two_changes_of_what_was_seen_the_second_does_nothing(database: Database) -> None:
     other = replace(CLAIM, claim_id="clm_2", thumbprint="other", device=DeviceInfo("Thief", CLAIM.device.platform, "1"))
 
     def unit(tx: Transaction) -> list[bool]:
@@ -34,7 +35,7 @@ async def test_of_two_changes_of_what_was_seen_the_second_does_nothing(database:
     [OPEN.with_bad_claim(NOW), OPEN.with_wrong_code(NOW), OPEN.cancelled(Reason.OPERATOR, NOW)],
     ids=["bad claim", "wrong code", "cancelled"],
 )
-async def test_a_change_of_what_has_moved_does_nothing(database: SqliteDatabase, moved: Invite) -> None:
+async def test_a_change_of_what_has_moved_does_nothing(database: Database, moved: Invite) -> None:
     def unit(tx: Transaction) -> list[bool]:
         store.insert_invite(tx, OPEN)
         return [store.change(tx, OPEN, moved, NOW), store.change(tx, OPEN, OPEN.claimed(CLAIM, NOW), NOW)]
@@ -43,7 +44,7 @@ async def test_a_change_of_what_has_moved_does_nothing(database: SqliteDatabase,
 
 
 @pytest.mark.parametrize(("late_by_ms", "can_claim"), [(-1, True), (0, False)])
-async def test_the_row_itself_knows_its_deadline(database: SqliteDatabase, late_by_ms: int, can_claim: bool) -> None:
+async def test_the_row_itself_knows_its_deadline(database: Database, late_by_ms: int, can_claim: bool) -> None:
     """Whatever the process that made the change believed."""
     now_ms = OPEN.deadline_ms + late_by_ms
 
@@ -55,7 +56,7 @@ async def test_the_row_itself_knows_its_deadline(database: SqliteDatabase, late_
     assert await database.write(unit) == (can_claim, not can_claim)
 
 
-async def test_a_second_device_is_noted_once(database: SqliteDatabase) -> None:
+async def test_a_second_device_is_noted_once(database: Database) -> None:
     def unit(tx: Transaction) -> list[bool]:
         store.insert_invite(tx, OPEN)
         return [store.contest(tx, "inv_1") for _ in range(3)]
@@ -63,7 +64,7 @@ async def test_a_second_device_is_noted_once(database: SqliteDatabase) -> None:
     assert await database.write(unit) == [True, False, False]
 
 
-async def test_failures_that_left_the_window_are_deleted(database: SqliteDatabase) -> None:
+async def test_failures_that_left_the_window_are_deleted(database: Database) -> None:
     def unit(tx: Transaction) -> list[tuple[str, int]]:
         for at_ms in range(10):
             store.add_failure(tx, "192.0.2.1", at_ms, at_ms - 3)

@@ -10,20 +10,20 @@ from entobot.bus.bus_local import LocalBus
 from entobot.core.ids import RandomIds
 from entobot.core.permissions import Scope
 from entobot.gateway.feed import EventsGone
-from entobot.storage.database import Transaction
-from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.database import Database, Transaction
 from entobot.stream import store
 from entobot.stream.model import Retention
 from entobot.stream.retention import BATCH, Backlog, backlog, trim
 from entobot.stream.service import Stream
 
+ON_EVERY_STORE = True
 NOW = 1_790_000_000_000
 DAY_MS = 24 * 3600 * 1000
 USERS = ("usr_1", "usr_2", "usr_3")
 
 
 @pytest.fixture
-async def stream(database: SqliteDatabase, ids: RandomIds) -> Stream:
+async def stream(database: Database, ids: RandomIds) -> Stream:
     stream = Stream(LocalBus(), ids)
 
     def unit(tx: Transaction) -> None:
@@ -35,7 +35,7 @@ async def stream(database: SqliteDatabase, ids: RandomIds) -> Stream:
 
 
 async def append(
-    database: SqliteDatabase,
+    database: Database,
     stream: Stream,
     count: int,
     user_id: str = "usr_1",
@@ -58,7 +58,7 @@ async def append(
     await database.write(unit)
 
 
-async def kept(database: SqliteDatabase, user_id: str = "usr_1") -> list[int]:
+async def kept(database: Database, user_id: str = "usr_1") -> list[int]:
     """What stands in the table; the floor must say the same."""
 
     def unit(tx: Transaction) -> tuple[list[int], int, int]:
@@ -72,7 +72,7 @@ async def kept(database: SqliteDatabase, user_id: str = "usr_1") -> list[int]:
     return seqs
 
 
-async def test_of_each_user_the_newest_are_kept(database: SqliteDatabase, stream: Stream) -> None:
+async def test_of_each_user_the_newest_are_kept(database: Database, stream: Stream) -> None:
     await append(database, stream, 40)
     await append(database, stream, 9, "usr_2")
     assert await trim(database, Retention(keep_events=8), NOW) == 32
@@ -81,7 +81,7 @@ async def test_of_each_user_the_newest_are_kept(database: SqliteDatabase, stream
 
 
 async def test_the_backlog_is_what_the_next_sweep_takes_by_count_and_since_when_the_oldest_waits(
-    database: SqliteDatabase, stream: Stream
+    database: Database, stream: Stream
 ) -> None:
     retention = Retention(keep_events=8)
     assert await database.read(lambda tx: backlog(tx, retention)) == Backlog(0, None)
@@ -93,7 +93,7 @@ async def test_the_backlog_is_what_the_next_sweep_takes_by_count_and_since_when_
     assert await database.read(lambda tx: backlog(tx, retention)) == Backlog(0, NOW - 7)
 
 
-async def test_old_events_go_whatever_their_number(database: SqliteDatabase, stream: Stream) -> None:
+async def test_old_events_go_whatever_their_number(database: Database, stream: Stream) -> None:
     await append(database, stream, 3, at_ms=NOW - 2 * DAY_MS - 1)
     await append(database, stream, 2, at_ms=NOW - 2 * DAY_MS)
     await append(database, stream, 2, "usr_2", at_ms=NOW - 5 * DAY_MS)
@@ -103,7 +103,7 @@ async def test_old_events_go_whatever_their_number(database: SqliteDatabase, str
     assert await database.read(lambda tx: stream.after(tx, "usr_2", 2)) == []
 
 
-async def test_a_clock_that_was_ahead_keeps_nothing_for_ever(database: SqliteDatabase, stream: Stream) -> None:
+async def test_a_clock_that_was_ahead_keeps_nothing_for_ever(database: Database, stream: Stream) -> None:
     await append(database, stream, 2, at_ms=NOW + 900 * DAY_MS)
     await append(database, stream, 1, at_ms=NOW - 3 * DAY_MS)
     await append(database, stream, 1, at_ms=NOW)
@@ -112,7 +112,7 @@ async def test_a_clock_that_was_ahead_keeps_nothing_for_ever(database: SqliteDat
 
 
 async def test_a_batch_is_bounded_and_all_of_them_take_everything(
-    database: SqliteDatabase, stream: Stream, monkeypatch: pytest.MonkeyPatch
+    database: Database, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for user_id in USERS:
         await append(database, stream, 2 * BATCH + 7, user_id)
@@ -138,7 +138,7 @@ async def test_a_batch_is_bounded_and_all_of_them_take_everything(
         assert len(await kept(database, user_id)) == 8
 
 
-async def test_many_nodes_may_sweep_at_once(database: SqliteDatabase, stream: Stream) -> None:
+async def test_many_nodes_may_sweep_at_once(database: Database, stream: Stream) -> None:
     for user_id in USERS:
         await append(database, stream, BATCH + 50, user_id, at_ms=NOW - 9 * DAY_MS)
         await append(database, stream, BATCH, user_id)
@@ -148,9 +148,7 @@ async def test_many_nodes_may_sweep_at_once(database: SqliteDatabase, stream: St
         assert len(await kept(database, user_id)) == 300
 
 
-async def test_a_read_from_before_what_is_kept_is_refused_and_never_partial(
-    database: SqliteDatabase, stream: Stream
-) -> None:
+async def test_a_read_from_before_what_is_kept_is_refused_and_never_partial(database: Database, stream: Stream) -> None:
     await append(database, stream, 20)
     await trim(database, Retention(keep_events=8), NOW)
     assert [one.seq for one in await database.read(lambda tx: stream.after(tx, "usr_1", 12, 2))] == [13, 14]
@@ -167,7 +165,7 @@ async def test_a_read_from_before_what_is_kept_is_refused_and_never_partial(
 
 
 async def test_what_a_device_did_not_acknowledge_within_ten_seconds_is_unseen(
-    database: SqliteDatabase, stream: Stream
+    database: Database, stream: Stream
 ) -> None:
     await append(database, stream, 3)
     await append(database, stream, 1, expires_at_ms=NOW + 10_000)
@@ -186,7 +184,7 @@ async def test_what_a_device_did_not_acknowledge_within_ten_seconds_is_unseen(
 
 
 async def test_a_cursor_beyond_the_head_is_taken_back_to_where_the_device_is(
-    database: SqliteDatabase, stream: Stream
+    database: Database, stream: Stream
 ) -> None:
     """After a restore from a backup the log may end before what a device had."""
     await append(database, stream, 5)
@@ -197,7 +195,7 @@ async def test_a_cursor_beyond_the_head_is_taken_back_to_where_the_device_is(
     assert await database.read(lambda tx: stream.seen(tx, "usr_1", "dev_1")) == 4
 
 
-async def test_a_device_that_is_not_known_any_more_gets_no_cursor(database: SqliteDatabase, stream: Stream) -> None:
+async def test_a_device_that_is_not_known_any_more_gets_no_cursor(database: Database, stream: Stream) -> None:
     await append(database, stream, 5)
 
     def acknowledge(seq: int, *, is_known: bool) -> Callable[[Transaction], None]:

@@ -9,11 +9,11 @@ from entobot.core import topics
 from entobot.core.ids import RandomIds
 from entobot.core.permissions import Scope
 from entobot.gateway.live import Live
-from entobot.storage.database import Transaction
-from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.database import Database, Transaction
 from entobot.stream.model import Head, Position, ResetReason, reset_reason
 from entobot.stream.service import Stream
 
+ON_EVERY_STORE = True
 NOW = 1_790_000_000_000
 
 
@@ -23,7 +23,7 @@ def bus() -> LocalBus:
 
 
 @pytest.fixture
-async def stream(database: SqliteDatabase, bus: LocalBus, ids: RandomIds) -> Stream:
+async def stream(database: Database, bus: LocalBus, ids: RandomIds) -> Stream:
     stream = Stream(bus, ids)
 
     def open_both(tx: Transaction) -> None:
@@ -34,13 +34,13 @@ async def stream(database: SqliteDatabase, bus: LocalBus, ids: RandomIds) -> Str
     return stream
 
 
-async def append(database: SqliteDatabase, stream: Stream, user: str = "usr_1", **event: object) -> int:
+async def append(database: Database, stream: Stream, user: str = "usr_1", **event: object) -> int:
     return await database.write(
         lambda tx: stream.append(tx, user, {"type": "x"} | event, topic="devices", scope=Scope.CHAT, now_ms=NOW)
     )
 
 
-async def test_numbers_grow_by_one_for_each_user_alone(database: SqliteDatabase, stream: Stream) -> None:
+async def test_numbers_grow_by_one_for_each_user_alone(database: Database, stream: Stream) -> None:
     assert [await append(database, stream) for _ in range(3)] == [1, 2, 3]
     assert [await append(database, stream, "usr_2") for _ in range(2)] == [1, 2]
     assert await append(database, stream) == 4
@@ -48,12 +48,12 @@ async def test_numbers_grow_by_one_for_each_user_alone(database: SqliteDatabase,
     assert head.seq == 4
 
 
-async def test_concurrent_appends_leave_no_gap_and_no_double(database: SqliteDatabase, stream: Stream) -> None:
+async def test_concurrent_appends_leave_no_gap_and_no_double(database: Database, stream: Stream) -> None:
     numbers = await asyncio.gather(*(append(database, stream) for _ in range(100)))
     assert sorted(numbers) == list(range(1, 101))
 
 
-async def test_a_number_of_a_failed_unit_is_used_again(database: SqliteDatabase, stream: Stream) -> None:
+async def test_a_number_of_a_failed_unit_is_used_again(database: Database, stream: Stream) -> None:
     def fail(tx: Transaction) -> None:
         stream.append(tx, "usr_1", {"type": "lost"}, topic="devices", scope=None, now_ms=NOW)
         raise ValueError("mine")
@@ -63,7 +63,7 @@ async def test_a_number_of_a_failed_unit_is_used_again(database: SqliteDatabase,
     assert await append(database, stream) == 1
 
 
-async def test_every_stream_has_an_id_of_its_own(database: SqliteDatabase, stream: Stream) -> None:
+async def test_every_stream_has_an_id_of_its_own(database: Database, stream: Stream) -> None:
     first = await database.read(lambda tx: stream.head(tx, "usr_1"))
     second = await database.read(lambda tx: stream.head(tx, "usr_2"))
     assert first.stream_id.startswith("str_")
@@ -71,9 +71,7 @@ async def test_every_stream_has_an_id_of_its_own(database: SqliteDatabase, strea
     assert (first.seq, second.seq) == (0, 0)
 
 
-async def test_events_are_read_in_order_after_a_number_for_their_user_alone(
-    database: SqliteDatabase, stream: Stream
-) -> None:
+async def test_events_are_read_in_order_after_a_number_for_their_user_alone(database: Database, stream: Stream) -> None:
     for number in range(5):
         await append(database, stream, n=number)
         await append(database, stream, "usr_2", n=99)
@@ -82,7 +80,7 @@ async def test_events_are_read_in_order_after_a_number_for_their_user_alone(
     assert await database.read(lambda tx: stream.after(tx, "usr_1", 5)) == []
 
 
-async def test_an_event_keeps_what_a_device_filter_needs(database: SqliteDatabase, stream: Stream) -> None:
+async def test_an_event_keeps_what_a_device_filter_needs(database: Database, stream: Stream) -> None:
     scopes = (Scope.APPROVE, None, Scope.CHAT)
 
     def unit(tx: Transaction) -> None:
@@ -97,9 +95,7 @@ async def test_an_event_keeps_what_a_device_filter_needs(database: SqliteDatabas
     }
 
 
-async def test_the_bell_rings_after_the_commit_and_only_then(
-    database: SqliteDatabase, stream: Stream, bus: LocalBus
-) -> None:
+async def test_the_bell_rings_after_the_commit_and_only_then(database: Database, stream: Stream, bus: LocalBus) -> None:
     rung: list[str] = []
     bus.subscribe("user.*", lambda topic, _: rung.append(topic))
 
@@ -114,7 +110,7 @@ async def test_the_bell_rings_after_the_commit_and_only_then(
     assert rung == [topics.user("usr_1")]
 
 
-async def test_a_live_event_is_shown_and_not_kept(database: SqliteDatabase, stream: Stream, bus: LocalBus) -> None:
+async def test_a_live_event_is_shown_and_not_kept(database: Database, stream: Stream, bus: LocalBus) -> None:
     heard: list[Live] = []
     bus.subscribe(topics.user("usr_1"), lambda _, payload: heard.append(msgspec.json.decode(payload, type=Live)))
     stream.show("usr_1", {"type": "TEXT"}, topic="conversation:cnv_1", scope=Scope.CHAT, now_ms=NOW)
@@ -123,7 +119,7 @@ async def test_a_live_event_is_shown_and_not_kept(database: SqliteDatabase, stre
     assert await database.read(lambda tx: stream.after(tx, "usr_1", 0)) == []
 
 
-async def test_a_cursor_only_moves_forward(database: SqliteDatabase, stream: Stream) -> None:
+async def test_a_cursor_only_moves_forward(database: Database, stream: Stream) -> None:
     for _ in range(5):
         await append(database, stream)
     seen: list[int] = []
@@ -133,13 +129,13 @@ async def test_a_cursor_only_moves_forward(database: SqliteDatabase, stream: Str
     assert seen == [2, 2, 4, 4, 4, 4, 4]
 
 
-async def test_nobody_can_have_seen_more_than_there_is(database: SqliteDatabase, stream: Stream) -> None:
+async def test_nobody_can_have_seen_more_than_there_is(database: Database, stream: Stream) -> None:
     await append(database, stream)
     await database.write(lambda tx: stream.acknowledge(tx, "dev_1", "usr_1", 10**9, NOW))
     assert await database.read(lambda tx: stream.seen(tx, "usr_1", "dev_1")) == 1
 
 
-async def test_devices_have_cursors_of_their_own(database: SqliteDatabase, stream: Stream) -> None:
+async def test_devices_have_cursors_of_their_own(database: Database, stream: Stream) -> None:
     await append(database, stream)
     await database.write(lambda tx: stream.acknowledge(tx, "dev_1", "usr_1", 1, NOW))
     assert await database.read(lambda tx: (stream.seen(tx, "usr_1", "dev_1"), stream.seen(tx, "usr_1", "dev_2"))) == (

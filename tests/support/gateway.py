@@ -27,7 +27,7 @@ from entobot.storage.database import Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.stream.model import Position, reset_reason
 from entobot.stream.service import Stream
-from tests.support.stores import opened
+from tests.support.stores import is_any_busy, standing_tasks
 from tests.support.time import ManualClock, SeededEntropy
 
 USER = "usr_1"
@@ -38,11 +38,11 @@ async def quiet() -> None:
     """Wait until no other task and no unit has anything left to do, and no callback is due."""
     calm = 0
     while calm < 5:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
+        others = asyncio.all_tasks() - {asyncio.current_task()} - standing_tasks()
         if others:
             calm = 0
             await asyncio.wait(others)
-        elif any(database.is_busy for database in opened):
+        elif is_any_busy():
             calm = 0
             await asyncio.sleep(0.001)
         else:

@@ -8,12 +8,13 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from entobot.core.errors import Code, Problem
-from entobot.storage.database_sqlite import SqliteDatabase
+from entobot.storage.database import Database
 from entobot.web.idempotency import KEPT, LEASE, Idempotency, idempotency_keys
 from tests.support.time import ManualClock, SeededEntropy
 from tests.web.conftest import CHATTER, OWNER, Build, Demo, client_of
 from tests.web.test_problems import check_problem
 
+ON_EVERY_STORE = True
 THINGS = "/api/v1/demo-things"
 ALL = select(idempotency_keys)
 
@@ -24,7 +25,7 @@ async def send(
     return await client.post(THINGS, json={"name": name}, headers=headers | {"idempotency-key": key})
 
 
-async def stored(database: SqliteDatabase) -> Sequence[dict[str, object]]:
+async def stored(database: Database) -> Sequence[dict[str, object]]:
     columns = [column.name for column in idempotency_keys.columns]
     return await database.read(lambda tx: [{name: row[name] for name in columns} for row in tx.rows(ALL)])
 
@@ -40,7 +41,7 @@ async def test_a_repeat_gets_the_first_answer_and_nothing_happens_twice(client: 
     assert again.headers["content-type"] == first.headers["content-type"]
 
 
-async def test_a_stored_answer_holds_no_secret(client: httpx.AsyncClient, database: SqliteDatabase) -> None:
+async def test_a_stored_answer_holds_no_secret(client: httpx.AsyncClient, database: Database) -> None:
     first = await send(client)
     again = await send(client)
     assert first.json()["secret"] == "s3cret-value"
@@ -98,7 +99,7 @@ async def test_of_concurrent_duplicates_one_happens_and_all_get_its_answer(
 
 
 async def test_two_processes_never_both_execute(
-    build: Build, database: SqliteDatabase, clock: ManualClock, demo: Demo
+    build: Build, database: Database, clock: ManualClock, demo: Demo
 ) -> None:
     nodes = [build(idempotency=Idempotency(database, clock, SeededEntropy(name))) for name in ("a", "b")]
     async with client_of(nodes[0]) as one, client_of(nodes[1]) as two:
@@ -116,7 +117,7 @@ async def test_two_processes_never_both_execute(
 
 
 async def test_after_a_crash_the_outcome_is_told_as_unknown_and_nothing_is_executed(
-    build: Build, database: SqliteDatabase, clock: ManualClock, demo: Demo
+    build: Build, database: Database, clock: ManualClock, demo: Demo
 ) -> None:
     demo.gate = asyncio.Event()
     async with client_of(build()) as client:
@@ -173,9 +174,7 @@ async def test_an_invalid_body_frees_the_key(client: httpx.AsyncClient) -> None:
     assert (await send(client, name="lamp")).status_code == 201
 
 
-async def test_a_caller_that_goes_away_does_not_stop_its_request(
-    app: FastAPI, demo: Demo, database: SqliteDatabase
-) -> None:
+async def test_a_caller_that_goes_away_does_not_stop_its_request(app: FastAPI, demo: Demo, database: Database) -> None:
     demo.gate = asyncio.Event()
     async with client_of(app) as client:
         leaving = asyncio.create_task(send(client))
@@ -199,7 +198,7 @@ async def test_a_key_is_forgotten_after_a_day(client: httpx.AsyncClient, demo: D
 
 
 async def test_the_sweep_removes_old_keys_only(
-    client: httpx.AsyncClient, idempotency: Idempotency, clock: ManualClock, database: SqliteDatabase
+    client: httpx.AsyncClient, idempotency: Idempotency, clock: ManualClock, database: Database
 ) -> None:
     await send(client, "old")
     clock.advance(KEPT.total_seconds())
