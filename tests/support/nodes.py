@@ -1,7 +1,7 @@
 """Two gateway processes on one PostgreSQL, made as the manual says, and devices that may go to either."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +9,21 @@ import httpx
 
 from entobot.client.device import Device
 from tests.support.postgres import PostgresServer
-from tests.support.process import GENEROUS_S, GatewayProcess
+from tests.support.process import GENEROUS_S, PROGRAM, GatewayProcess
 
 
 class Pair:
     """`a` and `b` serve one origin; `b` got its keys by export and join."""
 
     def __init__(
-        self, folder: Path, server: PostgresServer, *, bus: str = "", port: int | None = None, model: str = ""
+        self,
+        folder: Path,
+        server: PostgresServer,
+        *,
+        bus: str = "",
+        port: int | None = None,
+        settings: Mapping[str, str] = {},
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.server = server
         self.database = server.new_database()
@@ -25,10 +32,11 @@ class Pair:
             "ENTOBOT_STORAGE__URL": server.url(self.database, port=port),
             "ENTOBOT_BUS__URL": bus,
             "ENTOBOT_GATEWAY__NAME": "Two",
+            **settings,
         }
-        self.a = GatewayProcess(folder / "a", environment=shared)
+        self.a = GatewayProcess(folder / "a", environment=shared, program=program)
         shared["ENTOBOT_GATEWAY__PUBLIC_URL"] = self.a.origin
-        self.b = GatewayProcess(folder / "b", environment=shared)
+        self.b = GatewayProcess(folder / "b", environment=shared, program=program)
         self.b.origin = self.a.origin
         self._bundle = folder / "bundle"
 

@@ -26,6 +26,7 @@ GENEROUS_S = 60.0
 ROOMY = {f"ENTOBOT_LIMITS__{rate.upper()}_{part}": "1000000" for rate in Rate for part in ("PER_SECOND", "BURST")}
 """For stories about something other than the limits."""
 ROOT = Path(__file__).parents[2]
+PROGRAM = ("-m", "entobot")
 
 
 def free_port() -> int:
@@ -46,7 +47,7 @@ class GatewayProcess:
         *,
         port: int | None = None,
         environment: Mapping[str, str] | None = None,
-        program: Sequence[str] = ("-m", "entobot"),
+        program: Sequence[str] = PROGRAM,
         host: str = "127.0.0.1",
         launcher: Sequence[str] = (),
     ) -> None:
