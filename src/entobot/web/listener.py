@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Protocol
 
+import aiofastnet
 from uvicorn.config import Config
 
 from entobot.core.clock import Clock
@@ -340,22 +341,31 @@ class Listener:
                 running.shared, arrival, head_s=head_s, app=app, on_made=lambda: is_counted(task)
             )
 
-        timeout_s = None if door.context is None else self._limits.tls_handshake.total_seconds()
         opened = False
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                protocol,
-                connection,
-                ssl=door.context,
-                ssl_handshake_timeout=timeout_s,
-                ssl_shutdown_timeout=None if timeout_s is None else _TLS_GOODBYE_S,
-            )
+            await self._connect(door.context, protocol, connection)
             opened = True
         except (OSError, ssl.SSLError) as error:  # the stranger's fault, and common
             log.debug("TLS handshake failed: %s", error)
         finally:
             if not opened:
                 arrival.over()
+
+    async def _connect(
+        self, context: ssl.SSLContext | None, protocol: Callable[[], asyncio.Protocol], connection: socket.socket
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if context is None:  # here the loop's own transport is the smaller one
+            await loop.connect_accepted_socket(protocol, connection)
+            return
+        await aiofastnet.connect_accepted_socket(
+            loop,
+            protocol,
+            connection,
+            ssl=context,
+            ssl_handshake_timeout=self._limits.tls_handshake.total_seconds(),
+            ssl_shutdown_timeout=_TLS_GOODBYE_S,
+        )
 
     def _refused(self, reason: str, address: str, **more: str) -> None:
         if self._on_refused is not None:
