@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from entobot.agents.model import CallState, Run, RunState, ToolCall
 from entobot.storage.database import Row, Transaction, metadata
+from entobot.storage.partial_index import partial_index
 from entobot.storage.upsert import upsert
 
 _ACTIVE = "state IN ('acting', 'thinking', 'waiting')"
@@ -39,13 +40,7 @@ runs = Table(
     Column("updated_at_ms", BigInteger, nullable=False),
     Column("error_code", Text),
     Column("node_id", Text),
-    Index(
-        "uq_runs_active_conversation",
-        "conversation_id",
-        unique=True,
-        sqlite_where=text(_ACTIVE),
-        postgresql_where=text(_ACTIVE),
-    ),
+    partial_index("uq_runs_active_conversation", "conversation_id", where=_ACTIVE, unique=True),
 )
 tool_calls = Table(
     "tool_calls",
@@ -62,12 +57,7 @@ tool_calls = Table(
     Column("result", Text),
     Column("updated_at_ms", BigInteger, nullable=False),
     Index("ix_tool_calls_run", "run_id", "iteration", "position"),
-    Index(
-        "ix_tool_calls_executing",
-        "tool_call_id",
-        sqlite_where=text("state = 'executing'"),
-        postgresql_where=text("state = 'executing'"),
-    ),
+    partial_index("ix_tool_calls_executing", "tool_call_id", where="state = 'executing'"),
 )
 
 settings = Table(

@@ -11,12 +11,12 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
-    text,
     update,
 )
 
 from entobot.approvals.model import Approval, ApprovalState, Risk
 from entobot.storage.database import Row, Transaction, metadata
+from entobot.storage.partial_index import partial_index
 
 approvals = Table(
     "approvals",
@@ -39,19 +39,8 @@ approvals = Table(
     Column("decided_by_device_id", Text),
     Index("ix_approvals_user", "user_id", "approval_id"),
     Index("ix_approvals_run", "run_id"),
-    Index(
-        "ix_approvals_user_pending",
-        "user_id",
-        "approval_id",
-        sqlite_where=text("state = 'pending'"),
-        postgresql_where=text("state = 'pending'"),
-    ),
-    Index(
-        "ix_approvals_pending",
-        "expires_at_ms",
-        sqlite_where=text("state = 'pending'"),
-        postgresql_where=text("state = 'pending'"),
-    ),
+    partial_index("ix_approvals_user_pending", "user_id", "approval_id", where="state = 'pending'"),
+    partial_index("ix_approvals_pending", "expires_at_ms", where="state = 'pending'"),
 )
 
 _INSERT = insert(approvals)

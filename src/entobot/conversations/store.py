@@ -12,12 +12,12 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
-    text,
     update,
 )
 
 from entobot.conversations.model import PREVIEW_CHARACTERS, Conversation, Message, MessageRole, Preview
 from entobot.storage.database import Row, Transaction, metadata
+from entobot.storage.partial_index import partial_index
 
 conversations = Table(
     "conversations",
@@ -47,19 +47,8 @@ messages = Table(
     Column("error_text", Text),
     Column("is_awaiting", Integer, nullable=False),
     Index("ix_messages_conversation", "conversation_id", "id"),
-    Index(
-        "ix_messages_awaiting",
-        "conversation_id",
-        sqlite_where=text("is_awaiting = 1"),
-        postgresql_where=text("is_awaiting = 1"),
-    ),
-    Index(
-        "ix_messages_answers",
-        "user_id",
-        "seq",
-        sqlite_where=text("role = 'assistant'"),
-        postgresql_where=text("role = 'assistant'"),
-    ),
+    partial_index("ix_messages_awaiting", "conversation_id", where="is_awaiting = 1"),
+    partial_index("ix_messages_answers", "user_id", "seq", where="role = 'assistant'"),
 )
 
 _INSERT_CONVERSATION = insert(conversations)
