@@ -144,3 +144,26 @@ async def test_the_description_page_loads_nothing_from_elsewhere(client: httpx.A
 async def test_the_errors_page_knows_every_code(client: httpx.AsyncClient) -> None:
     page = (await client.get("/docs/errors")).text
     assert all(f'id="{code}"' in page for code in Code)
+
+
+async def test_the_viewer_of_the_description_is_read_when_it_is_asked_for(
+    client: httpx.AsyncClient, built: Pages
+) -> None:
+    viewer = "/docs/swagger-ui-bundle.js"
+    assert built.find(viewer) is None
+    first, again = await client.get(viewer), await client.get(viewer)
+    assert (first.status_code, first.content) == (again.status_code, again.content) == (200, b"void 0")
+    assert built.find(viewer) is not None
+
+
+async def test_a_viewer_that_was_removed_since_the_start_is_not_found(build: Build, tmp_path: Path) -> None:
+    files = [tmp_path / "docs" / name for name in ("swagger-ui.css", "swagger-ui-bundle.js")]
+    (tmp_path / "docs").mkdir()
+    for file in files:
+        file.write_bytes(b"void 0")
+    pages = load_pages(tmp_path)
+    files[1].unlink()
+    async with client_of(build(pages=pages)) as client:
+        check_problem(await client.get("/docs/swagger-ui-bundle.js"), 404, "not_found")
+        files[1].write_bytes(b"void 1")
+        assert (await client.get("/docs/swagger-ui-bundle.js")).content == b"void 1"

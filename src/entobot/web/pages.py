@@ -1,5 +1,6 @@
 """The built pages, held in memory and found by exact path: no request ever becomes a file name."""
 
+import asyncio
 import gzip
 import mimetypes
 import re
@@ -24,7 +25,8 @@ APP_PATHS = ("/", "/approvals", "/certificate", "/chat", "/device", "/pair")
 APP_OBJECT = re.compile(r"/(?:approvals|chat)/[A-Za-z0-9_-]{1,64}")
 
 DOCS_PATH = "/api/docs"
-SWAGGER_FILES = ("docs/swagger-ui.css", "docs/swagger-ui-bundle.js")
+SWAGGER_FILES = ("/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js")
+"""Most of the built bytes, and hardly ever looked at: read when they are asked for."""
 
 REVALIDATE = "no-cache"
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -49,10 +51,14 @@ class Page:
 
 
 class Pages:
-    """Answers GET for every path that no route has; everything else is a problem."""
+    """Answers GET for every path that no route has; everything else is a problem.
 
-    def __init__(self, files: Mapping[str, Page]) -> None:
-        self._files = files
+    `unread` files become pages when they are first asked for.
+    """
+
+    def __init__(self, files: Mapping[str, Page], unread: Mapping[str, Path] | None = None) -> None:
+        self._files = dict(files)
+        self._unread = dict(unread or {})
 
     def find(self, path: str) -> Page | None:
         found = self._files.get(path)
@@ -65,7 +71,17 @@ class Pages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI, for HTTP scopes."""
+        if scope["path"] in self._unread:
+            await self._read(scope["path"])
         await self._answer(scope)(scope, receive, send)
+
+    async def _read(self, path: str) -> None:
+        try:
+            page = await asyncio.to_thread(_read, self._unread[path], path)
+        except OSError:  # removed since the start
+            return
+        self._files[path] = page
+        self._unread.pop(path, None)
 
     def _answer(self, scope: Scope) -> Response:
         page = self.find(scope["path"])
@@ -101,25 +117,31 @@ def _known(asked: Headers) -> list[str]:
 
 def load_pages(folder: Path = BUILT_PAGES) -> Pages:
     """Read and compress the built pages. Blocking: call it in a thread."""
-    files = dict(_built(folder))
+    found = dict(_built(folder))
+    unread = {name: found.pop(name) for name in SWAGGER_FILES if name in found}
+    files = {name: _read(path, name) for name, path in found.items()}
     is_built = "/index.html" in files
     files["/docs/errors"] = _page(_errors_page().encode(), "text/html; charset=utf-8")
     files["/docs/docs-init.js"] = _page(_DOCS_INIT.encode(), "text/javascript; charset=utf-8")
-    has_swagger = all(f"/{name}" in files for name in SWAGGER_FILES)
+    has_swagger = len(unread) == len(SWAGGER_FILES)
     files["/docs/"] = _page((_DOCS if has_swagger else _DOCS_NOT_BUILT).encode(), "text/html; charset=utf-8")
     files["/admin"] = _page(_NO_ADMIN.encode(), "text/html; charset=utf-8", status=404)
     app = files.pop("/index.html") if is_built else _page(_NOT_BUILT.encode(), "text/html; charset=utf-8", status=503)
-    return Pages(files | dict.fromkeys(APP_PATHS, app))
+    return Pages(files | dict.fromkeys(APP_PATHS, app), unread)
 
 
-def _built(folder: Path) -> Iterator[tuple[str, Page]]:
+def _built(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not path.is_file() or any(part.startswith(".") for part in name.split("/")):
             continue
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"{name} is larger than {MAX_FILE_BYTES} bytes and is no page")
-        yield f"/{name}", _page(path.read_bytes(), _media_type(path), cache=_cache(name))
+        yield f"/{name}", path
+
+
+def _read(path: Path, name: str) -> Page:
+    return _page(path.read_bytes(), _media_type(path), cache=_cache(name))
 
 
 def _media_type(path: Path) -> str:
@@ -128,7 +150,7 @@ def _media_type(path: Path) -> str:
 
 
 def _cache(name: str) -> str:
-    return FOR_EVER if name.startswith("assets/") else REVALIDATE
+    return FOR_EVER if name.startswith("/assets/") else REVALIDATE
 
 
 def _page(body: bytes, media_type: str, *, cache: str = REVALIDATE, status: int = 200) -> Page:
