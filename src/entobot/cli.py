@@ -1,6 +1,5 @@
 """The command tree. Each feature adds its own commands; heavy modules are imported by the command that needs them."""
 
-import gc
 import json
 from pathlib import Path
 from typing import Annotated
@@ -52,9 +51,9 @@ def up(
     pair: Annotated[bool, typer.Option("--pair", help="Show a QR code and pair a phone.")] = False,
 ) -> None:
     """Start the gateway and keep it running."""
-    gc.disable()  # a thousand modules make no garbage to look for; `Gateway.start` turns it on
-    from entobot.app.up import run
+    from entobot.app.lean import load_run
 
+    run = load_run()
     overrides: dict[str, dict[str, object]] = {}
     for section, key, value in (
         ("gateway", "host", host),

@@ -1,8 +1,10 @@
 """A pairing link as a picture. Pure and slow (13 to 46 ms): call it through `asyncio.to_thread`."""
 
 import io
+from typing import TYPE_CHECKING
 
-import segno
+if TYPE_CHECKING:
+    import segno
 
 QUIET_ZONE = 4
 """Modules of empty border; ISO/IEC 18004 asks for four."""
@@ -11,7 +13,9 @@ _RESET = "\x1b[0m"
 _HALF_BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
 
 
-def _code(url: str) -> segno.QRCode:
+def _code(url: str) -> "segno.QRCode":
+    import segno  # 2 MB, and most starts of a gateway pair nobody
+
     # Level M: a phone photographs a clean screen, and a denser picture is harder to read than a damaged one.
     return segno.make_qr(url, error="m", boost_error=False)
 

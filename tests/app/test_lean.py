@@ -1,0 +1,40 @@
+"""What `entobot up` loads before it runs, in a process of its own: modules once loaded stay."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+LOOK = """
+import gc, json, sys
+from entobot.app.lean import load_run
+load_run()
+from pydantic import BaseModel
+seen = {"modules": list(sys.modules), "defers": "defer_build" in BaseModel.model_config, "frozen": gc.get_freeze_count()}
+import greenlet, rich.console
+print(json.dumps(seen))
+"""
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, object]:
+    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True, timeout=60)
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    "unused", ["asyncpg", "greenlet", "httpx", "pydantic_ai", "rich", "segno", "sqlalchemy.dialects.postgresql"]
+)
+def test_the_gateway_does_not_load_what_it_may_never_use(seen: dict[str, object], unused: str) -> None:
+    modules = seen["modules"]
+    assert isinstance(modules, list)
+    assert "entobot.app.gateway" in modules
+    assert unused not in modules
+
+
+def test_what_was_put_off_for_loading_is_as_before_afterwards(seen: dict[str, object]) -> None:
+    assert seen["defers"] is False
+    assert isinstance(seen["frozen"], int)
+    assert seen["frozen"] > 50_000
