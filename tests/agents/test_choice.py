@@ -1,6 +1,9 @@
 """Which runner answers, and what the person at the terminal is told."""
 
 import asyncio
+import json
+import subprocess
+import sys
 
 import pytest
 from pydantic import SecretStr
@@ -97,3 +100,25 @@ async def test_every_vendors_model_can_be_built(vendor: str, variable: str) -> N
     runner = await asyncio.to_thread(build_llm, endpoint, AgentSettings())
     assert runner.name.startswith(f"{vendor}:")
     await runner.close()
+
+
+BUILD = """
+import json, sys
+from entobot.core.imports import without
+with without("rich"):
+    import structlog
+from entobot.agents.choice import choose
+from entobot.agents.runner_llm import build_llm
+from entobot.config import AgentSettings
+settings = AgentSettings(base_url="http://127.0.0.1:9/v1", model="none")
+build_llm(choose(settings, {}, lambda: True).endpoint, settings)
+print(json.dumps(list(sys.modules)))
+"""
+
+
+def test_the_model_library_comes_without_price_lists_and_drawings() -> None:
+    """In a process of its own: modules once loaded stay."""
+    done = subprocess.run([sys.executable, "-c", BUILD], capture_output=True, text=True, check=True, timeout=60)
+    modules = json.loads(done.stdout)
+    assert {"pydantic_ai.direct", "openai"} <= set(modules)
+    assert not {"genai_prices.data", "pygments", "rich.console"} & set(modules)

@@ -27,6 +27,7 @@ from entobot.agents.runner import (
     TurnRequest,
 )
 from entobot.config import AgentSettings
+from entobot.core.imports import without
 from entobot.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -269,7 +270,14 @@ def build_llm(endpoint: Endpoint, settings: AgentSettings, *, max_retries: int =
 
     Raises RunFailed when a server that was to be asked for its model does not answer.
     """
+    with without("pygments", "rich"):  # its HTTP clients draw with them, for a command line that nobody calls here
+        return _build(endpoint, settings, max_retries)
+
+
+def _build(endpoint: Endpoint, settings: AgentSettings, max_retries: int) -> LlmRunner:
     from pydantic_ai.settings import ModelSettings
+
+    _leave_prices_out()
 
     importlib.import_module("pydantic_ai.direct")  # here, so that the first turn does not import it on the event loop
     # A number of seconds, as every vendor's client takes it; the client's own shorter limit for connecting stays.
@@ -282,6 +290,14 @@ def build_llm(endpoint: Endpoint, settings: AgentSettings, *, max_retries: int =
     added = settings.instructions.strip()
     instructions = f"{INSTRUCTIONS}\n\n{added}" if added else INSTRUCTIONS
     return LlmRunner(model, instructions=instructions, settings=model_settings, name=name)
+
+
+def _leave_prices_out() -> None:
+    """The library knows what every vendor's every model costs: 5 MB, and we ask for no price."""
+    with contextlib.suppress(ImportError):
+        from genai_prices.data_snapshot import DataSnapshot, set_custom_snapshot
+
+        set_custom_snapshot(DataSnapshot(providers=[], from_auto_update=False))
 
 
 def _build_model(endpoint: Endpoint) -> "tuple[Model, str]":
