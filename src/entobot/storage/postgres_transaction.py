@@ -4,8 +4,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 import asyncpg
+from sqlalchemy import Delete, Insert, Table, Update
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.sql import Executable
 from sqlalchemy.util import await_only
@@ -15,6 +17,7 @@ from entobot.storage.compiled import StatementCache
 from entobot.storage.database import Parameters, Row, StorageFailed
 from entobot.storage.meters import StoreMeters
 from entobot.storage.postgres_connection import Connection, Prepared, reason
+from entobot.storage.postgres_deferred import Deferred, Write
 from entobot.storage.unit_queue import Job
 
 WRITE = "BEGIN ISOLATION LEVEL SERIALIZABLE"
@@ -48,12 +51,14 @@ class Session:
         """Run SQL without parameters; its status."""
         return await_only(self.connection.execute(sql))
 
-    def prepare(self, statement: Executable, parameters: Parameters | None) -> tuple[Prepared, list[object]]:
-        sql, values = self._statements.render(statement, parameters)
+    def render(self, statement: Executable, parameters: Parameters | None) -> tuple[str, list[object]]:
+        return self._statements.render(statement, parameters)
+
+    def prepared(self, sql: str) -> Prepared:
         prepared = self._prepared.get(sql)
         if prepared is None:
             prepared = self._prepared[sql] = await_only(self.connection.prepare(sql))
-        return prepared, values
+        return prepared
 
 
 MAX_COLLISIONS = 3
@@ -70,27 +75,43 @@ class PostgresTransaction:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._deferred = Deferred()
         self.callbacks: list[Callable[[], None]] = []
 
     def run(self, statement: Executable, parameters: Parameters | None = None) -> int:
-        prepared, values = self._session.prepare(statement, parameters)
+        prepared, values = self._ready(statement, parameters)
         await_only(prepared.fetch(*values))
         return int(prepared.get_statusmsg().rpartition(" ")[2])
 
     def add(self, statement: Executable, parameters: Parameters) -> None:
-        self.run(statement, parameters)
+        self._defer(statement, None, parameters)
 
     def add_latest(self, statement: Executable, key: str, parameters: Parameters) -> None:
-        del key
-        self.run(statement, parameters)
+        self._defer(statement, key, parameters)
 
     def rows(self, statement: Executable, parameters: Parameters | None = None) -> list[Row]:
-        prepared, values = self._session.prepare(statement, parameters)
+        prepared, values = self._ready(statement, parameters)
         return await_only(prepared.fetch(*values))
 
     def first(self, statement: Executable, parameters: Parameters | None = None) -> Row | None:
-        prepared, values = self._session.prepare(statement, parameters)
+        prepared, values = self._ready(statement, parameters)
         return await_only(prepared.fetchrow(*values))
+
+    def finish(self) -> None:
+        """Write what was put off. To be called when the unit has returned, as a part of it."""
+        for sql, values in self._deferred.take():
+            await_only(self._session.prepared(sql).fetch(*values))
+
+    def _ready(self, statement: Executable, parameters: Parameters | None) -> tuple[Prepared, list[object]]:
+        sql, values = self._session.render(statement, parameters)
+        if self._deferred:
+            self.finish()
+        return self._session.prepared(sql), values
+
+    def _defer(self, statement: Executable, key: str | None, parameters: Parameters) -> None:
+        assert isinstance(statement, Insert | Update | Delete), "only a write can be put off"
+        table = cast("Table", statement.table)
+        self._deferred.add(Write(table.name, *self._session.render(statement, parameters)), key)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
@@ -155,6 +176,7 @@ def _run_unit(session: Session, job: Job) -> bool:
     job.error, job.callbacks = None, transaction.callbacks
     try:
         job.result = job.unit(transaction)
+        transaction.finish()
     except BaseException as error:
         if isinstance(error, asyncpg.UniqueViolationError) and job.collisions < MAX_COLLISIONS:
             job.collisions += 1
