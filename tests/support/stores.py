@@ -26,7 +26,7 @@ from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.storage.migrations.postgres import upgrade_postgres
 from entobot.storage.postgres_connection import PostgresAddress
 from entobot.storage.postgres_lane import Patience
-from tests.support.postgres import PostgresServer, in_thread
+from tests.support.postgres import GENEROUS_S, PostgresServer, in_thread
 
 
 def load_tables() -> None:
@@ -55,7 +55,7 @@ def _is_busy(database: SqliteDatabase | PostgresDatabase) -> bool:
     if isinstance(database, SqliteDatabase):
         return database.is_busy
     free = [lane for queue in (database._writes, database._reads) for lane in queue._idle if not lane.done()]
-    return len(free) < len(database._lanes)
+    return len(free) < len(database._running)
 
 
 def standing_tasks() -> set[asyncio.Task[None]]:
@@ -64,7 +64,7 @@ def standing_tasks() -> set[asyncio.Task[None]]:
         task
         for database in _opened
         if isinstance(database, PostgresDatabase)
-        for task in (*database._lanes, *database._background)
+        for task in (*database._running, *database._background)
     }
 
 
@@ -86,7 +86,8 @@ async def _as_it_is(_address: PostgresAddress) -> None:
 
 
 def postgres_database(url: str, patience: Patience | None = None) -> PostgresDatabase:
-    """On a database that has its tables."""
+    """On a database that has its tables. Patient, unless it is told otherwise: a busy machine is no failure."""
+    patience = patience or Patience(wait_s=GENEROUS_S, run_s=GENEROUS_S)
     database = PostgresDatabase(PostgresAddress(url), _as_it_is, SystemEntropy(), patience=patience)
     _opened.add(database)
     return database
