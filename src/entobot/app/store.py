@@ -1,6 +1,7 @@
 """Which database holds the truth: SQLite in the data folder, or the PostgreSQL that `storage.url` names."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entobot.config import StorageSettings
@@ -40,4 +41,17 @@ def find_address(storage: StorageSettings) -> "PostgresAddress":
         from entobot.storage.postgres_connection import PostgresAddress
     except ModuleNotFoundError as missing:
         raise StartupRefused(f"{EXTRA} ({missing.name} is missing).") from None
+    if storage.password_file is not None:
+        _check_password_file(storage.password_file)
     return PostgresAddress(url, storage.password_file)
+
+
+def _check_password_file(path: Path) -> None:
+    """Said at once: a server that does not answer yet is waited for, and a missing file would look like one."""
+    try:
+        is_empty = not path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise StartupRefused(f"storage.password_file: {path} cannot be read ({why}).") from None
+    if is_empty:
+        raise StartupRefused(f"storage.password_file: {path} is empty.")

@@ -12,6 +12,7 @@ from entobot.bus.remote import RemoteBus, TransportFailed
 from entobot.bus.sealing import Seal
 from entobot.core.errors import StartupRefused
 from entobot.core.secrets import Entropy
+from entobot.core.urls import place_of
 
 CONNECT_S = 3.0
 PING_EVERY_S = 5
@@ -28,10 +29,17 @@ class NatsPlace:
     @classmethod
     def parse(cls, url: str) -> "NatsPlace":
         """Raises StartupRefused. The text of it holds no credentials."""
-        servers = tuple(urlsplit(part.strip()) for part in url.split(",") if part.strip())
-        schemes = {server.scheme for server in servers}
-        if not servers or not schemes <= {"nats", "tls"} or not all(server.hostname for server in servers):
-            raise StartupRefused("bus.url: write nats://host:4222 or tls://host:4222, several with commas.")
+        parts = [part.strip() for part in url.split(",") if part.strip()]
+        try:
+            servers = tuple(urlsplit(part) for part in parts)
+            is_right = all(one.scheme in ("nats", "tls") and one.hostname and (one.port or 1) for one in servers)
+        except ValueError:  # its text may quote a piece of the password
+            servers, is_right = (), False
+        if not servers or not is_right or not all(map(place_of, parts)):
+            raise StartupRefused(
+                "bus.url: write nats://host:4222 or tls://host:4222, several with commas. "
+                "Special characters of a password are percent-encoded."
+            )
         return cls(servers)
 
     @property
@@ -49,25 +57,22 @@ class NatsPlace:
 
 
 class NatsTransport:
-    """See `Transport`. Servers are tried in turn, beginning with number `first`. `authority` is a PEM file to trust
-    instead of the system's.
-    """
+    """See `Transport`. Servers are tried in turn, beginning with number `first`. `trust` is for those of `tls://`."""
 
     kind = "nats"
     max_bytes = MAX_BYTES
     pace_s = PACE_S
 
-    def __init__(self, place: NatsPlace, subject: str, *, first: int = 0, authority: str | None = None) -> None:
+    def __init__(self, place: NatsPlace, subject: str, *, first: int, trust: ssl.SSLContext | None) -> None:
         self.place = place.shown
         self._servers = place
         self._subject = subject
-        self._authority = authority
+        self._trust = trust
         self._turn = first
         self._client: Any = None
         self._lost = asyncio.Event()
 
     async def open(self, heard: Callable[[bytes], None]) -> None:
-        from nats.aio.client import Client
         from nats.errors import Error
 
         self._lost = lost = asyncio.Event()
@@ -83,8 +88,7 @@ class NatsTransport:
 
         server = self._servers.servers[self._turn % len(self._servers.servers)]
         self._turn += 1
-        client: Any = Client()
-        self._client = client
+        client = self._client = _client(must_encrypt=server.scheme == "tls")
         try:
             async with asyncio.timeout(CONNECT_S):
                 await client.connect(
@@ -99,7 +103,7 @@ class NatsTransport:
                     disconnected_cb=ended,
                     closed_cb=ended,
                     error_cb=told,
-                    tls=self._context() if server.scheme == "tls" else None,
+                    tls=self._trust if server.scheme == "tls" else None,
                     **self._servers.credentials(),
                 )
                 await client.subscribe(self._subject, cb=got)
@@ -126,21 +130,45 @@ class NatsTransport:
                 async with asyncio.timeout(CONNECT_S):
                     await client.close()
 
-    def _context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self._authority)
-
 
 def nats_bus(
     url: str, *, subject: str, node_id: str, seal: Seal, entropy: Entropy, authority: str | None = None
 ) -> RemoteBus:
-    """Raises StartupRefused when the URL is not right or the extra is not installed. Credentials are never shown."""
+    """`authority` is a PEM file to trust instead of the system's authorities. Blocks.
+
+    Raises StartupRefused when the URL or the file is not right, or the extra is not installed. Credentials are never shown.
+    """
     place = NatsPlace.parse(url)
     try:
         import nats  # noqa: F401  # pyright: ignore[reportUnusedImport]  asked for now, so that a start says what is missing
     except ImportError:
         raise StartupRefused("bus.url names NATS, but its client is missing: pip install 'entobot[nats]'") from None
-    transport = NatsTransport(place, subject, first=entropy.bytes(1)[0], authority=authority)
+    trust = _trust(authority) if any(server.scheme == "tls" for server in place.servers) else None
+    transport = NatsTransport(place, subject, first=entropy.bytes(1)[0], trust=trust)
     return RemoteBus(transport, node_id, seal, entropy)
+
+
+def _client(*, must_encrypt: bool) -> Any:
+    """With `must_encrypt` it hangs up on a server that offers no TLS, or on somebody who says so in its place. The
+    library alone would go on in the clear, and send the password.
+    """
+    from nats.aio.client import Client
+    from nats.errors import Error
+
+    class EncryptedClient(Client):
+        def _connect_command(self) -> bytes:
+            if not self._server_info.get("tls_required"):
+                raise Error("the server offers no TLS, and its address is tls://")
+            return super()._connect_command()
+
+    return EncryptedClient() if must_encrypt else Client()
+
+
+def _trust(authority: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:  # an SSLError is one, too
+        raise StartupRefused(f"bus.authority: {authority} cannot be used ({error.strerror or error}).") from None
 
 
 def _host(server: SplitResult) -> str:

@@ -13,11 +13,11 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from entobot.bus.remote import RemoteBus, TransportFailed
 from entobot.bus.sealing import Seal
 from entobot.core.secrets import Entropy
+from entobot.core.urls import place_of
 
 ANSWER_S = 5.0
 ASK_EVERY_S = 5.0
@@ -34,7 +34,8 @@ class PostgresTransport:
     pace_s = PACE_S
 
     def __init__(self, dsn: str, channel: str, password_file: Path | None = None) -> None:
-        self.place = urlsplit(dsn).netloc.rpartition("@")[2] or "the local socket"
+        place = place_of(dsn)
+        self.place = "its address" if place is None else place or "the local socket"
         self._dsn = dsn
         self._password_file = password_file
         self._channel = channel
@@ -64,7 +65,7 @@ class PostgresTransport:
                 self._connection = connection
                 connection.add_termination_listener(over)
                 await connection.add_listener(self._channel, got)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
             raise TransportFailed(_reason(error)) from None
 
     async def send(self, sealed: bytes) -> None:
@@ -106,4 +107,6 @@ def postgres_bus(
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ValueError):  # its text may quote a piece of the URL
+        return "the address is not right (special characters of a password are percent-encoded)"
     return str(error) or type(error).__name__

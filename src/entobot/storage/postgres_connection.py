@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from entobot.core.urls import place_of
 from entobot.storage.database import Row
 
 CONNECT_WITHIN_S = 4.0
@@ -69,9 +70,12 @@ class PostgresAddress:
 
     def __str__(self) -> str:
         """For people: without password, and without the query, which may hold one."""
+        host = place_of(self.url)
+        if host is None:
+            return "the PostgreSQL address"
         try:
             parts = urlsplit(self.url)
-            user, host = parts.username or "", parts.netloc.rpartition("@")[2]
+            user = parts.username or ""
             host = host or parse_qs(parts.query).get("host", ["the local socket"])[0]
         except ValueError:
             return "the PostgreSQL address"
@@ -105,4 +109,5 @@ def reason(error: BaseException) -> str:
         return error.strerror or type(error).__name__
     if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
         return str(error)
-    return "the address is not right"  # the text of these may quote a piece of the URL
+    # The text of these may quote a piece of the URL.
+    return "the address is not right (special characters of a password are percent-encoded)"
