@@ -141,3 +141,27 @@ def test_a_refused_start_leaves_the_port_free(again: GatewayProcess) -> None:
     refused(again, "--port", str(port))
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "settings"),
+    [
+        ("asyncpg", "postgres", {"ENTOBOT_STORAGE__URL": "postgresql://127.0.0.1:1/x"}),
+        ("greenlet", "postgres", {"ENTOBOT_STORAGE__URL": "postgresql://127.0.0.1:1/x"}),
+        (
+            "nats",
+            "nats",
+            {"ENTOBOT_STORAGE__URL": "postgresql://127.0.0.1:1/x", "ENTOBOT_BUS__URL": "nats://127.0.0.1:1"},
+        ),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_what_installs_it(
+    again: GatewayProcess, tmp_path: Path, package: str, extra: str, settings: dict[str, str]
+) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module', name={package!r})")
+    again.environment |= settings | {"PYTHONPATH": f"{hidden}:{again.environment['PYTHONPATH']}"}
+    said = refused(again)
+    assert f"pip install 'entobot[{extra}]'" in said
+    assert said.count("\n") < 4
