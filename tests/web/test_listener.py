@@ -9,7 +9,7 @@ import ssl
 import stat
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from entobot.web import unix_socket
 from entobot.web.certificates import LocalTls, Machine, ensure_local_tls
 from entobot.web.endpoints import AddressTaken, PlainBeyondLoopback, TcpEndpoint, UnixEndpoint, raise_file_limit
 from entobot.web.http_protocol import HttpLimits
-from entobot.web.tls import TlsFiles
+from entobot.web.tls import TlsFiles, server_context
 from entobot.web.unix_socket import LocalPeer, SocketTaken, short_socket_path
 from tests.support.listening import Raw, eventually, hello_app, masked, raw, serving, upgrade_request
 
@@ -339,6 +339,31 @@ async def test_https_and_secure_websockets_work(tmp_path: Path) -> None:
             await client.send(masked(3))
             assert await client.close_code() == 1002
             assert await handler.hears("closed") == [1002]
+
+
+def test_a_device_that_comes_back_resumes_with_the_one_ticket_it_was_given(tmp_path: Path) -> None:
+    local = local_tls(tmp_path)
+    mine, theirs = trusting(local.authority), server_context(local.files)
+
+    def handshake(session: ssl.SSLSession | None) -> tuple[ssl.SSLObject, int]:
+        """The client's side, and the bytes that followed the handshake."""
+        offer, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = mine.wrap_bio(answer, offer, server_hostname="localhost", session=session)
+        server = theirs.wrap_bio(offer, answer, server_side=True)
+        for side in (client, server, client):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        server.do_handshake()
+        tickets = answer.pending
+        with suppress(ssl.SSLWantReadError):
+            client.read(1)
+        return client, tickets
+
+    first, tickets = handshake(None)
+    assert 0 < tickets < 400
+    again, _ = handshake(first.session)
+    assert again.version() == "TLSv1.3"
+    assert again.session_reused is True
 
 
 async def test_old_tls_and_weak_ciphers_are_refused(tmp_path: Path) -> None:
