@@ -38,6 +38,30 @@ async def refused_connection(house: House, key: str, address: str = "192.0.2.7")
     return caught.value.reason
 
 
+async def test_nodes_together_allow_an_address_the_failures_that_one_would(house: House) -> None:
+    """Each of several nodes used to allow all of them: an address that asked them in turn had so many times more."""
+    house.devices.scale(4)
+    told = [await refused(house, show(FOREIGN)) for _ in range(FAILURES_AT_ONCE)]
+    assert told.count(Code.UNAUTHENTICATED) == FAILURES_AT_ONCE // 4
+    assert told[-1] is Code.RATE_LIMITED
+    house.devices.scale(1)
+    assert await refused(house, show(FOREIGN, "192.0.2.8")) is Code.UNAUTHENTICATED
+
+
+async def test_who_failed_too_often_is_told_when_to_come_back_and_that_is_enough(house: House) -> None:
+    for _ in range(FAILURES_AT_ONCE):
+        await refused(house, show(FOREIGN))
+    with pytest.raises(Problem) as caught:
+        await house.devices.authenticate(show(FOREIGN))
+    with pytest.raises(ConnectionRefused) as connecting:
+        await house.devices.authenticate_key_connection(FOREIGN, "192.0.2.7")
+    wait_s = caught.value.retry_after_s
+    assert wait_s is not None
+    assert 0 < wait_s == connecting.value.retry_after_s
+    house.clock.advance(wait_s)
+    assert await refused(house, show(FOREIGN)) is Code.UNAUTHENTICATED
+
+
 async def test_a_key_lets_its_device_in_with_its_scopes(house: House) -> None:
     made = await make(house, scopes=frozenset({Scope.CHAT, Scope.NOTIFY}), platform=Platform.DESKTOP)
     owner = await house.owner()

@@ -15,6 +15,7 @@ from entobot.app.ground import Ground
 from entobot.devices.service import Devices
 from entobot.devices.shared_ring import SharedRing
 from entobot.gateway.hub import MAX_CONNECTIONS_PER_DEVICE, Hub
+from entobot.gateway.rates import Rates
 from entobot.home import Home, Purpose
 from entobot.nodes.identity import Identity, agree
 from entobot.nodes.marks import Mark, read_marks
@@ -45,8 +46,7 @@ class Parts:
     devices: Devices
     bot: Bot
     worker: Worker
-    scale: Callable[[int], None]
-    """Told how many nodes live: limits are shared out among them."""
+    rates: Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Cluster:
         self._has_joined = True
         self._marks = await ground.database.read(read_marks)
         self._devices_seen = self._marks.get(Mark.DEVICES, 0)
-        self._parts.scale(self.membership.count)
+        self._share_limits()
 
     async def _bury(self) -> None:
         """Wait long enough to see which of the others are dead. Only where a start would be refused for their sake."""
@@ -146,9 +146,14 @@ class Cluster:
 
     async def _beat(self) -> None:
         dead = await self.membership.beat()
-        self._parts.scale(self.membership.count)
+        self._share_limits()
         if dead:
             await self._parts.worker.sweep()
+
+    def _share_limits(self) -> None:
+        """Each node gives its part of every limit that is counted in memory."""
+        self._parts.rates.scale(self.membership.count)
+        self._parts.devices.scale(self.membership.count)
 
     async def _forget_texts(self) -> None:
         self._parts.stream.forget_silent_texts()

@@ -191,7 +191,7 @@ class Gateway:
 
     def _find_cluster(self) -> Cluster | None:
         """The other nodes, where there may be some."""
-        parts = Parts(self.hub, self.stream, self.devices, self.bot, self._worker, self.rates.scale)
+        parts = Parts(self.hub, self.stream, self.devices, self.bot, self._worker, self.rates)
         return Cluster(self.ground, parts) if self.ground.is_shared else None
 
     def _commands(self) -> list[Command]:

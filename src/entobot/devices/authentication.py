@@ -12,7 +12,7 @@ from entobot.core.principal import Principal
 from entobot.devices import dpop, store
 from entobot.devices.api_keys import API_KEY_PREFIX, ApiKeys
 from entobot.devices.dpop import Proof
-from entobot.devices.key_authentication import FAILURE_EVERY_S, KeyAuthentication
+from entobot.devices.key_authentication import KeyAuthentication
 from entobot.devices.model import (
     Authenticated,
     ConnectionRefused,
@@ -117,9 +117,13 @@ class Authentication:
             return (await self._keys.authenticate(key, address)).principal
         except ConnectionRefused as refused:
             if refused.reason is Refusal.RATE_LIMITED:
-                raise Problem(Code.RATE_LIMITED, refused.detail, retry_after_s=FAILURE_EVERY_S) from None
+                raise Problem(Code.RATE_LIMITED, refused.detail, retry_after_s=refused.retry_after_s) from None
             code = Code.DEVICE_SUSPENDED if refused.reason is Refusal.SUSPENDED else Code.UNAUTHENTICATED
             raise Problem(code, refused.detail) from None
+
+    def scale(self, nodes: int) -> None:
+        """How many nodes share what is allowed in failures."""
+        self._keys.scale(nodes)
 
     async def authenticate_key_connection(self, key: str, address: str) -> Authenticated:
         """Who opens (or renews) a connection with an API key. Raises ConnectionRefused."""

@@ -59,8 +59,9 @@ class KeyAuthentication:
         except KeyMalformed:
             raise ConnectionRefused(Refusal.BAD_CREDENTIALS, "This is no API key, or it was mistyped.") from None
         digest = self._api_keys.digest(key)
-        if digest not in self._known and self._failures.wait_s(place, now_s) > 0:
-            raise refused_connection(Refusal.RATE_LIMITED)
+        wait_s = 0.0 if digest in self._known else self._failures.wait_s(place, now_s)
+        if wait_s > 0:
+            raise refused_connection(Refusal.RATE_LIMITED, wait_s)
         row, device, user_scopes = await self._database.read(lambda tx: self._find(tx, key_id))
         if row is None or device is None or not same(row.digest, digest):
             self._failures.try_take(place, now_s)
@@ -73,6 +74,10 @@ class KeyAuthentication:
         scopes = narrow(device.scopes, user_scopes, API_KEY_SCOPES)
         principal = Principal(device.user_id, scopes, device.device_id, device.epoch, None, row.expires_at_ms)
         return Authenticated(principal, device, row.expires_at_ms)
+
+    def scale(self, nodes: int) -> None:
+        """So many nodes count failures, each those that it sees: together they allow what one would."""
+        self._failures.scale(nodes)
 
     def _find(self, tx: Transaction, key_id: str) -> tuple[ApiKey | None, Device | None, frozenset[Scope]]:
         row = store.find_key(tx, key_id)

@@ -56,12 +56,16 @@ class Refusal(StrEnum):
 
 
 class ConnectionRefused(Exception):  # noqa: N818  reads as what happened
-    """The credentials of a connection do not stand. The text is safe to show."""
+    """The credentials of a connection do not stand. The text is safe to show.
 
-    def __init__(self, reason: Refusal, detail: str) -> None:
+    `retry_after_s` where the same ones may stand later.
+    """
+
+    def __init__(self, reason: Refusal, detail: str, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +154,8 @@ _REFUSAL_TEXTS = {
 }
 
 
-def refused_connection(reason: Refusal) -> ConnectionRefused:
-    return ConnectionRefused(reason, _REFUSAL_TEXTS[reason])
+def refused_connection(reason: Refusal, retry_after_s: float | None = None) -> ConnectionRefused:
+    return ConnectionRefused(reason, _REFUSAL_TEXTS[reason], retry_after_s)
 
 
 def refused_request(reason: Refusal) -> Problem:

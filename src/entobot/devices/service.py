@@ -280,6 +280,10 @@ class Devices:
         """Who opens or renews a WebSocket. Raises ConnectionRefused."""
         return await self._authentication.authenticate_connection(token, proof, nonce)
 
+    def scale(self, nodes: int) -> None:
+        """How many nodes are alive: what an address may fail at is shared out among them."""
+        self._authentication.scale(nodes)
+
     async def authenticate_key_connection(self, key: str, address: str) -> Authenticated:
         """Who opens or renews a connection with an API key. Raises ConnectionRefused."""
         return await self._authentication.authenticate_key_connection(key, address)
