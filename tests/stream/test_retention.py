@@ -12,9 +12,9 @@ from entobot.core.permissions import Scope
 from entobot.gateway.feed import EventsGone
 from entobot.storage.database import Database, Transaction
 from entobot.stream import store
-from entobot.stream.model import Retention
+from entobot.stream.model import Retention, StreamEvent
 from entobot.stream.retention import BATCH, Backlog, backlog, trim
-from entobot.stream.service import Stream
+from entobot.stream.service import MAX_PAGE_CHARACTERS, Stream
 
 ON_EVERY_STORE = True
 NOW = 1_790_000_000_000
@@ -78,6 +78,44 @@ async def test_of_each_user_the_newest_are_kept(database: Database, stream: Stre
     assert await trim(database, Retention(keep_events=8), NOW) == 32
     assert await kept(database) == list(range(33, 41))
     assert await kept(database, "usr_2") == list(range(1, 10))  # within the slack
+
+
+async def large(database: SqliteDatabase, stream: Stream, count: int, characters: int) -> None:
+    def unit(tx: Transaction) -> None:
+        for _ in range(count):
+            event = {"type": "x", "pad": "x" * characters}
+            stream.append(tx, "usr_1", event, topic="devices", scope=Scope.CHAT, now_ms=NOW)
+
+    await database.write(unit)
+
+
+async def page_after(database: SqliteDatabase, stream: Stream, after: int) -> list[StreamEvent]:
+    return await database.read(lambda tx: stream.after(tx, "usr_1", after))
+
+
+@pytest.mark.parametrize(("characters", "on_a_page"), [(250_000, 4), (100_000, 10), (3_000, 300)])
+async def test_a_page_of_large_events_is_short_and_leaves_none_out(
+    database: SqliteDatabase, stream: Stream, characters: int, on_a_page: int
+) -> None:
+    """It used to hold 300 of any size: 75 MB for a device that came back after long."""
+    await large(database, stream, 310 if characters < 10_000 else 25, characters)
+    last = (await database.read(lambda tx: stream.head(tx, "usr_1"))).seq
+    seqs: list[int] = []
+    sizes: list[int] = []
+    while page := await page_after(database, stream, len(seqs)):
+        seqs += [one.seq for one in page]
+        sizes.append(len(page))
+        assert sum(len(one.event) for one in page) <= MAX_PAGE_CHARACTERS
+    assert seqs == list(range(1, last + 1))
+    assert sizes[0] == on_a_page
+
+
+async def test_small_events_after_large_ones_do_not_wait_for_pages_of_their_own(
+    database: SqliteDatabase, stream: Stream
+) -> None:
+    await large(database, stream, 3, 250_000)
+    await append(database, stream, 200)
+    assert len(await database.read(lambda tx: stream.after(tx, "usr_1", 0))) == 203
 
 
 async def test_the_backlog_is_what_the_next_sweep_takes_by_count_and_since_when_the_oldest_waits(

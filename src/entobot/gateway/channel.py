@@ -158,7 +158,7 @@ class Channel:
             return await self.page_after(seq)
 
     async def page_after(self, seq: int) -> list[Frame]:
-        """Events after `seq` from the log. Raises EventsGone."""
+        """Events after `seq` from the log, as many as fit a page; none at its end. Raises EventsGone."""
         is_small = 0 <= self.latest - seq <= SMALL
         rows = await self._database.read(lambda tx: self._feed.after(tx, self.user_id, seq, PAGE), is_small=is_small)
         return [_frame(row) for row in rows]
@@ -189,12 +189,12 @@ class Channel:
             self._pump = None
 
     async def _tell_up_to(self, seq: int) -> None:
-        is_more = True
-        while is_more and self._read_to < seq:
+        while self._read_to < seq:
             page = await self.page_after(self._read_to)
             self._remember(page)
             await self._tell(min(seq, self._read_to))
-            is_more = len(page) == PAGE
+            if not page:
+                break
         await self._tell(min(seq, self._read_to))
 
     def _remember(self, page: list[Frame]) -> None:

@@ -73,7 +73,7 @@ class Feed:
     """Filled by the composition root. All but `writing` are units of work.
 
     `open(tx, principal, resume)` finds where to start, on one snapshot · `after(tx, user_id, seq, count)` reads the
-    log, expired events included, and raises EventsGone · `standing(tx, principal)` says whether the device is still as it was when it authenticated ·
+    log, expired events included, at most `count` and a bounded size, none at the end of the log, and raises EventsGone · `standing(tx, principal)` says whether the device is still as it was when it authenticated ·
     `acknowledge(tx, device_id, user_id, seq, now_ms)` notes what was seen · `writing(user_id)` is in memory.
     """
 

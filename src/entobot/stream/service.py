@@ -19,6 +19,10 @@ from entobot.stream.model import SEEN_WITHIN, Head, StreamEvent, has_expired
 from entobot.stream.texts import Texts, ending
 
 PAGE = 300
+MAX_PAGE_CHARACTERS = 1024 * 1024
+"""Of the events of one page: as much as a connection is sent before it acknowledges, so more would only be held."""
+SURE_TO_FIT = 4
+"""Events of any size that make no page too large. Most reads find fewer, and need no second look."""
 MAX_EVENT_BYTES = MAX_FRAME_BYTES - 1024
 """Of an event's JSON text; the rest is for the envelope."""
 
@@ -115,15 +119,29 @@ class Stream:
         return head
 
     def after(self, tx: Transaction, user_id: str, after: int, count: int = PAGE) -> list[StreamEvent]:
-        """The next events, expired ones included, without a hole.
+        """The next events, expired ones included, without a hole: at most `count`, and fewer where they are large.
 
-        Raises EventsGone when retention took some of them: a replay from here on would be a partial one.
+        Empty only at the end of the log. Raises EventsGone when retention took some of them: a replay from here on
+        would be a partial one.
         """
-        found = store.events_after(tx, user_id, after, count)
+        found = store.events_after(tx, user_id, after, min(count, SURE_TO_FIT))
+        if len(found) == SURE_TO_FIT < count:
+            found += self._more_after(tx, user_id, found, count - SURE_TO_FIT)
         is_joined = bool(found) and found[0].seq == after + 1
         if not is_joined and after < self.head(tx, user_id).trimmed_to:
             raise EventsGone
         return found
+
+    def _more_after(self, tx: Transaction, user_id: str, begun: list[StreamEvent], count: int) -> list[StreamEvent]:
+        """What follows on the same page. Looked at by size first: a page of 300 large events would be 75 MB."""
+        after, room = begun[-1].seq, MAX_PAGE_CHARACTERS - sum(len(one.event) for one in begun)
+        fitting = 0
+        for size in store.sizes_after(tx, user_id, after, count):
+            room -= size
+            if room < 0:
+                break
+            fitting += 1
+        return store.events_after(tx, user_id, after, fitting) if fitting else []
 
     # -- what devices have seen
 

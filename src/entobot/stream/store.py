@@ -69,6 +69,12 @@ _AFTER = (
     .order_by(events.c.seq)
     .limit(bindparam("count"))
 )
+_SIZES_AFTER = (
+    select(func.length(events.c.event).label("size"))
+    .where(events.c.user_id == bindparam("user"), events.c.seq > bindparam("after"))
+    .order_by(events.c.seq)
+    .limit(bindparam("count"))
+)
 _CROWDED = (
     select(heads.c.user_id, heads.c.seq)
     .where(heads.c.seq - heads.c.trimmed_to > bindparam("most"))
@@ -154,6 +160,11 @@ def find_head(tx: Transaction, user_id: str) -> Head | None:
 
 def events_after(tx: Transaction, user_id: str, after: int, count: int) -> list[StreamEvent]:
     return [_event(row) for row in tx.rows(_AFTER, {"user": user_id, "after": after, "count": count})]
+
+
+def sizes_after(tx: Transaction, user_id: str, after: int, count: int) -> list[int]:
+    """Characters of the events that `events_after` would return."""
+    return [int(row["size"]) for row in tx.rows(_SIZES_AFTER, {"user": user_id, "after": after, "count": count})]
 
 
 def _event(row: Row) -> StreamEvent:
