@@ -287,7 +287,7 @@ async def test_frames_over_the_rate_are_told_in_this_protocols_words(world: Worl
     for _ in range(401):
         session.text(frame("ping"))
     assert link.frames[-1]["code"] == "rate_limited"
-    assert set(link.frames[-1]) == {"type", "code", "message"}
+    assert set(link.frames[-1]) == {"type", "code", "message", "retry_after_s"}
 
 
 def test_the_machine_takes_so_many_messages_at_a_time(world: World) -> None:

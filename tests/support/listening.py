@@ -55,6 +55,10 @@ class Recorder:
     def pong(self) -> None:
         self._note("pong")
 
+    def over_limit(self, wait_s: float) -> None:
+        self._note("over_limit", wait_s)
+        self.link.close(4004, "too many pings")
+
     def writable(self) -> None:
         self._note("writable")
 

@@ -27,7 +27,7 @@ class ConnectionDoor:
         try:
             found = await self._find(auth, nonce, origin, address)
         except ConnectionRefused as refusal:
-            raise Refused(_CLOSE_CODES[refusal.reason], str(refusal)) from None
+            raise Refused(_CLOSE_CODES[refusal.reason], str(refusal), refusal.retry_after_s) from None
         return Authenticated(found.principal, found.expires_at_ms)
 
     async def _find(self, auth: Auth, nonce: str, origin: str | None, address: str) -> Connected:

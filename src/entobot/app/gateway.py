@@ -303,7 +303,9 @@ class Gateway:
         devices_http.add_routes(api, self.devices)
         pairing_http.add_routes(api, self.pairing)
         meters = ConnectionMeters(self.ground.meters, "sse")
-        parts = EventParts(database, self.ground.clock, self.hub, self.hub.feed, self._timers, meters)
+        parts = EventParts(
+            database, self.ground.clock, self.hub, self.hub.feed, self._timers, meters, self._strangers.come_back_s
+        )
         gateway_http.add_routes(api, self._executor, parts)
         web_metrics.add_routes(api, self._expose)
 

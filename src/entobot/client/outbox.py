@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from entobot.client.journal import Pending
-from entobot.core.errors import Problem
+from entobot.core.errors import Code, Problem
 
 MAX_IN_FLIGHT = 128
 """Of the 256 that a gateway allows a connection."""
@@ -74,7 +74,9 @@ class Outbox:
         wait_s = min(MOST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(entry.refusals, 10))
         entry.refusals += 1
         entry.is_sent = False
-        entry.not_before_s = now_s + (wait_s if problem.retry_after_s is None else problem.retry_after_s)
+        if problem.code is Code.RATE_LIMITED and problem.retry_after_s is not None:
+            wait_s = problem.retry_after_s  # a promise; for the others it is the least, and the trouble may last
+        entry.not_before_s = now_s + max(wait_s, problem.retry_after_s or 0.0)
         return False
 
     def one_was_dropped(self, not_before_s: float) -> None:

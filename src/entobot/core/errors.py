@@ -66,6 +66,8 @@ STATUS: dict[Code, int] = {
 }
 """HTTP status of each code (RFC 9110)."""
 
+WAIT_S: dict[Code, float] = {Code.DRAINING: 1.0, Code.RATE_LIMITED: 1.0}
+"""Told with these codes where nobody knows a better time: whoever says "not now" says when."""
 RETRYABLE = frozenset({Code.DRAINING, Code.INTERNAL, Code.PROOF_STALE, Code.RATE_LIMITED})
 
 
@@ -82,7 +84,7 @@ class Problem(Exception):  # noqa: N818  the field's word (RFC 9457); it is show
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = WAIT_S.get(code) if retry_after_s is None else retry_after_s
         self.extra = extra or {}
 
     @property

@@ -16,12 +16,13 @@ class Authenticated:
 
 
 class Refused(Exception):  # noqa: N818  the protocol's word
-    """Credentials that do not open a connection, with the close code that says why."""
+    """Credentials that do not open a connection, with the close code that says why, and when to try again."""
 
-    def __init__(self, code: Close, reason: str) -> None:
+    def __init__(self, code: Close, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class ConnectionAuthenticator(Protocol):

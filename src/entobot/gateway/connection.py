@@ -40,8 +40,11 @@ class SendPing:
 
 @dataclass(frozen=True, slots=True)
 class End:
+    """`retry_after_s`: when this client should come back, where somebody knows."""
+
     code: Close
     reason: str
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ _LIVE = (State.READY, State.REAUTH_ASKED, State.REAUTHENTICATING)
 class Connection:
     """Every method returns the effects to carry out, in order. After an `End` nothing follows."""
 
-    __slots__ = ("_asked_for_s", "_auth", "_deadline_s", "_expires_s", "_heard_s", "_in_flight", "_last_words", "_nonce", "_pace", "_pinged_s", "principal", "state")  # fmt: skip
+    __slots__ = ("_asked_for_s", "_auth", "_deadline_s", "_draining", "_expires_s", "_heard_s", "_in_flight", "_nonce", "_pace", "_pinged_s", "principal", "state")  # fmt: skip
 
     def __init__(self, *, nonce: str, now_s: float, pace: Pace) -> None:
         self.state = State.WAITING_FOR_AUTH
@@ -122,7 +125,7 @@ class Connection:
         self._expires_s = float("inf")
         self._asked_for_s = float("-inf")
         self._in_flight: set[tuple[str, str, bytes]] = set()
-        self._last_words: tuple[Send, End] | None = None
+        self._draining: End | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -187,11 +190,11 @@ class Connection:
             return self.end(Close.PROTOCOL_ERROR, "a command id is a ULID")
         if _key(frame) in self._in_flight:
             return []  # the same command again before its answer: that answer serves both
-        if self._last_words is not None:
+        if self._draining is not None:
             over = Problem(Code.DRAINING, "The gateway stops. Come back, then send it again.")
             return [Send(wire.error(over, frame.id))]
         if len(self._in_flight) >= self._pace.max_commands_in_flight:
-            busy = Problem(Code.RATE_LIMITED, "Too many commands are waiting for their result.", retry_after_s=1)
+            busy = Problem(Code.RATE_LIMITED, "Too many commands are waiting for their result.")
             return [Send(wire.error(busy, frame.id))]
         self._in_flight.add(_key(frame))
         return [Execute(frame, self.principal)]
@@ -230,8 +233,8 @@ class Connection:
         if self.state is State.JOINING:
             self.state = State.READY
 
-    def refused(self, code: Close, reason: str) -> list[Effect]:
-        return self.end(code, reason)
+    def refused(self, code: Close, reason: str, retry_after_s: float | None = None) -> list[Effect]:
+        return self.end(code, reason, retry_after_s)
 
     def _lasts_until(self, expires_s: float) -> None:
         self._expires_s = expires_s
@@ -289,24 +292,24 @@ class Connection:
 
     # -- the end
 
-    def end(self, code: Close, reason: str) -> list[Effect]:
+    def end(self, code: Close, reason: str, retry_after_s: float | None = None) -> list[Effect]:
         if self.is_closed:
             return []
         self.state = State.CLOSED
-        return [End(code, reason)]
+        return [End(code, reason, retry_after_s)]
 
-    def drain(self, reason: str, last_words: bytes) -> list[Effect]:
-        """Take no more commands; once those that run are answered, say `last_words` and end with 4000."""
+    def drain(self, reason: str, retry_after_s: float) -> list[Effect]:
+        """Take no more commands; once those that run are answered, end with 4000."""
         if self.is_closed:
             return []
-        self._last_words = (Send(last_words), End(Close.DRAINING, reason))
+        self._draining = End(Close.DRAINING, reason, retry_after_s)
         return self._end_if_answered()
 
     def _end_if_answered(self) -> list[Effect]:
-        if self._last_words is None or self.has_commands:
+        if self._draining is None or self.has_commands:
             return []
         self.state = State.CLOSED
-        return list(self._last_words)
+        return [self._draining]
 
     @property
     def has_commands(self) -> bool:

@@ -82,7 +82,7 @@ class Executor:
                 answer, error = None, answer
             elif isinstance(error, StorageFailed):
                 self._tell(error)
-                error = Problem(Code.INTERNAL, "The store did not take it. Try again.")
+                error = error.as_problem()
             if error is None:
                 self._meters.done(name, self._clock.monotonic() - begun_s)
                 span.end()
@@ -116,15 +116,6 @@ class Executor:
             raise Problem(Code.INVALID, "A command id is a ULID: 26 Crockford characters.")
         command.check(principal)
         return command, self._decode(name, data)
-
-    def _settle(self, settle: Settle[bytes], answer: bytes | Problem | None, error: BaseException | None) -> None:
-        if isinstance(error, StorageFailed):
-            self._tell(error)
-            error = Problem(Code.INTERNAL, "The store did not take it. Try again.")
-        if isinstance(answer, Problem):
-            settle(None, answer)
-        else:
-            settle(answer, error)
 
     def _tell(self, failure: StorageFailed) -> None:
         """Once a minute: a line for each command would fill what is left of a full disk."""

@@ -66,6 +66,8 @@ class EventParts:
     feed: Feed
     timers: Timers = field(default_factory=LoopTimers)
     meters: ConnectionMeters = field(default_factory=lambda: ConnectionMeters(Meters(), "sse"))
+    come_back_s: Callable[[], float] = lambda: SOONEST_RETURN_S
+    """When somebody who is sent away should come back; each time another one."""
 
 
 class EventStream:
@@ -118,8 +120,10 @@ class EventStream:
 
     def end(self, code: Close, reason: str, retry_after_s: float | None = None) -> None:
         """Nothing is sent any more but a comment that says why. Idempotent."""
-        retry = "" if retry_after_s is None else f"retry: {round(retry_after_s * 1000)}\n"
         if self._ended is None:
+            if retry_after_s is None and code is Close.DRAINING:
+                retry_after_s = self._parts.come_back_s()
+            retry = "" if retry_after_s is None else f"retry: {round(retry_after_s * 1000)}\n"
             self._ended = f"{retry}: {code.value} {reason}\n\n"
             self._code = code
         self.release()
@@ -163,7 +167,7 @@ class EventStream:
         """Join, then verify. Raises Problem when the device may not listen any more."""
         parts, principal = self._parts, self._principal
         if parts.hub.is_draining:
-            raise Problem(Code.DRAINING, "The gateway stops. Come back in a moment.", retry_after_s=SOONEST_RETURN_S)
+            raise Problem(Code.DRAINING, "The gateway stops. Come back in a moment.", retry_after_s=parts.come_back_s())
         self._is_counted = True
         parts.meters.opened()
         channel = parts.hub.join(self)

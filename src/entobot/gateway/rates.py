@@ -77,6 +77,10 @@ class Rates:
             self._on_limited(rate)
         return wait_s
 
+    def note(self, rate: Rate) -> None:
+        """Count that a limit was hit which is kept elsewhere: of a single connection."""
+        self._on_limited(rate)
+
     def check_address(self, rate: Rate, address: str) -> None:
         """For classes that are counted by address. Raises `rate_limited`."""
         if rate in self._addresses:

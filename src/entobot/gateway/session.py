@@ -49,6 +49,8 @@ EXPIRES_NEVER_S = 10.0 * 365 * 24 * 3600
 _BROKEN = "something went wrong here"
 
 
+_NOT_NOW = {Close.DRAINING: Code.DRAINING, Close.RATE_LIMITED: Code.RATE_LIMITED}
+"""Ends that name a time to come back, and the code of the frame that does."""
 @dataclass(frozen=True, slots=True)
 class SessionParts:
     """What every session of a node shares."""
@@ -88,7 +90,7 @@ class Feeding(Protocol):
 class Session:
     """`LinkHandler` and `hub.Subscriber` in one: a link that speaks `entobot.v1`."""
 
-    __slots__ = ("_address", "_connection", "_delivery", "_heard_bytes", "_link", "_opened_s", "_origin", "_over", "_parts", "_seat", "_timer")  # fmt: skip
+    __slots__ = ("_address", "_connection", "_delivery", "_has_named_time", "_heard_bytes", "_link", "_opened_s", "_origin", "_over", "_parts", "_seat", "_timer")  # fmt: skip
 
     def __init__(self, link: Link, parts: SessionParts, origin: str | None) -> None:
         self._link = link
@@ -107,6 +109,7 @@ class Session:
 
     def opened(self) -> None:
         parts = self._parts
+        self._has_named_time = False
         self._opened_s = parts.clock.monotonic()
         parts.meters.opened()
         wait_s = parts.rates.wait_of_address(Rate.CONNECTIONS, self._link.peer)
@@ -131,6 +134,7 @@ class Session:
         else:
             self._carry_out(self._connection.end(Close.RATE_LIMITED, reason))
 
+        self._has_named_time = True
     def _greet(self, nonce: str) -> Connection:
         parts = self._parts
         hello = wire.hello(
@@ -171,6 +175,13 @@ class Session:
             self._delivery.writable()
 
     def closed(self, code: int) -> None:
+    def over_limit(self, wait_s: float) -> None:
+        self._parts.rates.note(Rate.PINGS)
+        if self._connection is None:
+            self._link.close(Close.RATE_LIMITED, "too many pings")
+        else:
+            self.end(Close.RATE_LIMITED, "too many pings", wait_s)
+
         self._parts.meters.closed(code, was_ready=self._opened_s is None)
         self._release()
         if self._timer is not None:
@@ -206,18 +217,13 @@ class Session:
     def end(self, code: Close, reason: str, retry_after_s: float | None = None) -> None:
         if self._connection is None:
             return
-        if retry_after_s is not None and not self._connection.is_closed:
-            problem = Problem(_code_of(code), reason, retry_after_s=_told(retry_after_s))
-            self._link.send(self._error(problem))
-        self._carry_out(self._connection.end(code, reason))
+        self._carry_out(self._connection.end(code, reason, retry_after_s))
 
     def drain(self, retry_after_s: float) -> None:
         connection = self._connection
         if connection is None or connection.is_closed:
             return
-        reason = "the gateway stops"
-        last_words = self._error(Problem(Code.DRAINING, reason, retry_after_s=_told(retry_after_s)))
-        self._carry_out(connection.drain(reason, last_words))
+        self._carry_out(connection.drain("the gateway stops", retry_after_s))
 
     # -- effects
 
@@ -228,7 +234,8 @@ class Session:
                     self._link.send(payload)
                 case SendPing():
                     self._link.ping()
-                case End(code, reason):
+                case End(code, reason, retry_after_s):
+                    self._name_time(code, reason, retry_after_s)
                     self._leave()
                     self._link.close(code, reason)
                 case Authenticate():
@@ -249,10 +256,16 @@ class Session:
             found = await parts.authenticator.authenticate_connection(
                 effect.frame, nonce=effect.nonce, origin=self._origin, address=self._link.peer
             )
+    def _name_time(self, code: Close, reason: str, retry_after_s: float | None) -> None:
+        """Who is sent away to come back is told when: a time of its own, so that they do not come all at once."""
+        if code in _NOT_NOW and not self._has_named_time:
+            wait_s = self._parts.waiting.come_back_s() if retry_after_s is None else retry_after_s
+            self._link.send(self._error(Problem(_NOT_NOW[code], reason, retry_after_s=_told(wait_s))))
+
         except Refused as refusal:
             parts.on_refused(refusal.reason, self._link.peer)
             parts.meters.refused(refusal.code)
-            self._carry_out(connection.refused(refusal.code, refusal.reason))
+            self._carry_out(connection.refused(refusal.code, refusal.reason, refusal.retry_after_s))
             return
         except StorageFailed:
             self._carry_out(connection.refused(Close.DRAINING, "the store does not answer"))
@@ -415,10 +428,6 @@ def _answer(command_id: str, data: bytes | None, error: BaseException | None) ->
 
 def _told(retry_after_s: float) -> float:
     return round(retry_after_s, 3)
-
-
-def _code_of(close: Close) -> Code:
-    return Code.DRAINING if close is Close.DRAINING else Code.RATE_LIMITED
 
 
 def spawner() -> tuple[Callable[[Coroutine[None, None, None]], None], set[asyncio.Task[None]]]:

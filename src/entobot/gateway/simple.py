@@ -197,10 +197,11 @@ class SimpleConnection(Connection):
 
     def _say(self, frame: Message, principal: Principal | None) -> list[Effect]:
         assert principal is not None
-        if self._last_words is not None:
-            return [Send(error("The gateway stops. Come back, then send it again.", Code.DRAINING))]
+        if self._draining is not None:
+            return [Send(problem_error(Problem(Code.DRAINING, "The gateway stops. Come back, then send it again.")))]
         if self._waiting >= MAX_WAITING:
-            return [Send(error("Too many messages wait for their acknowledgement.", Code.RATE_LIMITED))]
+            busy = Problem(Code.RATE_LIMITED, "Too many messages wait for their acknowledgement.")
+            return [Send(problem_error(busy))]
         self._waiting += 1
         data = Raw(_encode({"content": frame.content}))
         return [Execute(CommandFrame("", COMMAND, data), principal)]
@@ -215,4 +216,5 @@ class SimpleConnection(Connection):
 
 
 def problem_error(problem: Problem) -> bytes:
-    return error(problem.detail, problem.code)
+    frame: dict[str, object] = {"type": "error", "message": problem.detail, "code": problem.code}
+    return _encode(frame if problem.retry_after_s is None else frame | {"retry_after_s": problem.retry_after_s})

@@ -183,14 +183,15 @@ class SimpleSession(Session):
             problem = error
         else:
             log.error("pairing failed", exc_info=error)
-            problem = Problem(Code.INTERNAL, "Something went wrong here. It is logged.")
-        if not self._connection.is_closed:
-            self._link.send(self._error(problem))
+            problem = Problem(Code.INTERNAL, "Something went wrong here. It is logged.", retry_after_s=RETRY_AFTER_S)
         close = Close.RATE_LIMITED if problem.code is Code.RATE_LIMITED else Close.BAD_CREDENTIALS
         close = Close.DRAINING if problem.code in (Code.DRAINING, Code.INTERNAL) else close
         self._carry_out(self._connection.end(close, f"pairing: {problem.code}"))
 
     def _execute(self, effect: Execute) -> None:
+        if not self._connection.is_closed:
+            self._link.send(self._error(problem))
+            self._has_named_time = True
         self._parts.spawn(self._execute_in_turn(effect))
 
     async def _execute_in_turn(self, effect: Execute) -> None:
@@ -216,9 +217,9 @@ class SimpleSession(Session):
             return simple.ack(msgspec.json.decode(stored, type=_Stored).message_id)
         except Problem as problem:
             return simple.problem_error(problem)
-        except StorageFailed:
+        except StorageFailed as failure:
             log.exception("a message was not committed")
-            return simple.error("The store did not take it. Try again.", Code.INTERNAL)
+            return simple.problem_error(failure.as_problem())
         except Exception:
             log.exception("a message failed")
             return simple.error("Something went wrong here. It is logged.", Code.INTERNAL)

@@ -12,7 +12,6 @@ from entobot.core.rates import RATES, Allowance, Rate
 from entobot.gateway import frames
 from entobot.gateway.frames import CloseCode, FrameError, Opcode, Reassembler
 from entobot.gateway.link import LinkHandler, Timer, Timers
-from entobot.gateway.wire import Close
 
 log = logging.getLogger(__name__)
 
@@ -259,20 +258,20 @@ class WebSocketLink(WSListener):
             self._receive_close(payload)
         elif self._state is not _State.OPEN or self._handler is None:
             return
-        elif self._has_too_many_pings():
-            self.close(Close.RATE_LIMITED, "too many pings")
+        elif (wait_s := self._pings_over()) > 0:
+            self._handler.over_limit(wait_s)
         elif opcode == Opcode.PING:
             self._enqueue(frames.frame(Opcode.PONG, payload))
         else:
             self._handler.pong()
 
-    def _has_too_many_pings(self) -> bool:
-        """Control frames reach no handler that could count them; one number a connection does (GCRA)."""
+    def _pings_over(self) -> float:
+        """Seconds to wait, 0 within the limit. No handler sees every control frame; one number does (GCRA)."""
         now_s = asyncio.get_running_loop().time()
         interval_s = 1 / self._pings.per_second
         idle_at = max(self._pings_idle_at, now_s)
         self._pings_idle_at = idle_at + interval_s
-        return idle_at - now_s > (self._pings.burst - 1) * interval_s
+        return max(0.0, idle_at - now_s - (self._pings.burst - 1) * interval_s)
 
     def _receive_close(self, payload: bytes) -> None:
         code = frames.peer_close_code(payload)

@@ -8,9 +8,13 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import MetaData
 from sqlalchemy.sql import Executable
 
+from entobot.core.errors import Code, Problem
 from entobot.storage.memory import Memory
 
 T = TypeVar("T")
+
+RETRY_AFTER_S = 2.0
+"""After a commit that the store did not take: about as often as it is looked at."""
 
 metadata = MetaData()
 """Every table of every feature's `store.py`; compared with the migrations by a test."""
@@ -92,6 +96,10 @@ class StorageFailed(Exception):  # noqa: N818  reads as what happened
     """
 
     is_outcome_unknown = False
+
+    def as_problem(self) -> Problem:
+        """What a client is told: the same again under the same id, when the disk or the server had a moment."""
+        return Problem(Code.INTERNAL, "The store did not take it. Try again.", retry_after_s=RETRY_AFTER_S)
 
 
 class Database(Protocol):

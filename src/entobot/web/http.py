@@ -23,6 +23,8 @@ from entobot.web.routes import Api
 ACCEPTING = "accepting"
 """Name of the check that says whether the node drains."""
 IDENTIFY_S = 1.0
+ASK_AGAIN_S = 2
+"""An answer is kept for so long: asking sooner tells nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +153,17 @@ def _add_health(api: Api, version: str, gateway_name: str, origin: str, clock: C
         may_see_details = await _may_see_details(api, request)
         report = await ready()
         if not may_see_details:
-            return JSONResponse({"status": _status(report)}, 200 if report.is_ready else 503)
+            if report.is_ready:
+                return JSONResponse({"status": _status(report)})
+            return JSONResponse({"status": _status(report)}, 503, {"retry-after": str(ASK_AGAIN_S)})
         checks = [_row(check) for check in report.checks]
         if report.is_ready:
             missing = {"detail": f"Degraded: {report.shortcomings}."} if report.is_degraded else {}
             return JSONResponse({"status": _status(report), **missing, "checks": checks})
         is_draining = any(c.name == ACCEPTING and not c.is_ok for c in report.checks)
         code = Code.DRAINING if is_draining else Code.INTERNAL
-        return problem_response(Problem(code, f"Not ready: {report.reasons}.", extra={"checks": checks}), status=503)
+        problem = Problem(code, f"Not ready: {report.reasons}.", retry_after_s=ASK_AGAIN_S, extra={"checks": checks})
+        return problem_response(problem, status=503)
 
     refusals = (Code.UNAUTHENTICATED, Code.PROOF_INVALID, Code.DEVICE_SUSPENDED)
     api.add("GET", "/api/health", get_health)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from entobot.core.errors import Code, Problem
 from entobot.core.secrets import Entropy, b64u
+from entobot.storage.database import StorageFailed
 
 MEDIA_TYPE = "application/problem+json"
 CHALLENGE = 'DPoP algs="ES256", Bearer'
@@ -91,6 +92,8 @@ def as_problem(error: Exception) -> Problem | None:
     """The problem that an exception of a handler stands for, None for a defect."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, StorageFailed):
+        return error.as_problem()
     if isinstance(error, RequestValidationError):
         return from_validation(error.errors())
     return None
@@ -144,6 +147,7 @@ def install(app: FastAPI, methods_for: Callable[[str], list[str]]) -> None:
         return _unrouted(request, error.status_code, methods_for(request.scope["path"]))
 
     app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(StorageFailed, on_problem)
     app.add_exception_handler(RequestValidationError, on_problem)
     app.add_exception_handler(HTTPException, on_http)
 
