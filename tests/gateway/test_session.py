@@ -390,3 +390,14 @@ async def test_a_device_that_comes_back_with_a_position_has_seen_everything_up_t
         return await world.database.read(lambda tx: world.stream.seen(tx, USER, device_id))
 
     assert (await seen("dev_1"), await seen("dev_2")) == (3, 0)
+
+
+async def test_a_command_that_breaks_is_logged_with_its_connection_and_device(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.connect("dev_other")
+    _, session = await world.connect()
+    session.text(command(1, what="break"))
+    await quiet()
+    (record,) = [record for record in caplog.records if record.message == "a command failed"]
+    assert (record.__dict__["connection_id"], record.__dict__["device_id"]) == (2, "dev_1")

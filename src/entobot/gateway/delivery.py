@@ -56,7 +56,10 @@ class Delivery:
         clock: Clock,
         timers: Timers,
         meters: DeliveryMeters | None = None,
+        connection_id: int | None = None,
     ) -> None:
+        """`connection_id` is for log lines."""
+        self._connection_id = connection_id
         self._database = database
         self._feed = feed
         self._principal = principal
@@ -320,7 +323,7 @@ class Delivery:
             self._end(Close.SLOW_CONSUMER, "events that were not taken in time are kept no longer")
             return
         except Exception:
-            log.exception("events could not be read")
+            log.exception("events could not be read", extra={"connection_id": self._connection_id})
             self._end(Close.DRAINING, "something went wrong here")
             return
         finally:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 from entobot.core.clock import Clock
@@ -37,6 +38,7 @@ from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.rates import Rates, rate_limited
 from entobot.gateway.wire import Close, Resume
 from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.telemetry.log import bind
 from entobot.telemetry.meters import Meters
 from entobot.web.addresses import address_key
 
@@ -47,10 +49,10 @@ MAX_REFUSED_FRAMES = 50
 """Frames over the limit, in a row, after which the connection is ended instead of told again."""
 EXPIRES_NEVER_S = 10.0 * 365 * 24 * 3600
 _BROKEN = "something went wrong here"
-
-
 _NOT_NOW = {Close.DRAINING: Code.DRAINING, Close.RATE_LIMITED: Code.RATE_LIMITED}
 """Ends that name a time to come back, and the code of the frame that does."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionParts:
     """What every session of a node shares."""
@@ -71,7 +73,9 @@ class SessionParts:
     server: str
     spawn: Callable[[Coroutine[None, None, None]], None]
     on_refused: Callable[[str, str], None]
-    """Told (reason, address) when credentials were refused."""
+    """Told (reason, address) when credentials were refused. Called where log lines have the connection's id."""
+    next_number: Callable[[], int] = field(default_factory=lambda: count(1).__next__)
+    """Ids of connections in log lines, from 1 when the process starts."""
     meters: ConnectionMeters = field(default_factory=lambda: ConnectionMeters(Meters(), "websocket"))
 
 
@@ -90,13 +94,14 @@ class Feeding(Protocol):
 class Session:
     """`LinkHandler` and `hub.Subscriber` in one: a link that speaks `entobot.v1`."""
 
-    __slots__ = ("_address", "_connection", "_delivery", "_has_named_time", "_heard_bytes", "_link", "_opened_s", "_origin", "_over", "_parts", "_seat", "_timer")  # fmt: skip
+    __slots__ = ("_address", "_connection", "_connection_id", "_delivery", "_has_named_time", "_heard_bytes", "_link", "_opened_s", "_origin", "_over", "_parts", "_seat", "_timer")  # fmt: skip
 
     def __init__(self, link: Link, parts: SessionParts, origin: str | None) -> None:
         self._link = link
         self._parts = parts
         self._origin = origin
         self._address = address_key(link.peer)
+        self._connection_id = parts.next_number()
         self._connection: Connection | None = None
         self._delivery: Feeding | None = None
         self._timer: Timer | None = None
@@ -104,12 +109,12 @@ class Session:
         self._over = 0
         self._heard_bytes = 0
         self._opened_s: float | None = None  # while the handshake lasts
+        self._has_named_time = False
 
     # -- LinkHandler
 
     def opened(self) -> None:
         parts = self._parts
-        self._has_named_time = False
         self._opened_s = parts.clock.monotonic()
         parts.meters.opened()
         wait_s = parts.rates.wait_of_address(Rate.CONNECTIONS, self._link.peer)
@@ -129,12 +134,12 @@ class Session:
 
     def _turn_away(self, reason: str, wait_s: float) -> None:
         self._link.send(self._error(rate_limited(f"{reason.capitalize()}. Wait, then come back.", wait_s)))
+        self._has_named_time = True
         if self._connection is None:
             self._link.close(Close.RATE_LIMITED, reason)
         else:
             self._carry_out(self._connection.end(Close.RATE_LIMITED, reason))
 
-        self._has_named_time = True
     def _greet(self, nonce: str) -> Connection:
         parts = self._parts
         hello = wire.hello(
@@ -170,11 +175,6 @@ class Session:
         if self._connection is not None:
             self._connection.heard(self._parts.clock.monotonic())
 
-    def writable(self) -> None:
-        if self._delivery is not None:
-            self._delivery.writable()
-
-    def closed(self, code: int) -> None:
     def over_limit(self, wait_s: float) -> None:
         self._parts.rates.note(Rate.PINGS)
         if self._connection is None:
@@ -182,7 +182,14 @@ class Session:
         else:
             self.end(Close.RATE_LIMITED, "too many pings", wait_s)
 
+    def writable(self) -> None:
+        if self._delivery is not None:
+            self._delivery.writable()
+
+    def closed(self, code: int) -> None:
         self._parts.meters.closed(code, was_ready=self._opened_s is None)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("connection.closed", extra={**self._ids, "code": code})
         self._release()
         if self._timer is not None:
             self._timer.cancel()
@@ -249,19 +256,20 @@ class Session:
                 case Pair():
                     raise AssertionError("only the simple protocol pairs")
 
-    async def _authenticate(self, effect: Authenticate) -> None:
-        connection, parts = self._connection, self._parts
-        assert connection is not None
-        try:
-            found = await parts.authenticator.authenticate_connection(
-                effect.frame, nonce=effect.nonce, origin=self._origin, address=self._link.peer
-            )
     def _name_time(self, code: Close, reason: str, retry_after_s: float | None) -> None:
         """Who is sent away to come back is told when: a time of its own, so that they do not come all at once."""
         if code in _NOT_NOW and not self._has_named_time:
             wait_s = self._parts.waiting.come_back_s() if retry_after_s is None else retry_after_s
             self._link.send(self._error(Problem(_NOT_NOW[code], reason, retry_after_s=_told(wait_s))))
 
+    async def _authenticate(self, effect: Authenticate) -> None:
+        connection, parts = self._connection, self._parts
+        assert connection is not None
+        bind(connection_id=self._connection_id)
+        try:
+            found = await parts.authenticator.authenticate_connection(
+                effect.frame, nonce=effect.nonce, origin=self._origin, address=self._link.peer
+            )
         except Refused as refusal:
             parts.on_refused(refusal.reason, self._link.peer)
             parts.meters.refused(refusal.code)
@@ -286,6 +294,7 @@ class Session:
         """Join first, then verify: a revoke is either seen by the read, or told by the bus to whoever has joined."""
         parts, connection = self._parts, self._connection
         assert connection is not None
+        bind(connection_id=self._connection_id)
         self._release()
         if connection.is_closed:
             return
@@ -301,6 +310,7 @@ class Session:
             clock=parts.clock,
             timers=parts.timers,
             meters=parts.meters.delivery,
+            connection_id=self._connection_id,
         )
         channel = parts.hub.join(self)
         self._delivery = delivery
@@ -342,6 +352,16 @@ class Session:
         if self._opened_s is not None:
             self._parts.meters.ready(self._parts.clock.monotonic() - self._opened_s)
             self._opened_s = None
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("connection.ready", extra=self._ids)
+
+    @property
+    def _ids(self) -> dict[str, object]:
+        """What a log line of this connection bears, outside the tasks that are its own."""
+        principal = None if self._connection is None else self._connection.principal
+        device_id = None if principal is None else principal.device_id
+        found: dict[str, object] = {"connection_id": self._connection_id}
+        return found if device_id is None else found | {"device_id": device_id}
 
     def _execute(self, effect: Execute) -> None:
         frame = effect.frame
@@ -349,9 +369,21 @@ class Session:
         def settle(data: bytes | None, error: BaseException | None) -> None:
             connection = self._connection
             assert connection is not None
-            self._carry_out(connection.executed(frame, _answer(frame.id, data, error)))
+            self._carry_out(connection.executed(frame, self._answer(frame.id, data, error)))
 
         self._parts.executor.submit(effect.principal, frame.id, frame.name, frame.data, settle)
+
+    def _answer(self, command_id: str, data: bytes | None, error: BaseException | None) -> bytes:
+        if isinstance(error, Problem):
+            answer = wire.error(error, command_id)
+        elif error is not None:
+            log.error("a command failed", exc_info=error, extra=self._ids)
+            answer = wire.error(Problem(Code.INTERNAL, "Something went wrong here. It is logged."), command_id)
+        else:
+            answer = wire.result(command_id, data or b"null")
+        if len(answer) > wire.MAX_FRAME_BYTES:
+            answer = wire.error(Problem(Code.TOO_LARGE, "The result does not fit a frame. Ask for less."), command_id)
+        return answer
 
     def _acknowledge(self, seq: int) -> None:
         delivery, connection = self._delivery, self._connection
@@ -411,19 +443,6 @@ class Session:
             self._delivery.stop()
             self._delivery = None
             self._parts.hub.leave(self)
-
-
-def _answer(command_id: str, data: bytes | None, error: BaseException | None) -> bytes:
-    if isinstance(error, Problem):
-        answer = wire.error(error, command_id)
-    elif error is not None:
-        log.error("a command failed", exc_info=error)
-        answer = wire.error(Problem(Code.INTERNAL, "Something went wrong here. It is logged."), command_id)
-    else:
-        answer = wire.result(command_id, data or b"null")
-    if len(answer) > wire.MAX_FRAME_BYTES:
-        answer = wire.error(Problem(Code.TOO_LARGE, "The result does not fit a frame. Ask for less."), command_id)
-    return answer
 
 
 def _told(retry_after_s: float) -> float:

@@ -24,7 +24,8 @@ from entobot.gateway.live import Live
 from entobot.gateway.session import Session, SessionParts
 from entobot.gateway.simple import SimpleConnection
 from entobot.gateway.wire import Close, Resume
-from entobot.storage.database import StorageFailed, Transaction
+from entobot.storage.database import RETRY_AFTER_S, StorageFailed, Transaction
+from entobot.telemetry.log import bind
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class SimpleSession(Session):
         del resume
         parts, connection = self._parts, self._connection
         assert connection is not None
+        bind(connection_id=self._connection_id)
         self._release()
         if connection.is_closed:
             return
@@ -152,6 +154,7 @@ class SimpleSession(Session):
     async def _pair(self, pair: Pair) -> None:
         parts, connection = self._parts, self._connection
         assert isinstance(connection, SimpleConnection)
+        bind(connection_id=self._connection_id)
         try:
             parts.rates.check_address(Rate.PAIRING, self._link.peer)
             claim = await self._pairing_desk.claim(pair, self._link.peer)
@@ -186,17 +189,18 @@ class SimpleSession(Session):
             problem = Problem(Code.INTERNAL, "Something went wrong here. It is logged.", retry_after_s=RETRY_AFTER_S)
         close = Close.RATE_LIMITED if problem.code is Code.RATE_LIMITED else Close.BAD_CREDENTIALS
         close = Close.DRAINING if problem.code in (Code.DRAINING, Code.INTERNAL) else close
-        self._carry_out(self._connection.end(close, f"pairing: {problem.code}"))
-
-    def _execute(self, effect: Execute) -> None:
         if not self._connection.is_closed:
             self._link.send(self._error(problem))
             self._has_named_time = True
+        self._carry_out(self._connection.end(close, f"pairing: {problem.code}"))
+
+    def _execute(self, effect: Execute) -> None:
         self._parts.spawn(self._execute_in_turn(effect))
 
     async def _execute_in_turn(self, effect: Execute) -> None:
         connection = self._connection
         assert connection is not None
+        bind(**self._ids)
         async with self._turn:
             answer = await self._say(effect)
         self._carry_out(connection.executed(effect.frame, answer))
