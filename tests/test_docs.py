@@ -16,6 +16,7 @@ import jsonschema_rs
 import pytest
 from tools import reference
 
+from entobot.agents.runner import RETRYABLE as RETRYABLE_RUN_ERRORS
 from entobot.audit.events import AuditEvent
 from entobot.client.keys import DeviceKey
 from entobot.config import Settings
@@ -175,6 +176,12 @@ def test_every_route_that_is_served_is_in_the_openapi_document() -> None:
     }
     assert served - described == hidden
     assert described <= served
+
+
+def test_the_phone_offers_to_send_again_after_the_errors_that_the_gateway_calls_retryable() -> None:
+    source = text_of(ROOT / "web" / "src" / "phone" / "protocol" / "again.ts")
+    offered = re.findall(r'^  "(\w+)",$', source.partition("new Set([")[2].partition("]")[0], re.MULTILINE)
+    assert offered == sorted(RETRYABLE_RUN_ERRORS)
 
 
 # -- links and names

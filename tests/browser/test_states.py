@@ -3,13 +3,17 @@
 import itertools
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Request, Route, WebSocketRoute, expect
 
 from tests.browser.conftest import NewWindow
 from tests.browser.window import Window
-from tests.support.process import GatewayProcess
+from tests.support.process import ROOT, GatewayProcess, free_port
 
 OFFLINE = "You are offline. What you write is kept and sent when you are back."
 QUEUED = "Queued: sent as soon as the gateway is reached"
@@ -201,3 +205,45 @@ def _stored_by_the_gateway(phone: Window) -> list[str]:
     assert own in [row["conversation_id"] for row in rows]
     messages = operator("GET", f"/api/v1/conversations/{own}/messages")["rows"]
     return [row["content"] for row in sorted(messages, key=lambda row: row["message_id"])]
+
+
+@contextmanager
+def model_that_answers_after(port: int, delay_s: float) -> Iterator[None]:
+    command = [sys.executable, "-m", "benchmarks.instant_model", str(port), str(delay_s)]
+    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        server.stdout.readline()  # it listens
+        yield
+    finally:
+        server.kill()
+        server.wait()
+        if server.stdout is not None:
+            server.stdout.close()
+
+
+def test_a_gateway_killed_in_mid_answer_says_so_and_offers_to_send_again(
+    idle_gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    port = free_port()
+    idle_gateway.environment |= {
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+        "OPENAI_API_KEY": "none",
+        "ENTOBOT_AGENT__MODEL": "instant",
+        "ENTOBOT_AGENT__RUNNER": "llm",
+    }
+    phone = new_window(idle_gateway.start())
+    phone.may_lose_network = True
+    phone.pair()
+    with model_that_answers_after(port, 3600):
+        phone.write("what is for dinner?")
+        phone.sees("Answering…")
+        idle_gateway.kill()
+    with model_that_answers_after(port, 0):
+        idle_gateway.start()
+        phone.page.evaluate("dispatchEvent(new Event('online'))")
+        phone.sees(re.compile("The gateway was stopped while the answer was being written"))
+        phone.button("Send again").click()
+        expect(phone.answers).to_have_count(1)
+    expect(phone.button("Send again")).to_have_count(0)
+    assert phone.page.locator("article.own .bubble").all_inner_texts() == ["what is for dinner?"] * 2

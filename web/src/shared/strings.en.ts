@@ -150,6 +150,7 @@ export const strings = {
   "chat.state.failed": "Not sent",
   "chat.state.stale": "Written a while ago and not sent yet. Send it now?",
   "chat.retry": "Try again",
+  "chat.again": "Send again",
   "chat.sendnow": "Send now",
   "chat.discard": "Discard",
   "chat.failed.invalid": "The gateway could not accept this message. Change it and send it again.",
