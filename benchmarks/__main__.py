@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Callable
 
-from benchmarks import compare, crowd, results, start, turns
+from benchmarks import compare, crowd, results, start, trouble, turns
 from benchmarks.rig import Figure
 
 IDLE_SIZES = (3_000, 9_000, 18_000)
@@ -23,9 +23,10 @@ MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "P7": lambda: crowd.fanouts(FANOUT),
     "P8": lambda: [*turns.measured(turns.echo_turns), *turns.with_model(0), *turns.with_model(0.5)],
     "P9": lambda: turns.measured(turns.approvals),
-    "P10": lambda: turns.measured(turns.revokes),
+    "P10": lambda: [*turns.measured(turns.revokes), *trouble.revoked_elsewhere()],
     "P11": start.install,
     "P12": lambda: [start.help_text()],
+    "R": trouble.stuck_readers,
 }
 
 
