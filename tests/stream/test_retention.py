@@ -80,7 +80,7 @@ async def test_of_each_user_the_newest_are_kept(database: Database, stream: Stre
     assert await kept(database, "usr_2") == list(range(1, 10))  # within the slack
 
 
-async def large(database: SqliteDatabase, stream: Stream, count: int, characters: int) -> None:
+async def large(database: Database, stream: Stream, count: int, characters: int) -> None:
     def unit(tx: Transaction) -> None:
         for _ in range(count):
             event = {"type": "x", "pad": "x" * characters}
@@ -89,13 +89,13 @@ async def large(database: SqliteDatabase, stream: Stream, count: int, characters
     await database.write(unit)
 
 
-async def page_after(database: SqliteDatabase, stream: Stream, after: int) -> list[StreamEvent]:
+async def page_after(database: Database, stream: Stream, after: int) -> list[StreamEvent]:
     return await database.read(lambda tx: stream.after(tx, "usr_1", after))
 
 
 @pytest.mark.parametrize(("characters", "on_a_page"), [(250_000, 4), (100_000, 10), (3_000, 300)])
 async def test_a_page_of_large_events_is_short_and_leaves_none_out(
-    database: SqliteDatabase, stream: Stream, characters: int, on_a_page: int
+    database: Database, stream: Stream, characters: int, on_a_page: int
 ) -> None:
     """It used to hold 300 of any size: 75 MB for a device that came back after long."""
     await large(database, stream, 310 if characters < 10_000 else 25, characters)
@@ -111,7 +111,7 @@ async def test_a_page_of_large_events_is_short_and_leaves_none_out(
 
 
 async def test_small_events_after_large_ones_do_not_wait_for_pages_of_their_own(
-    database: SqliteDatabase, stream: Stream
+    database: Database, stream: Stream
 ) -> None:
     await large(database, stream, 3, 250_000)
     await append(database, stream, 200)
