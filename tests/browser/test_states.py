@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
@@ -208,7 +208,7 @@ def _stored_by_the_gateway(phone: Window) -> list[str]:
 
 
 @contextmanager
-def model_that_answers_after(port: int, delay_s: float) -> Iterator[None]:
+def model_that_answers_after(port: int, delay_s: float) -> Generator[None]:
     command = [sys.executable, "-m", "benchmarks.instant_model", str(port), str(delay_s)]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:

@@ -88,7 +88,9 @@ async def evicted(world: World, link: ManualLink, session: Any) -> None:
     session._crowded_out()
 
 
-WAYS: list[Callable[[World, ManualLink, Any], Awaitable[None]]] = [
+Way = Callable[[World, ManualLink, Any], Awaitable[None]]
+
+WAYS: list[Way] = [
     key_failures,
     store_is_away,
     defect,
@@ -98,13 +100,11 @@ WAYS: list[Callable[[World, ManualLink, Any], Awaitable[None]]] = [
     pinged_without_end,
     evicted,
 ]
-NAMED = {key_failures: 6.0, drained: 3.5, pinged_without_end: 0.25}
+NAMED: dict[Way, float] = {key_failures: 6.0, drained: 3.5, pinged_without_end: 0.25}
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-async def test_each_end_that_says_come_back_names_a_time_once(
-    world: World, way: Callable[[World, ManualLink, Any], Awaitable[None]]
-) -> None:
+async def test_each_end_that_says_come_back_names_a_time_once(world: World, way: Way) -> None:
     link, session = world.session()
     session.opened()
     await way(world, link, session)
