@@ -137,6 +137,25 @@ async def test_the_result_outlives_a_restart(
     await reopened.stop()
 
 
+async def test_an_early_id_from_before_a_restart_is_known_after_a_later_one_of_its_device_and_of_others(
+    executor: Executor, database: SqliteDatabase, clock: ManualClock, guard: Guard, tmp_path: Path
+) -> None:
+    """What is remembered of ids begins anew with the process; what stands in the table does not."""
+    other = device("dev_other")
+    first = {n: await send(executor, n, f"from before {n}") for n in (3, 7)}
+    others = await send(executor, 5, "somebody else's", who=other)
+    await database.stop()
+    reopened = SqliteDatabase(tmp_path / "notes.db", lambda _: None)
+    await reopened.start()
+    again = Executor(reopened, clock, TABLE, guard)
+    assert await send(again, 4, "an id of an earlier time") == {"stored": 4}
+    assert await send(again, 9, "later than all", who=other) == {"stored": 5}
+    assert {n: await send(again, n, f"from before {n}") for n in (3, 7)} == first
+    assert await send(again, 5, "somebody else's", who=other) == others
+    assert len(await stored(reopened)) == 5
+    await reopened.stop()
+
+
 @pytest.mark.parametrize("other", [{"text": "other"}, {"text": "hi", "times": 2}])
 async def test_other_data_under_a_used_id_is_a_mismatch_and_changes_nothing(
     executor: Executor, database: SqliteDatabase, other: dict[str, Any]

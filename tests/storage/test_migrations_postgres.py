@@ -14,6 +14,7 @@ from entobot.storage.database import metadata
 from entobot.storage.migrations import HEAD
 from entobot.storage.migrations.postgres import check_server, upgrade_postgres
 from entobot.storage.postgres_connection import PostgresAddress
+from tests.storage.test_migrations import upgrade_to
 from tests.support.postgres import PostgresServer
 from tests.support.stores import load_tables
 
@@ -48,6 +49,23 @@ async def test_many_nodes_that_start_at_once_make_the_tables_that_the_stores_dec
         database=empty,
     )
     assert [row["it"] for row in rows] == ["C"]
+
+
+async def test_results_of_commands_outlive_the_change_of_their_key(postgres: PostgresServer, empty: str) -> None:
+    address = PostgresAddress(postgres.url(empty))
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=address.connect)
+    async with engine.begin() as connection:
+        await connection.run_sync(lambda it: upgrade_to("0002", it))
+    await engine.dispose()
+    postgres.execute("INSERT INTO command_results VALUES ('dev_1', '01', '\\x00', '\\x01', 7)", database=empty)
+    await upgrade_postgres(address)
+    (row,) = postgres.execute("SELECT * FROM command_results", database=empty)
+    assert (row["device_id"], row["command_id"], row["result"], row["at_ms"]) == ("dev_1", "01", b"\x01", 7)
+    keys = postgres.execute(
+        "SELECT pg_get_constraintdef(oid) AS it FROM pg_constraint WHERE conname = 'command_results_pkey'",
+        database=empty,
+    )
+    assert [key["it"] for key in keys] == ["PRIMARY KEY (command_id, device_id)"]
 
 
 async def test_a_database_of_a_newer_version_is_refused_and_left_alone(postgres: PostgresServer, empty: str) -> None:

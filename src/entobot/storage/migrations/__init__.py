@@ -8,7 +8,7 @@ from pathlib import Path
 
 from entobot.core.errors import StartupRefused
 
-HEAD = "0002"
+HEAD = "0003"
 REFUSED = 3
 """Exit code of the upgrading process: what it printed is for the operator."""
 

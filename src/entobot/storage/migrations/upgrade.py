@@ -22,7 +22,7 @@ def main(where: str) -> int:
 
 
 def _sqlite(path: Path) -> int:
-    config = _config()
+    config = alembic_config()
     if _refuses(config, str(path), version(path)):
         return REFUSED
     engine = create_engine(f"sqlite:///{path}")
@@ -42,7 +42,7 @@ async def _postgres(given: str) -> int:
     file = read["password_file"]
     address = PostgresAddress(read["url"], None if file is None else Path(file))
     own = await address.connect()
-    config = _config()
+    config = alembic_config()
     engine = create_async_engine("postgresql+asyncpg://", async_creator=address.connect)
     try:
         await own.execute("SELECT pg_advisory_lock($1)", LOCK)  # until this connection ends; then look again
@@ -59,7 +59,8 @@ async def _postgres(given: str) -> int:
     return 0
 
 
-def _config() -> Config:
+def alembic_config() -> Config:
+    """Without a database: put its connection into `attributes`."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config
