@@ -1,5 +1,7 @@
 """Compile SQLAlchemy Core statements once, then bind parameters by position without SQLAlchemy on the hot path."""
 
+from collections.abc import Sequence
+from operator import itemgetter
 from threading import Lock
 from typing import Any, NamedTuple, cast
 
@@ -20,6 +22,14 @@ class _Compiled(NamedTuple):
     constants: dict[str, Any]
 
 
+class _Direct(NamedTuple):
+    """A statement whose values are just what is given, under the names given last."""
+
+    sql: str
+    size: int
+    pick: "itemgetter[Any]"
+
+
 class StatementCache:
     """Renders statements for one thread of one dialect with positional parameters.
 
@@ -29,17 +39,27 @@ class StatementCache:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._entries: dict[tuple[int, tuple[str, ...]], _Compiled] = {}
+        self._direct: dict[int, _Direct] = {}
 
-    def render(self, statement: Executable, parameters: Parameters | None) -> tuple[str, list[Any]]:
+    def render(self, statement: Executable, parameters: Parameters | None) -> tuple[str, Sequence[Any]]:
         """SQL text and the values in its order. Raises KeyError for a missing value."""
         given = parameters or {}
+        direct = self._direct.get(id(statement))
+        if direct is not None and len(given) == direct.size:
+            try:
+                return direct.sql, direct.pick(given)
+            except KeyError:  # as many, but others
+                pass
         key = (id(statement), tuple(given))
         entry = self._entries.get(key)
         if entry is None:
             entry = self._compile(statement, list(given))
             if len(self._entries) >= MAX_STATEMENTS:
-                self._entries.pop(next(iter(self._entries)))
+                forgotten = self._entries.pop(next(iter(self._entries)))
+                self._direct.pop(id(forgotten.statement), None)
             self._entries[key] = entry
+            if len(entry.names) > 1 and set(entry.names) == set(given):
+                self._direct[id(statement)] = _Direct(entry.sql, len(given), itemgetter(*entry.names))
         constants = entry.constants
         return entry.sql, [given[name] if name in given else constants[name] for name in entry.names]
 

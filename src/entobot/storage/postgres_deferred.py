@@ -1,7 +1,7 @@
 """Writes whose outcome nobody asks for, put together: one round trip carries one of every table. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class Write(NamedTuple):
 
     table: str
     sql: str
-    values: list[object]
+    values: Sequence[object]
 
 
 class Deferred:

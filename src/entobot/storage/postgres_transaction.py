@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import asyncpg
@@ -51,7 +51,7 @@ class Session:
         """Run SQL without parameters; its status."""
         return await_only(self.connection.execute(sql))
 
-    def render(self, statement: Executable, parameters: Parameters | None) -> tuple[str, list[object]]:
+    def render(self, statement: Executable, parameters: Parameters | None) -> tuple[str, Sequence[object]]:
         return self._statements.render(statement, parameters)
 
     def prepared(self, sql: str) -> Prepared:
@@ -102,7 +102,7 @@ class PostgresTransaction:
         for sql, values in self._deferred.take():
             await_only(self._session.prepared(sql).fetch(*values))
 
-    def _ready(self, statement: Executable, parameters: Parameters | None) -> tuple[Prepared, list[object]]:
+    def _ready(self, statement: Executable, parameters: Parameters | None) -> tuple[Prepared, Sequence[object]]:
         sql, values = self._session.render(statement, parameters)
         if self._deferred:
             self.finish()

@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -99,10 +99,10 @@ class _Pending:
     __slots__ = ("latest", "rows")
 
     def __init__(self) -> None:
-        self.rows: dict[str, list[list[Any]]] = {}
-        self.latest: dict[str, dict[str, list[Any]]] = {}
+        self.rows: dict[str, list[Sequence[Any]]] = {}
+        self.latest: dict[str, dict[str, Sequence[Any]]] = {}
 
-    def add(self, sql: str, key: str | None, values: list[Any]) -> None:
+    def add(self, sql: str, key: str | None, values: Sequence[Any]) -> None:
         if key is not None:
             self.latest.setdefault(sql, {})[key] = values
         elif (rows := self.rows.get(sql)) is None:
@@ -134,7 +134,7 @@ class SqliteTransaction(SqliteReading):
         self._batch = batch
         self._has_savepoint = batch.is_single
         self.callbacks: list[Callable[[], None]] = []
-        self._added: list[tuple[str, str | None, list[Any]]] = []
+        self._added: list[tuple[str, str | None, Sequence[Any]]] = []
 
     def _execute(self, statement: Executable, parameters: Parameters | None) -> sqlite3.Cursor:
         sql, values = self._statements.render(statement, parameters)
