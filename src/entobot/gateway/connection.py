@@ -9,6 +9,8 @@ Times are seconds on a monotonic clock (`now_s`) except where a name ends in `_m
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from msgspec import Struct
+
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import is_ulid
 from entobot.core.principal import Principal
@@ -28,18 +30,15 @@ class Pace:
     max_commands_in_flight: int = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True, gc=False):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SendPing:
+class SendPing(Struct, frozen=True, gc=False):
     """A WebSocket ping (RFC 6455 §5.5.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True, gc=False):
     """`retry_after_s`: when this client should come back, where somebody knows."""
 
     code: Close
@@ -47,8 +46,7 @@ class End:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticate:
+class Authenticate(Struct, frozen=True):
     """Verify these credentials against `nonce`; answer with `authenticated` or `refused`."""
 
     frame: Auth
@@ -56,24 +54,21 @@ class Authenticate:
     again_as: Principal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(Struct, frozen=True):
     """Start delivering events to this principal from where `auth.resume` says; answer with `joined`."""
 
     principal: Principal
     auth: Auth
 
 
-@dataclass(frozen=True, slots=True)
-class Execute:
+class Execute(Struct, frozen=True):
     """Run a command; answer with `executed`."""
 
     frame: CommandFrame
     principal: Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(Struct, frozen=True, gc=False):
     seq: int
 
 

@@ -239,6 +239,10 @@ class Session:
             match effect:
                 case Send(payload):
                     self._link.send(payload)
+                case Execute():  # the most frequent first: each is looked for in turn
+                    self._execute(effect)
+                case Acknowledge(seq):
+                    self._acknowledge(seq)
                 case SendPing():
                     self._link.ping()
                 case End(code, reason, retry_after_s):
@@ -249,10 +253,6 @@ class Session:
                     self._parts.spawn(self._authenticate(effect))
                 case Join(principal, auth):
                     self._parts.spawn(self._join(principal, auth.resume))
-                case Execute():
-                    self._execute(effect)
-                case Acknowledge(seq):
-                    self._acknowledge(seq)
                 case Pair():
                     raise AssertionError("only the simple protocol pairs")
 
