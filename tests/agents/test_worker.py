@@ -25,6 +25,7 @@ from entobot.audit.events import AuditEvent
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import ALL_SCOPES
 from entobot.core.principal import Principal
+from entobot.storage.database import Transaction
 from tests.agents.conftest import Opener
 from tests.support.agency import ALIVE, Agency
 from tests.support.time import ManualClock
@@ -166,7 +167,7 @@ async def test_a_run_woken_many_times_executes_its_call_once(agency: Agency) -> 
     await agency.idle()
     await agency.decide(phone, approval, "approve")
     for _ in range(5):
-        agency.worker._ring(approval["run_id"])
+        agency.worker._tasks.ring(approval["run_id"])
         await agency.worker.sweep()
     now_ms = agency.clock.now_ms()
     await asyncio.gather(
@@ -197,6 +198,7 @@ async def test_a_decision_that_rang_for_nobody_is_found_by_the_sweep(agency: Age
     await agency.say("!note milk")
     approval = await agency.until("approval.requested")
     await agency.idle()
+    agency.approvals.go_on = lambda *_: False
     for unsubscribe in agency.worker._unsubscribe:
         unsubscribe()
     await agency.decide(phone, approval, "approve")
@@ -453,3 +455,77 @@ async def test_an_agent_that_cannot_be_loaded_is_an_error_and_is_tried_again(ope
     await agency.say("2", sent.conversation_id)
     await agency.until("RUN_FINISHED")
     assert await agency.answers() == ["done"]
+
+
+# -- what begins in the unit that calls for it
+
+
+async def test_a_message_that_is_not_stored_after_all_begins_nothing(agency: Agency) -> None:
+    sender = Principal(agency.user_id, ALL_SCOPES)
+
+    def unit(tx: Transaction) -> None:
+        agency.conversations.send_message(tx, sender, None, "hello", 1)
+        raise LookupError("something else in the unit")
+
+    with pytest.raises(LookupError):
+        await agency.database.write(unit)
+    await agency.idle()
+    assert await agency.of("RUN_STARTED") == []
+    await agency.say("after it")
+    await agency.until("RUN_FINISHED")
+    assert await agency.answers() == ["after it"]
+
+
+async def test_runs_that_begin_in_one_commit_wait_their_turn_and_are_not_taken_for_lost(
+    open_agency: Opener, clock: ManualClock
+) -> None:
+    runner = Gated()
+    agency = await open_agency(runner=runner, pace=Pace(max_tasks=1))
+    await asyncio.gather(agency.say("1"), agency.say("2"))
+    await agency.until_live("TEXT_MESSAGE_CONTENT")
+    clock.advance(61)
+    await agency.worker.sweep()
+    assert runner.begun == ["1"]
+    runner.gate("2").set()
+    runner.gate("1").set()
+    await agency.until("RUN_FINISHED", 2)
+    assert await agency.of("RUN_ERROR") == []
+
+
+async def test_a_run_that_had_begun_and_not_had_its_turn_is_ended_by_a_stop(open_agency: Opener) -> None:
+    runner = Gated()
+    agency = await open_agency(runner=runner, pace=Pace(max_tasks=1))
+    await asyncio.gather(agency.say("1"), agency.say("2"))
+    await agency.until_live("TEXT_MESSAGE_CONTENT")
+    await agency.worker.stop(timedelta(seconds=5))
+    begun = {event["runId"] for event in await agency.of("RUN_STARTED")}
+    ended = await agency.of("RUN_ERROR")
+    assert {event["runId"] for event in ended} == begun
+    assert {event["code"] for event in ended} == {"gateway_restarted"}
+    assert runner.begun == ["1"]
+
+
+async def test_a_message_stored_while_the_worker_stops_waits_for_the_next_start(open_agency: Opener) -> None:
+    before = await open_agency()
+    await before.worker.stop(timedelta(seconds=5))
+    await before.say("late")
+    assert await before.of("RUN_STARTED") == []
+    await before.close()
+    agency = await open_agency()
+    await agency.until("RUN_FINISHED")
+    assert await agency.answers() == ["late"]
+
+
+async def test_a_decision_taken_while_the_worker_stops_waits_for_the_next_start(open_agency: Opener) -> None:
+    before = await open_agency()
+    phone = await before.pair()
+    await before.say("!note milk")
+    approval = await before.until("approval.requested")
+    await before.idle()
+    await before.worker.stop(timedelta(seconds=5))
+    await before.decide(phone, approval, "approve")
+    assert await before.of("TOOL_CALL_RESULT") == []
+    await before.close()
+    agency = await open_agency()
+    await agency.until("RUN_FINISHED")
+    assert (agency.workspace / "notes.txt").read_text() == "milk\n"

@@ -156,6 +156,7 @@ class Agency:
             runner=runner or EchoRunner(),
             pace=pace or Pace(flush_every=timedelta(0)),
         )
+        self.conversations.begin, self.approvals.go_on = self.worker.begin, self.worker.go_on
         self.commands = command_table([*approval_commands(self.approvals), *agent_commands(self.agents)])
         self.user_id = ""
         self.live: list[Event] = []
@@ -287,7 +288,7 @@ class Agency:
         """Wait until the worker has nothing under way."""
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.sleep(0)
-            while tasks := set(self.worker._tasks.values()):
+            while tasks := set(self.worker._tasks.running.values()):
                 await asyncio.wait(tasks)
                 await asyncio.sleep(0)
 

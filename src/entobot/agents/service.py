@@ -122,6 +122,10 @@ class Agents:
         """Give the oldest unanswered message to a new run. None when there is none or a run is active there."""
         if store.find_active_run(tx, conversation_id) is not None:
             return None
+        return self.claim_next(tx, conversation_id, run_id, now_ms)
+
+    def claim_next(self, tx: Transaction, conversation_id: str, run_id: str, now_ms: int) -> Claimed | UserBusy | None:
+        """The same, in a unit that knows that no run is active there: for one, because it has just ended it."""
         prompt = self._conversations.next_unanswered(tx, conversation_id)
         if prompt is None:
             return None

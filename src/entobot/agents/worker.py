@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from enum import Enum, auto
+from typing import cast
 
 from entobot.agents.live import FLUSH_EVERY, LiveTurn
 from entobot.agents.meters import OK, RunMeters
@@ -24,7 +25,8 @@ from entobot.agents.runner import (
     TurnRequest,
 )
 from entobot.agents.service import RESTARTED, Agents, Claimed, Requested, TurnOutcome, UserBusy
-from entobot.agents.threads import in_daemon_thread
+from entobot.agents.tasks import Begun, Tasks
+from entobot.agents.threads import KeptThreads
 from entobot.agents.tools import Toolbox, ToolFailed
 from entobot.agents.traces import CANCELLED, FAILED, STOPPED, RunTraces
 from entobot.approvals.action import parse_args
@@ -54,6 +56,17 @@ class Pace:
     sweep_every: timedelta = timedelta(seconds=15)
     flush_every: timedelta = FLUSH_EVERY
     max_tasks: int = 64
+
+
+class _Over(Enum):
+    """How a stretch of a run ended where nobody has to look at its conversation."""
+
+    QUIET = auto()
+    """With an answer; nothing else waits there."""
+
+
+_After = Step | Claimed | UserBusy | _Over | None
+"""What a unit has decided. None: the run ended otherwise, or somebody else has it."""
 
 
 class _Interrupt:
@@ -102,13 +115,13 @@ class Worker:
         self._pace = pace
         self._traces = RunTraces(tracer or NoTracer())
         self._meters = RunMeters(meters or Meters())
+        self._threads = KeptThreads("tool")
+        self._tasks = Tasks(self._serve, pace.max_tasks)
         self._meters.follow(
             active=lambda: len(self._driving),
-            queued=lambda: len(self._backlog),
+            queued=lambda: self._tasks.queued,
             held_back=lambda: sum(map(len, tuple(self._held_back.values()))),
         )
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._backlog: dict[str, None] = {}
         self._held_back: dict[str, set[str]] = {}
         self._driving: set[str] = set()
         self._turns: dict[str, _Interrupt] = {}
@@ -122,8 +135,8 @@ class Worker:
         """Hear bells, take up what was left, and sweep from now on."""
         self._is_stopping = False
         self._unsubscribe = [
-            self._bus.subscribe(topics.WORK_MESSAGES, lambda _, payload: self._ring(payload.decode("ascii"))),
-            self._bus.subscribe(topics.WORK_APPROVALS, lambda _, payload: self._ring(payload.decode("ascii"))),
+            self._bus.subscribe(topics.WORK_MESSAGES, lambda _, payload: self._tasks.ring(payload.decode("ascii"))),
+            self._bus.subscribe(topics.WORK_APPROVALS, lambda _, payload: self._tasks.ring(payload.decode("ascii"))),
             self._bus.subscribe(topics.WORK_RUNS, lambda _, payload: self._hear_end(payload.decode("ascii"))),
         ]
         await self.sweep()
@@ -134,16 +147,17 @@ class Worker:
         self._is_stopping = True
         for unsubscribe in self._unsubscribe:
             unsubscribe()
-        self._backlog.clear()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._tasks.close()
         for turn in tuple(self._turns.values()):
             turn.tell(is_stopping=True)
-        tasks = set(self._tasks.values())
+        tasks = set(self._tasks.running.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace.total_seconds())
             for task in late:
                 task.cancel()
+        self._threads.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._runner.close(), CLOSING_S)
 
@@ -156,14 +170,14 @@ class Worker:
         """Make up for missed bells: expire approvals, end or resume runs that nobody drives, serve waiting messages."""
         now_ms = self._clock.now_ms()
         await self._approvals.expire(self._database, now_ms)
-        held = frozenset(self._driving)
+        held = self._tasks.begun | self._driving
 
         for run_id in await self._database.read(lambda tx: self._agents.ended(tx, sorted(held))):
             self._hear_end(run_id)
         for run_id in await self._database.write(lambda tx: self._agents.recover(tx, now_ms, held=held)):
-            self._ring(run_id)
+            self._tasks.ring(run_id)
         for conversation_id in await self._database.read(self._conversations.awaiting):
-            self._ring(conversation_id)
+            self._tasks.ring(conversation_id)
 
     async def _sweep_forever(self) -> None:
         while True:
@@ -173,102 +187,106 @@ class Worker:
             except Exception:
                 log.exception("agent.sweep_failed")
 
-    # -- bells and tasks: one task per conversation or run that was rung for
+    # -- ports: what begins in the unit that calls for it, so that nobody waits for a second commit
 
-    def _ring(self, key: str) -> None:
-        """`key` is a conversation or a run; ringing twice for what is being served serves it once more afterwards."""
-        if self._is_stopping:
-            return
-        self._backlog[key] = None
-        self._fill()
+    def begin(self, tx: Transaction, conversation_id: str, now_ms: int) -> bool:
+        """Claim a message in the unit that stores it; see `conversations.service.Begin`."""
+        if not self.is_running or not self._tasks.has_room:
+            return False
+        claimed = self._agents.claim(tx, conversation_id, self._ids.new(Prefix.RUN), now_ms)
+        if isinstance(claimed, Claimed):
+            tx.after_commit(lambda: self._tasks.give(claimed.run.run_id, claimed))
+        return not isinstance(claimed, UserBusy)  # behind a run that is active there, it is taken when that one ends
 
-    def _fill(self) -> None:
-        for key in tuple(self._backlog):
-            if len(self._tasks) >= self._pace.max_tasks:
-                return
-            if key not in self._tasks:
-                del self._backlog[key]
-                task = asyncio.create_task(self._guarded(self._serve(key)), name=f"agent {key}")
-                self._tasks[key] = task
-                task.add_done_callback(lambda _, key=key: self._ended(key))
+    def go_on(self, tx: Transaction, run_id: str, now_ms: int) -> bool:
+        """Bring a run on in the unit that decides its approval; see `approvals.service.GoOn`."""
+        if not self.is_running or not self._tasks.has_room:
+            return False
+        step = self._agents.advance(tx, run_id, now_ms)
+        if step is None:
+            return False
+        tx.after_commit(lambda: self._tasks.give(run_id, step))
+        return True
 
-    def _ended(self, key: str) -> None:
-        del self._tasks[key]
-        if not self._is_stopping:
-            self._fill()
+    # -- what was rung for
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:
-            # The rows say where it stands; the sweep takes it up again.
-            log.exception("agent.task_failed")
-
-    async def _serve(self, key: str) -> None:
-        if key.startswith(Prefix.RUN):
+    async def _serve(self, key: str, begun: Begun | None) -> None:
+        if begun is not None:
+            await self._drive(begun)
+        elif key.startswith(Prefix.RUN):
             await self._resume(key)
         else:
-            await self._answer_all(key)
+            await self._answer(key)
 
-    async def _answer_all(self, conversation_id: str) -> None:
-        while not self._is_stopping:
-            run_id, now_ms = self._ids.new(Prefix.RUN), self._clock.now_ms()
-            claimed = await self._database.write(
-                lambda tx, r=run_id, n=now_ms: self._agents.claim(tx, conversation_id, r, n), is_small=True
-            )
-            if isinstance(claimed, UserBusy):
-                self._held_back.setdefault(claimed.user_id, set()).add(conversation_id)
-                return
-            if claimed is None:
-                return
+    async def _answer(self, conversation_id: str) -> None:
+        run_id, now_ms = self._ids.new(Prefix.RUN), self._clock.now_ms()
+        claimed = await self._database.write(
+            lambda tx: self._agents.claim(tx, conversation_id, run_id, now_ms), is_small=True
+        )
+        if isinstance(claimed, UserBusy):
+            self._hold_back(claimed, conversation_id)
+        elif claimed is not None:
             await self._drive(claimed)
 
     async def _resume(self, run_id: str) -> None:
         now_ms = self._clock.now_ms()
         run, step = await self._database.write(lambda tx: self._agents.resume(tx, run_id, now_ms), is_small=True)
-        if run is None:
-            return
         if step is not None:
             await self._drive(step)
-        if not run.is_active or step is not None:
-            self._ring(run.conversation_id)
+        elif run is not None and not run.is_active:
+            self._tasks.ring(run.conversation_id)
+
+    def _hold_back(self, busy: UserBusy, conversation_id: str) -> None:
+        self._held_back.setdefault(busy.user_id, set()).add(conversation_id)
 
     def _hear_end(self, run_id: str) -> None:
         turn = self._turns.get(run_id)
         if turn is not None:
             turn.tell(is_stopping=False)
-        self._ring(run_id)
+        self._tasks.ring(run_id)
 
-    # -- one run
+    # -- one run, and those that follow it
 
-    async def _drive(self, begin: Claimed | Step) -> None:
-        """Bring a run on until it ends or waits for people."""
-        if isinstance(begin, Wait):
-            return
-        run = begin.run
+    async def _drive(self, begun: Begun) -> None:
+        """Bring a run on until it ends or waits for people; then the next of its conversation."""
+        after: _After = begun
+        while isinstance(after, Claimed | Think | Execute):
+            conversation_id = after.run.conversation_id
+            after = await self._drive_one(after)
+            if isinstance(after, UserBusy):
+                self._hold_back(after, conversation_id)
+            elif after is None:
+                self._tasks.ring(conversation_id)
+
+    async def _drive_one(self, begun: Claimed | Think | Execute) -> _After:
+        run = begun.run
         self._driving.add(run.run_id)
-        self._traces.begin(run, is_resumed=not isinstance(begin, Claimed))
+        self._traces.begin(run, is_resumed=not isinstance(begun, Claimed))
         bind(run_id=run.run_id)
-        transcript = begin.transcript if isinstance(begin, Claimed) else ()
-        step: Step | None = Think(run, ()) if isinstance(begin, Claimed) else begin
+        transcript = begun.transcript if isinstance(begun, Claimed) else ()
+        after: _After = Think(run, ()) if isinstance(begun, Claimed) else begun
         try:
-            while step is not None and not isinstance(step, Wait):
-                if isinstance(step, Execute):
-                    step = await self._execute(step.run, step.call)
+            while isinstance(after, Think | Execute):
+                if isinstance(after, Execute):
+                    after = await self._execute(after.run, after.call)
                 else:
-                    step = await self._think(step.run, transcript, step.outcomes)
+                    after = await self._think(after.run, transcript, after.outcomes)
         except BaseException:
             self._traces.settle(run, FAILED, is_failed=True)
             raise
         finally:
             unbind("run_id")
-            self._traces.end(run, is_waiting=isinstance(step, Wait))
+            self._traces.end(run, is_waiting=isinstance(after, Wait))
             self._driving.discard(run.run_id)
             for conversation_id in self._held_back.pop(run.user_id, ()):
-                self._ring(conversation_id)
+                self._tasks.ring(conversation_id)
+        return after
 
-    async def _think(self, run: Run, transcript: tuple[Line, ...], outcomes: tuple[ToolOutcome, ...]) -> Step | None:
-        """One model call, and what comes next; None when the run ended or somebody else has to bring it on."""
+    async def _think(self, run: Run, transcript: tuple[Line, ...], outcomes: tuple[ToolOutcome, ...]) -> _After:
+        """One model call, and what comes next."""
+        if self._is_stopping:
+            await self._fail(run, RunFailed(RunErrorCode.GATEWAY_RESTARTED, RESTARTED))
+            return None
         live = LiveTurn(self._stream, self._clock, self._ids, run, flush_every=self._pace.flush_every)
         request = TurnRequest(run.run_id, transcript, run.runner_state, outcomes, self._tools.offers)
         turn = self._turns[run.run_id] = _Interrupt(live)
@@ -306,20 +324,24 @@ class Worker:
         if outcome.calls and not goes_on:
             self._traces.settle(run, STOPPED)
 
-        def unit(tx: Transaction) -> Step | None:
-            is_stored = self._agents.finish_turn(tx, run, outcome, now_ms)
-            return self._agents.advance(tx, run.run_id, now_ms) if is_stored and outcome.calls and goes_on else None
+        def unit(tx: Transaction) -> _After:
+            if not self._agents.finish_turn(tx, run, outcome, now_ms) or not goes_on:
+                return None
+            if outcome.calls:
+                return self._agents.advance(tx, run.run_id, now_ms)
+            next_id = self._ids.new(Prefix.RUN)
+            return self._agents.claim_next(tx, run.conversation_id, next_id, now_ms) or _Over.QUIET
 
         return await self._database.write(unit, is_small=True)
 
-    async def _execute(self, run: Run, call: ToolCall) -> Step | None:
+    async def _execute(self, run: Run, call: ToolCall) -> _After:
         """Carry out a call that is committed as `executing`; what comes next."""
         state, result = CallState.FAILED, ""
         span = self._traces.tool(run, call.name if self._tools.find(call.name) else "unknown")
         begun_s = self._clock.monotonic()
         try:
             args = parse_args(call.args_json)
-            result = await in_daemon_thread(lambda: self._tools.run(call.name, args), f"tool {call.name}")
+            result = await self._threads.run(lambda: self._tools.run(call.name, args))
             state = CallState.DONE
         except ToolFailed as failure:
             result = str(failure)
@@ -334,7 +356,7 @@ class Worker:
         if not goes_on:
             self._traces.settle(run, STOPPED)
 
-        def unit(tx: Transaction) -> Step | None:
+        def unit(tx: Transaction) -> _After:
             self._agents.record_result(tx, run, call, state=state, result=result, now_ms=now_ms)
             return self._agents.advance(tx, run.run_id, now_ms) if goes_on else None
 

@@ -80,6 +80,7 @@ def build_answering(
         meters=ground.meters,
         tracer=ground.tracer,
     )
+    features.conversations.begin, approvals.go_on = worker.begin, worker.go_on
     return Answering(approvals, bot, agents, worker)
 
 

@@ -47,6 +47,14 @@ CheckEdit = Callable[[str, Args], object]
 
 What it returns does not matter."""
 
+GoOn = Callable[[Transaction, str, int], bool]
+"""Port, filled by the composition root: bring this run on at this time, in the unit that has decided for it. False when
+that has to wait for a bell."""
+
+
+def _later(_tx: Transaction, _run_id: str, _now_ms: int) -> bool:
+    return False
+
 
 class Approvals:
     """`audience` is the gateway's origin, as devices sign it."""
@@ -63,6 +71,7 @@ class Approvals:
         check_edit: CheckEdit,
         meters: Meters | None = None,
     ) -> None:
+        self.go_on: GoOn = _later
         self._ids = ids
         self._stream = stream
         self._bus = bus
@@ -149,6 +158,8 @@ class Approvals:
         personal = {} if answer.reason is None else {"signature": signature}
         facts |= {} if personal else {"signature": signature}
         self._record(tx, AuditEvent.APPROVAL_DECIDED, decided, now_ms, actor=principal, facts=facts, personal=personal)
+        if not self.go_on(tx, decided.run_id, now_ms):
+            self._ring(tx, decided)
         return decided
 
     def _verified(self, tx: Transaction, device_id: str, signature: str) -> dict[str, object]:
@@ -195,6 +206,7 @@ class Approvals:
         if store.leave_pending(tx, closed):
             self._tell_decided(tx, closed, BY_GATEWAY, now_ms)
             self._record(tx, event, closed, now_ms)
+            self._ring(tx, closed)
 
     # -- reading
 
@@ -229,6 +241,10 @@ class Approvals:
 
     # -- telling
 
+    def _ring(self, tx: Transaction, approval: Approval) -> None:
+        bell = approval.run_id.encode("ascii")
+        tx.after_commit(lambda: self._bus.publish(topics.WORK_APPROVALS, bell))
+
     def _tell_decided(self, tx: Transaction, approval: Approval, by: str, now_ms: int) -> None:
         data: dict[str, object] = {
             "approval_id": approval.approval_id,
@@ -238,8 +254,6 @@ class Approvals:
             "at": rfc3339(now_ms),
         }
         self._tell(tx, approval, "approval.decided", data, now_ms)
-        bell = approval.run_id.encode("ascii")
-        tx.after_commit(lambda: self._bus.publish(topics.WORK_APPROVALS, bell))
         waited = self._meters.histogram(Metric.APPROVAL_WAIT_SECONDS, outcome=approval.state)
         tx.after_commit(lambda: waited.observe((now_ms - approval.created_at_ms) / 1000))
 

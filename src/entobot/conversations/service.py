@@ -33,8 +33,17 @@ class Sent:
     seq: int
 
 
+Begin = Callable[[Transaction, str, int], bool]
+"""Port, filled by the composition root: begin to answer this conversation at this time, in the unit that has stored a
+message there. False when that has to wait for a bell."""
+
+
 def _always() -> bool:
     return True
+
+
+def _later(_tx: Transaction, _conversation_id: str, _now_ms: int) -> bool:
+    return False
 
 
 class Conversations:
@@ -42,6 +51,7 @@ class Conversations:
 
     def __init__(self, ids: Ids, stream: Stream, bus: Bus) -> None:
         self.is_answered: Callable[[], bool] = _always
+        self.begin: Begin = _later
         self._ids = ids
         self._stream = stream
         self._bus = bus
@@ -79,7 +89,7 @@ class Conversations:
     def send_message(
         self, tx: Transaction, sender: Principal, conversation_id: str | None, content: str, now_ms: int
     ) -> Sent:
-        """Store what a person said, in a new conversation when none is named, and ring for an agent.
+        """Store what a person said, in a new conversation when none is named, and have it answered.
 
         Raises `not_found`, `invalid`, `too_large`.
         """
@@ -98,7 +108,7 @@ class Conversations:
             now_ms=now_ms,
             sender_device_id=sender.device_id,
         )
-        if self.is_answered():
+        if self.is_answered() and not self.begin(tx, conversation_id, now_ms):
             bell = conversation_id.encode("ascii")
             tx.after_commit(lambda: self._bus.publish(topics.WORK_MESSAGES, bell))
         return Sent(message.message_id, message.conversation_id, message.seq)
