@@ -152,12 +152,16 @@ class Agents:
 
     # -- a turn ends
 
-    def finish_turn(self, tx: Transaction, run: Run, turn: TurnOutcome, now_ms: int) -> bool:
-        """Store what the model said and asked for. False when the run is no longer thinking (cancelled meanwhile)."""
-        run = replace(run, runner_state=turn.runner_state)
-        after = replace(run, state=RunState.ACTING if turn.calls else RunState.FINISHED)
+    def finish_turn(
+        self, tx: Transaction, run: Run, turn: TurnOutcome, now_ms: int
+    ) -> tuple[Run, tuple[ToolCall, ...]] | None:
+        """Store what the model said and asked for: the run and its calls as they stand now.
+
+        None when the run is no longer thinking (cancelled meanwhile).
+        """
+        after = replace(run, runner_state=turn.runner_state, state=RunState.ACTING if turn.calls else RunState.FINISHED)
         if not store.move_run(tx, after, from_state=RunState.THINKING, now_ms=now_ms):
-            return False
+            return None
         if turn.text.strip():
             self._conversations.reply(
                 tx,
@@ -168,14 +172,16 @@ class Agents:
                 run_id=run.run_id,
                 now_ms=now_ms,
             )
+        calls: list[ToolCall] = []
         for position, requested in enumerate(turn.calls):
             call = self._admit(tx, run, position, requested, now_ms)
             store.insert_call(tx, call, now_ms)
+            calls.append(call)
             if call.state is CallState.REFUSED:
                 self._events.tool_result(tx, run, call, now_ms)
         if not turn.calls:
             self._events.finished(tx, run, now_ms)
-        return True
+        return after, tuple(calls)
 
     def _admit(self, tx: Transaction, run: Run, position: int, requested: Requested, now_ms: int) -> ToolCall:
         """Check a call that the model made, and ask for approval where its tool needs it."""
@@ -228,28 +234,41 @@ class Agents:
         run = store.find_run(tx, run_id)
         if run is None or run.state not in (RunState.ACTING, RunState.WAITING):
             return None
-        calls = [self._with_decision(tx, run, call, now_ms) for call in store.calls_of(tx, run)]
+        stored = store.calls_of(tx, run)
+        calls = [self._with_decision(tx, call) for call in stored]
+        ready = next_ready(calls)
+        for before, call in zip(stored, calls, strict=True):
+            if call is not before and call is not ready:
+                self._keep_decision(tx, run, call, now_ms)
+        if ready is None:
+            return self.go_on(tx, run, calls, now_ms)
+        before = next(call for call in stored if call.tool_call_id == ready.tool_call_id)
+        return self._begin(tx, run, ready, before.state, now_ms)
+
+    def go_on(self, tx: Transaction, run: Run, calls: Sequence[ToolCall], now_ms: int) -> Step | None:
+        """What comes next for a run, and calls, that stand so in this very unit; None when a call is being executed."""
         if is_executing(calls):
             return None
         ready = next_ready(calls)
         if ready is not None:
-            return self._begin(tx, run, ready, now_ms)
+            return self._begin(tx, run, ready, ready.state, now_ms)
         if is_waiting(calls):
             self._move(tx, run, RunState.WAITING, now_ms)
             return Wait()
         if run.iterations >= self._limits.max_iterations:
             text = f"The agent stopped after {run.iterations} steps, which is the limit for one answer."
-            self.fail(tx, run_id, RunFailed(RunErrorCode.ITERATION_LIMIT, text), now_ms)
+            self.fail(tx, run.run_id, RunFailed(RunErrorCode.ITERATION_LIMIT, text), now_ms)
             return None
         thinking = replace(run, iterations=run.iterations + 1)
         return Think(self._move(tx, thinking, RunState.THINKING, now_ms), tuple(call.outcome() for call in calls))
 
     def resume(self, tx: Transaction, run_id: str, now_ms: int) -> tuple[Run | None, Step | None]:
-        """`advance`, and the run as it stands then."""
+        """`advance`, and where nothing comes next the run as it stands then."""
         step = self.advance(tx, run_id, now_ms)
-        return store.find_run(tx, run_id), step
+        return (store.find_run(tx, run_id) if step is None else None), step
 
-    def _with_decision(self, tx: Transaction, run: Run, call: ToolCall, now_ms: int) -> ToolCall:
+    def _with_decision(self, tx: Transaction, call: ToolCall) -> ToolCall:
+        """The call as its approval leaves it; the very same one where nothing was decided. Nothing is written."""
         if call.state is not CallState.WAITING or call.approval_id is None:
             return call
         approval = self._approvals.find(tx, call.approval_id)
@@ -258,17 +277,17 @@ class Agents:
             return call
         if approval.state is ApprovalState.APPROVED:
             # From here on only the text that was signed exists.
-            decided = replace(call, state=CallState.READY, args_json=action_args_json(approval.approved_action()))
-        else:
-            decided = replace(call, state=CallState.REFUSED, result=_refusal_text(approval))
+            return replace(call, state=CallState.READY, args_json=action_args_json(approval.approved_action()))
+        return replace(call, state=CallState.REFUSED, result=_refusal_text(approval))
+
+    def _keep_decision(self, tx: Transaction, run: Run, decided: ToolCall, now_ms: int) -> None:
         if store.move_call(tx, decided, from_state=CallState.WAITING, now_ms=now_ms) and decided.result is not None:
             self._events.tool_result(tx, run, decided, now_ms)
-        return decided
 
-    def _begin(self, tx: Transaction, run: Run, call: ToolCall, now_ms: int) -> Execute:
+    def _begin(self, tx: Transaction, run: Run, call: ToolCall, from_state: CallState, now_ms: int) -> Execute:
         executing = replace(call, state=CallState.EXECUTING)
-        begun = store.move_call(tx, executing, from_state=CallState.READY, now_ms=now_ms)
-        assert begun, "the call was ready in this very unit"
+        begun = store.move_call(tx, executing, from_state=from_state, now_ms=now_ms)
+        assert begun, "the call was read in this very unit"
         return Execute(self._move(tx, run, RunState.ACTING, now_ms), executing)
 
     def record_result(
@@ -389,10 +408,8 @@ class Agents:
         )
 
     def _move(self, tx: Transaction, run: Run, state: RunState, now_ms: int) -> Run:
-        current = store.find_run(tx, run.run_id)
-        assert current is not None, "runs are never deleted while they are active"
         moved = replace(run, state=state, node_id=self._node_id)
-        done = store.move_run(tx, moved, from_state=current.state, now_ms=now_ms)
+        done = store.move_run(tx, moved, from_state=run.state, now_ms=now_ms)
         assert done, "the run was read in this very unit"
         return moved
 

@@ -325,10 +325,11 @@ class Worker:
             self._traces.settle(run, STOPPED)
 
         def unit(tx: Transaction) -> _After:
-            if not self._agents.finish_turn(tx, run, outcome, now_ms) or not goes_on:
+            ended = self._agents.finish_turn(tx, run, outcome, now_ms)
+            if ended is None or not goes_on:
                 return None
             if outcome.calls:
-                return self._agents.advance(tx, run.run_id, now_ms)
+                return self._agents.go_on(tx, *ended, now_ms)
             next_id = self._ids.new(Prefix.RUN)
             return self._agents.claim_next(tx, run.conversation_id, next_id, now_ms) or _Over.QUIET
 

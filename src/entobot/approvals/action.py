@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -14,6 +15,12 @@ MAX_RAW_BYTES = 6 * MAX_ACTION_BYTES
 """Arguments may arrive with every character escaped (`\\u0041`), which is six times the canonical length."""
 MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1
+_FORBIDDEN = re.compile(
+    "[\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(17))
+    + "]"
+)
+"""Surrogates and noncharacters (RFC 7493 §2.1)."""
 _MEMBERS = frozenset({"approval_id", "args", "run_id", "tool"})
 
 Args = dict[str, Any]
@@ -109,7 +116,7 @@ def _check_texts(value: object, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise _not_presentable("it is nested too deeply")
     if isinstance(value, str):
-        if any(_is_forbidden(ord(character)) for character in value):
+        if _FORBIDDEN.search(value):
             raise _not_presentable("a text in it holds a lone surrogate or a noncharacter")
     elif isinstance(value, dict):
         for name, member in cast("dict[str, object]", value).items():
@@ -118,11 +125,6 @@ def _check_texts(value: object, depth: int) -> None:
     elif isinstance(value, list):
         for item in cast("list[object]", value):
             _check_texts(item, depth + 1)
-
-
-def _is_forbidden(point: int) -> bool:
-    """Surrogates and noncharacters (RFC 7493 §2.1)."""
-    return 0xD800 <= point <= 0xDFFF or 0xFDD0 <= point <= 0xFDEF or point & 0xFFFE == 0xFFFE
 
 
 def _not_presentable(why: str) -> Problem:
