@@ -4,7 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.dialects import sqlite
 
+from entobot.agents import store
+from entobot.storage.database_sqlite import SqliteDatabase
 from tests.agents.conftest import Opener
 from tests.agents.test_worker import DONE, Gated, Scripted, calls
 from tests.support.agency import Agency
@@ -87,3 +91,11 @@ async def test_a_message_behind_another_is_taken_in_the_commit_that_ends_the_run
     await agency.until("RUN_FINISHED", 2)
     await agency.idle()
     assert asked == ["Worker._think", "Worker._think"]
+
+
+async def test_claiming_looked_at_every_run_that_had_ever_ended(agency: Agency) -> None:
+    if not isinstance(agency.database, SqliteDatabase):
+        pytest.skip("how SQLite reads is asked in its own words")
+    asked = text(f"EXPLAIN QUERY PLAN {store._BUSY_OF_USER.compile(dialect=sqlite.dialect(paramstyle='named'))}")
+    (plan,) = await agency.database.read(lambda tx: [row["detail"] for row in tx.rows(asked, {"user": "usr_1"})])
+    assert "USING INDEX uq_runs_active_conversation" in plan

@@ -81,7 +81,9 @@ _RUN = select(runs).where(runs.c.run_id == bindparam("run"))
 _ACTIVE_RUNS = select(runs).where(text(_ACTIVE)).order_by(runs.c.run_id)
 _ACTIVE_IN = select(runs).where(runs.c.conversation_id == bindparam("conversation"), text(_ACTIVE)).limit(1)
 _BUSY_OF_USER = select(func.count().label("busy")).where(
-    runs.c.user_id == bindparam("user"), text("state IN ('acting', 'thinking')")
+    runs.c.user_id == bindparam("user"),
+    text(_ACTIVE),  # in the words of the index, so that runs that have ended are not looked at
+    text("state <> 'waiting'"),
 )
 _MOVE_RUN = (
     update(runs)
