@@ -3,6 +3,7 @@
 `python -m benchmarks compare` runs other servers beside ours, `python -m benchmarks.plots` draws what was kept.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -34,6 +35,7 @@ def main(names: list[str]) -> int:
     if names == ["compare"]:
         compare.main()
         return 0
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # who installs Entobot keeps bytecode; without, each start compiles
     chosen = [name.upper() for name in names] or list(MEASUREMENTS)
     print(f"{'':4} {'what':62} {'target':>15}  measured")
     for name in chosen:
