@@ -1,7 +1,9 @@
 """Fixtures for every test: a real database on disk, and time and ids under control."""
 
 import asyncio
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +20,10 @@ from tests.support.stores import Databases, new_database, on_postgres
 from tests.support.time import ManualClock, SeededEntropy
 
 __all__ = ["campaign", "loop_guard"]
+
+# Hundreds of gateways are started as processes: each would compile all of its modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
