@@ -29,7 +29,7 @@ def test_a_problem_is_shown_as_rfc_9457_with_its_code(code: Code) -> None:
         "code": code.value,
         "detail": "What happened.",
         "retry": code in RETRYABLE,
-    }
+    } | ({"retry_after_s": 1.0} if code in (Code.DRAINING, Code.RATE_LIMITED) else {})
     assert body["title"]
 
 
