@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install a lock file and Entobot itself into .venv. uv is fast; pip knows mirrors that only pip was told of.
-# Compiled once here, and not at every start where PYTHONDONTWRITEBYTECODE is set; pip does that by itself.
+# uv compiles when asked to: once here, and not at every start where PYTHONDONTWRITEBYTECODE is set.
 set -eu
 lock=$1
 bin=.venv/bin
