@@ -1,5 +1,7 @@
+import asyncio
 import gzip
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -154,6 +156,27 @@ async def test_the_viewer_of_the_description_is_read_when_it_is_asked_for(
     first, again = await client.get(viewer), await client.get(viewer)
     assert (first.status_code, first.content) == (again.status_code, again.content) == (200, b"void 0")
     assert built.find(viewer) is not None
+
+
+async def test_a_crowd_that_asks_for_the_viewer_has_it_compressed_once(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = tmp_path / "docs" / "swagger-ui-bundle.js"
+    viewer.parent.mkdir()
+    viewer.write_bytes(SCRIPT)
+    pages = load_pages(tmp_path)
+    compressed: list[int] = []
+    compress = gzip.compress
+
+    def counted(data: bytes, *args: Any, **options: Any) -> bytes:
+        compressed.append(len(data))
+        return compress(data, *args, **options)
+
+    monkeypatch.setattr(gzip, "compress", counted)
+    async with client_of(build(pages=pages)) as client:
+        answers = await asyncio.gather(*(client.get("/docs/swagger-ui-bundle.js") for _ in range(20)))
+    assert {answer.content for answer in answers} == {SCRIPT}
+    assert compressed == [len(SCRIPT)]
 
 
 async def test_a_viewer_that_was_removed_since_the_start_is_not_found(build: Build, tmp_path: Path) -> None:

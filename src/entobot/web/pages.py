@@ -59,15 +59,13 @@ class Pages:
     def __init__(self, files: Mapping[str, Page], unread: Mapping[str, Path] | None = None) -> None:
         self._files = dict(files)
         self._unread = dict(unread or {})
+        self._reading = asyncio.Lock()
 
     def find(self, path: str) -> Page | None:
         found = self._files.get(path)
         if found is None and APP_OBJECT.fullmatch(path):
             return self._files["/"]
         return found
-
-    def paths(self) -> frozenset[str]:
-        return frozenset(self._files)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI, for HTTP scopes."""
@@ -76,12 +74,15 @@ class Pages:
         await self._answer(scope)(scope, receive, send)
 
     async def _read(self, path: str) -> None:
-        try:
-            page = await asyncio.to_thread(_read, self._unread[path], path)
-        except OSError:  # removed since the start
-            return
-        self._files[path] = page
-        self._unread.pop(path, None)
+        """Once, however many strangers ask at the same time: compressing takes a core longer than all the rest."""
+        async with self._reading:
+            if path not in self._unread:
+                return
+            try:
+                self._files[path] = await asyncio.to_thread(_read, self._unread[path], path)
+            except OSError:  # removed since the start
+                return
+            del self._unread[path]
 
     def _answer(self, scope: Scope) -> Response:
         page = self.find(scope["path"])
