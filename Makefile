@@ -14,9 +14,9 @@ menu: ## this menu
 run: setup ## start the gateway and pair a phone
 	@$(BIN)/entobot up --pair
 
-# Tests wait more than they work: for servers, browsers and deadlines.
+# Tests wait more than they work: for servers, browsers and deadlines. One that hangs fails, and says where it stood.
 test: setup-test ## run the tests (sets everything up first)
-	@$(BIN)/pytest -n 4 --dist worksteal
+	@$(BIN)/pytest -n 4 --dist worksteal -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 chaos: setup-test ## kill, cut, partition and fill for long; SEED=n repeats a run
 	@$(BIN)/pytest -m chaos --durations=0 $(if $(SEED),--chaos-seed $(SEED))

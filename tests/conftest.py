@@ -4,22 +4,25 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
 from entobot.core.ids import RandomIds
 from entobot.storage.database import Database
 from tests.rigs.campaign import campaign, seed_of, summary
+from tests.support.hangs import told
 from tests.support.loop_guard import loop_guard
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.stores import Databases, new_database, on_postgres
 from tests.support.time import ManualClock, SeededEntropy
 
 __all__ = ["campaign", "loop_guard"]
+
+STDERR: pytest.StashKey[TextIO] = pytest.StashKey()
 
 # Hundreds of gateways are started as processes: each would compile all of its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -34,8 +37,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STDERR] = os.fdopen(os.dup(sys.stderr.fileno()), "w")  # what a test writes is captured
     if config.option.chaos_seed is None:
         config.option.chaos_seed = secrets.randbelow(1_000_000)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    ended_after_s = float(item.config.getini("faulthandler_timeout") or 0.0)
+    with told(item.nodeid, ended_after_s * 0.9, item.config.stash[STDERR]) if ended_after_s else nullcontext():
+        return (yield)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[STDERR].close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

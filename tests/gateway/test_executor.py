@@ -156,6 +156,15 @@ async def test_an_early_id_from_before_a_restart_is_known_after_a_later_one_of_i
     await reopened.stop()
 
 
+async def test_the_latest_id_is_known_after_an_earlier_one_was_executed(
+    executor: Executor, database: SqliteDatabase
+) -> None:
+    latest = await send(executor, 9, "later")
+    await send(executor, 4, "an id of an earlier time")
+    assert await send(executor, 9, "later") == latest
+    assert await stored(database) == ["later", "an id of an earlier time"]
+
+
 @pytest.mark.parametrize("other", [{"text": "other"}, {"text": "hi", "times": 2}])
 async def test_other_data_under_a_used_id_is_a_mismatch_and_changes_nothing(
     executor: Executor, database: SqliteDatabase, other: dict[str, Any]

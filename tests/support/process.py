@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from entobot.core.secrets import SystemEntropy
 
 GENEROUS_S = 60.0
 """How long a stated deadline is waited for on a busy machine."""
+STARTED_WITHIN_S = 2 * GENEROUS_S
 ROOMY = {f"ENTOBOT_LIMITS__{rate.upper()}_{part}": "1000000" for rate in Rate for part in ("PER_SECOND", "BURST")}
 """For stories about something other than the limits."""
 ROOT = Path(__file__).parents[2]
@@ -71,7 +73,7 @@ class GatewayProcess:
         self.log = home.with_name(home.name + ".log")
 
     def start(self, *arguments: str) -> "GatewayProcess":
-        """Returns when the banner is complete: the port is open then."""
+        """Returns when the banner is complete: the port is open then. Fails after `STARTED_WITHIN_S`."""
         with self.log.open("a") as errors:
             self.process = subprocess.Popen(
                 [*self._launcher, sys.executable, *self._program, "up", *arguments],
@@ -83,10 +85,16 @@ class GatewayProcess:
             )
         assert self.process.stdout is not None
         self.banner = ""
-        for line in self.process.stdout:
-            self.banner += line
-            if "Stop with Ctrl-C" in line:
-                return self
+        too_late = threading.Timer(STARTED_WITHIN_S, self.process.kill)
+        too_late.daemon = True
+        too_late.start()
+        try:
+            for line in self.process.stdout:
+                self.banner += line
+                if "Stop with Ctrl-C" in line:
+                    return self
+        finally:
+            too_late.cancel()
         raise AssertionError(f"the gateway did not start: {self.banner}\n{self.log.read_text()[-4000:]}")
 
     def read_line(self) -> str:
