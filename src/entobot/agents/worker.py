@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
-from typing import cast
+from typing import TypeVar, cast
 
 from entobot.agents.live import FLUSH_EVERY, LiveTurn
 from entobot.agents.meters import OK, RunMeters
@@ -37,11 +37,13 @@ from entobot.core import topics
 from entobot.core.clock import Clock
 from entobot.core.errors import Problem
 from entobot.core.ids import Ids, Prefix
-from entobot.storage.database import Database, Transaction
+from entobot.storage.database import Database, StorageFailed, Transaction, Unit
 from entobot.stream.service import Stream
 from entobot.telemetry.log import bind, get_logger, unbind
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.tracing import NoTracer, Tracer
+
+T = TypeVar("T")
 
 CLOSING_S = 1.0
 
@@ -55,6 +57,8 @@ class Pace:
     turn_timeout: timedelta = timedelta(minutes=10)
     sweep_every: timedelta = timedelta(seconds=15)
     flush_every: timedelta = FLUSH_EVERY
+    store_again: timedelta = timedelta(seconds=1)
+    """From one attempt to commit an outcome to the next, while the store is away."""
     max_tasks: int = 64
 
 
@@ -333,7 +337,7 @@ class Worker:
             next_id = self._ids.new(Prefix.RUN)
             return self._agents.claim_next(tx, run.conversation_id, next_id, now_ms) or _Over.QUIET
 
-        return await self._database.write(unit, is_small=True)
+        return await self._keep(unit)
 
     async def _execute(self, run: Run, call: ToolCall) -> _After:
         """Carry out a call that is committed as `executing`; what comes next."""
@@ -361,12 +365,28 @@ class Worker:
             self._agents.record_result(tx, run, call, state=state, result=result, now_ms=now_ms)
             return self._agents.advance(tx, run.run_id, now_ms) if goes_on else None
 
-        return await self._database.write(unit, is_small=True)
+        return await self._keep(unit)
 
     async def _fail(self, run: Run, failure: RunFailed) -> None:
         self._traces.settle(run, failure.code, is_failed=True)
         now_ms = self._clock.now_ms()
-        await self._database.write(lambda tx: self._agents.fail(tx, run.run_id, failure, now_ms), is_small=True)
+        await self._keep(lambda tx: self._agents.fail(tx, run.run_id, failure, now_ms))
+
+    async def _keep(self, unit: Unit[T]) -> T:
+        """Commit what only this process knows: what a model said, what a tool did. While the store is away, again and
+        again; a unit looks how its run stands, so one whose commit was made and not confirmed changes nothing.
+        """
+        is_told = False
+        while True:
+            try:
+                return await self._database.write(unit, is_small=True)
+            except StorageFailed as failure:
+                if self._is_stopping:
+                    raise
+                if not is_told:
+                    log.warning("agent.outcome_waits", why=str(failure))
+                is_told = True
+            await asyncio.sleep(self._pace.store_again.total_seconds())
 
 
 async def _listen(runner: Runner, request: TurnRequest, live: LiveTurn) -> TurnEnd:
