@@ -55,6 +55,14 @@ describe("the transcript", () => {
     ]);
     expect(state.threads[C]?.messages.map((row) => row.message_id)).toEqual(["msg_1", "msg_4", "msg_3"]);
   });
+  it("keeps that order also of what history brought", () => {
+    const page = [message("msg_4", "assistant", { seq: 2 }), message("msg_3", "user", { seq: 3 })];
+    const later = event("message.created", { data: message("msg_2", "assistant") }, 4);
+    const ids = (state: t.Transcript): string[] => (state.threads[C]?.messages ?? []).map((row) => row.message_id);
+    const before = t.applyReset(play([event("message.created", { data: message("msg_1") }, 1)]));
+    expect(ids(play([later], t.applyHistory(before, C, page, "cur", true)))).toEqual(["msg_4", "msg_3", "msg_2"]);
+    expect(ids(t.applyHistory(play([later], before), C, page, "cur", true))).toEqual(["msg_4", "msg_3", "msg_2"]);
+  });
   it("applies a replayed event once", () => {
     const frame = event("message.created", { data: message("msg_1") }, 5);
     const once = play([frame]);

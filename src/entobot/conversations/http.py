@@ -45,6 +45,7 @@ class MessageRow(BaseModel):
     conversation_id: str
     role: str
     content: str
+    seq: int
     sender_device_id: str | None
     created_at: str
     run_id: str | None

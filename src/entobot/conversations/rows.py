@@ -28,6 +28,7 @@ def message_row(message: Message) -> dict[str, object]:
         "conversation_id": message.conversation_id,
         "role": message.role,
         "content": message.content,
+        "seq": message.seq,
         "sender_device_id": message.sender_device_id,
         "created_at": rfc3339(message.created_at_ms),
         "run_id": message.run_id,

@@ -8,7 +8,7 @@ export interface MessageRow {
   created_at: string;
   run_id?: string | null;
   error?: { code: string; message: string } | null;
-  /** Of its event; rows of the history come without. */
+  /** Of its event: its place among all messages. A page kept by an older version of this app has rows without. */
   seq?: number | undefined;
 }
 

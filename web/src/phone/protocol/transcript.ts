@@ -227,7 +227,8 @@ export function applyHistory(
   const thread = state.threads[conversationId];
   const messages = mergeMessages(newest && thread?.stale !== false ? [] : (thread?.messages ?? []), rows);
   // A message that arrived as an event while the page was under way must not be lost by replacing.
-  const arrived = (thread?.messages ?? []).filter((row) => row.message_id > (rows.at(-1)?.message_id ?? ""));
+  const last = rows.at(-1);
+  const arrived = (thread?.messages ?? []).filter((row) => last === undefined || byPlace(row, last) > 0);
   const merged = newest ? mergeMessages(messages, arrived) : messages;
   const older = newest && thread !== undefined && !thread.stale && thread.older !== undefined ? thread.older : next;
   return {
@@ -236,14 +237,14 @@ export function applyHistory(
   };
 }
 
-/** By id, in the order of the ids, which are ULIDs and so in the order of creation. */
+/** Each once, in the order in which the gateway stored them. */
 export function mergeMessages(known: MessageRow[], rows: MessageRow[]): MessageRow[] {
   const byId = new Map(known.map((row) => [row.message_id, row]));
   for (const row of rows) byId.set(row.message_id, { ...byId.get(row.message_id), ...row });
   return [...byId.values()].sort(byPlace);
 }
 
-/** As the gateway stored them. Two that were written at once may be stored the other way round than their times say. */
+/** Two that were written at once may be stored the other way round than their times say: those are the last resort. */
 function byPlace(a: MessageRow, b: MessageRow): number {
   if (a.seq !== undefined && b.seq !== undefined) return a.seq - b.seq;
   return compare(a.created_at, b.created_at) || compare(a.message_id, b.message_id);
