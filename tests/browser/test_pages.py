@@ -10,7 +10,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow
-from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.browser.window import DESKTOP, PHONE, Size, Window, ask
 from tests.support.process import ROOT, GatewayProcess
 
 ARTIFACTS = ROOT / "tests" / "artifacts"
@@ -58,9 +58,9 @@ class Album:
         page.evaluate(AXE_SCRIPT)
         for theme in THEMES:
             page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            page.evaluate(SETTLED)
+            ask(page, SETTLED)
             page.screenshot(path=ARTIFACTS / f"{self._size}-{theme}-{name}.png")
-            violations = page.evaluate("(options) => axe.run(options).then((found) => found.violations)", RULES)
+            violations = ask(page, "(options) => axe.run(options).then((found) => found.violations)", RULES)
             if violations:
                 self.found[f"{name} {theme}"] = json.dumps(violations, indent=1)[:3000]
         for what, query in (("too wide", TOO_WIDE), ("too small", TOO_SMALL)):

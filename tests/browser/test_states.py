@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Request, Route, WebSocketRoute, expect
 
 from tests.browser.conftest import NewWindow
-from tests.browser.window import Window
+from tests.browser.window import Window, ask
 from tests.support.process import ROOT, GatewayProcess, free_port
 
 OFFLINE = "You are offline. What you write is kept and sent when you are back."
@@ -43,7 +43,7 @@ def test_a_reload_keeps_session_chat_and_draft(phone: Window) -> None:
 def test_what_is_written_offline_survives_a_reload_and_is_sent_once(phone: Window) -> None:
     phone.may_lose_network = True
     phone.say("online")
-    phone.page.evaluate("navigator.serviceWorker.ready.then(() => undefined)")
+    ask(phone.page, "() => navigator.serviceWorker.ready.then(() => undefined)")
     phone.context.set_offline(True)
     phone.sees(OFFLINE)
     phone.write("first")

@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import NewTerminal, NewWindow
 from tests.browser.terminal import Modules
+from tests.browser.window import ask
 from tests.support.process import GatewayProcess
 
 QUIET_ZONE = 4
@@ -63,7 +64,7 @@ def test_a_newcomer_pairs_chats_approves_and_is_removed(
 
     assert idle_gateway.cli("devices", "revoke", "Ada's phone").returncode == 0
     phone.heading("This device was removed")
-    assert phone.page.evaluate(COUNT_RECORDS) == {"cache": 0, "device": 0, "drafts": 0, "outbox": 0}
+    assert ask(phone.page, COUNT_RECORDS) == {"cache": 0, "device": 0, "drafts": 0, "outbox": 0}
 
     terminal.press_ctrl_c()
     assert terminal.wait() == 0

@@ -45,8 +45,17 @@ _BECOMES = """async () => {
   }
   return true;
 }"""
+_WITHIN = """(argument) => {
+  const late = new Promise((_, fail) => setTimeout(() => fail(new Error("not answered within %d ms")), %d));
+  return Promise.race([(%s)(argument), late]);
+}"""
 _NETWORK_FAILURES = ("Failed to load resource", "WebSocket connection to")
 INVITES = "/api/v1/pairing/invites"
+
+
+def ask(page: Page, function: str, argument: object = None) -> Any:
+    """What a JavaScript function answers, which may be a promise. `Page.evaluate` would wait for ever."""
+    return page.evaluate(_WITHIN % (GENEROUS_MS, GENEROUS_MS, function), argument)
 
 
 def sent(request: Request) -> dict[str, Any]:
