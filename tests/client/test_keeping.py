@@ -1,9 +1,11 @@
 """What a client keeps on disk: its identity and its journal; and what it shows before it signs."""
 
+import asyncio
 import json
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from entobot.client.identity import Identity, IdentityFile
 from entobot.client.journal import Journal, JournalTaken, MemoryJournal, Pending, Position, SqliteJournal
 from entobot.client.keys import DeviceKey
 from entobot.client.reach import OriginReach
+from entobot.client.requests import Requests
 from entobot.client.trust import Trust
 from entobot.core.errors import Code, Problem, StartupRefused
 from entobot.core.secrets import sha256_b64u
 from tests.support.process import ROOT
+from tests.support.time import ManualClock, SeededEntropy
 
 
 def identity() -> Identity:
@@ -127,3 +131,25 @@ def _loaded_by(program: str) -> set[str]:
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return set(told.stdout.split())
+
+
+async def test_who_gives_up_waiting_for_another_process_s_refresh_neither_blocks_nor_keeps_the_lock(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "d.json"
+    mine, theirs = IdentityFile(file), IdentityFile(file)
+    due = replace(identity(), access_token="")
+    mine.save(due)
+    requests = Requests(due, mine, OriginReach(due.origin, due.trust), ManualClock(), SeededEntropy())
+    held = theirs.try_lock()
+    assert held is not None
+    with held:
+        assert mine.try_lock() is None
+        waiting = asyncio.create_task(requests.refresh())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    after = theirs.try_lock()
+    assert after is not None
+    after.__exit__(None, None, None)

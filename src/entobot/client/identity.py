@@ -4,8 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,8 +52,10 @@ class IdentityStore(Protocol):
         """After a crash the old or the new one is there, whole."""
         ...
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Held while the tokens are replaced, against every other process that uses the same identity."""
+    def try_lock(self) -> AbstractContextManager[object] | None:
+        """Held while the tokens are replaced, against every other process that uses the same identity. Locked when
+        it is returned; None while somebody else holds it.
+        """
         ...
 
 
@@ -70,7 +71,7 @@ class MemoryIdentity:
     def save(self, identity: Identity) -> None:
         self._identity = identity
 
-    def lock(self) -> AbstractContextManager[None]:
+    def try_lock(self) -> AbstractContextManager[object]:
         return contextlib.nullcontext()
 
 
@@ -99,13 +100,13 @@ class IdentityFile:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(self._path, json.dumps(stored, default=str, indent=1).encode())
 
-    @contextmanager
-    def lock(self) -> Generator[None]:
+    def try_lock(self) -> AbstractContextManager[object] | None:
         """Beside the file, since the file itself is replaced."""
         name = self._path.with_name(f"{self._path.name}.lock")
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        file = os.fdopen(os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "rb")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        return file

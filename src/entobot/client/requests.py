@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from entobot.core.secrets import Entropy
 
 REFRESH_MARGIN_MS = 60_000
 SUPERSEDED_PAUSE_S = 0.2
+LOCK_AGAIN_S = 0.05
 
 
 class Requests:
@@ -115,7 +116,9 @@ class Requests:
                 await self._refresh_alone(unless_newer_than)
 
     async def _refresh_alone(self, refused_token: str | None) -> None:
-        async with _held(self._store.lock()):
+        while (lock := self._store.try_lock()) is None:  # noqa: ASYNC110  who holds it may be another process
+            await asyncio.sleep(LOCK_AGAIN_S)
+        with lock:
             stored = await asyncio.to_thread(self._store.load)
             if stored is not None and stored.key.thumbprint == self.identity.key.thumbprint:
                 self.identity = stored
@@ -144,18 +147,3 @@ class Requests:
                 raise
             self.gateway_clock(round(datetime.fromisoformat(server_time).timestamp() * 1000))
             return await send()
-
-
-@asynccontextmanager
-async def _held(lock: AbstractContextManager[None]) -> AsyncGenerator[None]:
-    """A lock that blocks, taken in a thread; whoever is cancelled while waiting does not keep it."""
-    taking = asyncio.ensure_future(asyncio.to_thread(lock.__enter__))
-    try:
-        await asyncio.shield(taking)
-    except asyncio.CancelledError:
-        taking.add_done_callback(lambda _: lock.__exit__(None, None, None))
-        raise
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
