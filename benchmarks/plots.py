@@ -30,7 +30,7 @@ def targets() -> None:
     rows = [row for part in load("targets").values() for row in part["figures"] if row.get("share") is not None]
     if not rows:
         return
-    rows.sort(key=lambda row: (int(row["name"][1:]), row["what"]), reverse=True)
+    rows.sort(key=lambda row: (int(row["name"][1:] or 99), row["what"]), reverse=True)
     figure, axes = _figure(0.32 * len(rows) + 0.8)
     labels = [f"{row['what']}  {row['name']}" for row in rows]
     axes.barh(labels, [row["share"] for row in rows], color=[OURS if row["met"] else MISSED for row in rows])
