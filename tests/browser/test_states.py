@@ -204,7 +204,7 @@ def _stored_by_the_gateway(phone: Window) -> list[str]:
     own = phone.page.url.rpartition("/")[2]
     assert own in [row["conversation_id"] for row in rows]
     messages = operator("GET", f"/api/v1/conversations/{own}/messages")["rows"]
-    return [row["content"] for row in sorted(messages, key=lambda row: row["message_id"])]
+    return [row["content"] for row in sorted(messages, key=lambda row: row["seq"])]
 
 
 @contextmanager
