@@ -20,7 +20,7 @@ from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of, strangers_of
 from entobot.app.ground import Ground, lay_ground, public_files, renew_certificate
 from entobot.app.measuring import Counts, Measuring
-from entobot.app.observing import observe_bus, observe_database, observe_process
+from entobot.app.observing import observe_bus, observe_certificate, observe_database, observe_process
 from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
 from entobot.app.simple import BearerPairing, DeviceConversations
@@ -291,6 +291,8 @@ class Gateway:
         observe_process(ground.meters, listener)
         observe_bus(ground.meters, ground.bus)
         observe_database(ground.meters, ground.database)
+        if certificate is not None:
+            observe_certificate(ground.meters, certificate.description.not_after_ms)
         await listener.start()
         return listener
 
@@ -384,9 +386,11 @@ class Gateway:
 
     async def _renew_certificate(self) -> None:
         """The local authority's leaf lives 90 days; a given certificate is read again, in case it was replaced."""
-        await asyncio.to_thread(renew_certificate, self.ground)
+        not_after_ms = await asyncio.to_thread(renew_certificate, self.ground)
         if self._listener is not None:
             self._listener.reload_certificate()
+        if not_after_ms is not None:
+            observe_certificate(self.ground.meters, not_after_ms)
 
     async def _record(self, event: AuditEvent) -> None:
         now_ms = self.ground.clock.now_ms()

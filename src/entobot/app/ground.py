@@ -167,10 +167,18 @@ def _certificate(home: Home, settings: Settings, now_ms: int, entropy: Entropy) 
     return Certificate(files, about, b64u(spki_sha256(leaf)), public_files(about, authority), left_out)
 
 
-def renew_certificate(ground: Ground) -> None:
-    """Bring the local authority's certificate up to date on disk, where it is used. Blocks."""
+def renew_certificate(ground: Ground) -> int | None:
+    """Bring the local authority's certificate up to date on disk, where it is used. Blocks.
+
+    Returns when the certificate that is on disk now ends, in milliseconds since 1970; None without TLS. Raises OSError
+    or ValueError when it cannot be read.
+    """
+    if ground.certificate is None:
+        return None
     if ground.settings.tls.mode == "local-ca":
         ensure_local_tls(ground.home.tls, this_machine(), ground.clock.now_ms(), ground.entropy)
+    leaf = x509.load_pem_x509_certificates(ground.certificate.files.certificate.read_bytes())[0]
+    return describe(leaf).not_after_ms
 
 
 def public_files(about: Description | None, authority: x509.Certificate | None) -> CertificateFiles:

@@ -86,6 +86,10 @@ class Metric(Enum):
     BUS_UP = _gauge("entobot_bus_up", "1 while other nodes can be rung. 0 delays events and loses none.")
     BUS_WAITING = _gauge("entobot_bus_waiting", "Doorbells that are not sent yet.")
     BUS_WAITING_SECONDS = _gauge("entobot_bus_waiting_seconds", "Age of the oldest doorbell that is not sent yet.")
+    CERTIFICATE_END = _gauge(
+        "entobot_certificate_end_timestamp_seconds",
+        "When the certificate that is served ends, in seconds since 1970. Not there without TLS.",
+    )
     COMMAND_SECONDS = _histogram(
         "entobot_command_seconds",
         FAST_SECONDS,
