@@ -2,17 +2,10 @@
 
 import asyncio
 import re
-import shutil
-import socket
 import ssl
-import subprocess
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 from entobot.client.device import Device
 from entobot.core.clock import SystemClock
@@ -21,6 +14,7 @@ from entobot.web.certificates import LocalTls, Machine, ensure_local_tls
 from tests.support.operator import INVITES, Operator
 from tests.support.phone import connected
 from tests.support.process import GENEROUS_S, ROOT, GatewayProcess, free_port
+from tests.support.programs import program, running
 
 PAGE = ROOT / "docs" / "how-to" / "behind-a-proxy.md"
 CALLER = "127.0.0.9"
@@ -43,43 +37,13 @@ def documented(name: str) -> str:
     return found[1]
 
 
-def program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(f"/usr/sbin/{name}")
-    if found is None or subprocess.run([found, "-v"], capture_output=True, check=False).returncode:
-        pytest.skip(f"{name} is not installed here")
-    return found
-
-
-@contextmanager
-def running(command: list[str], port: int) -> Generator[None]:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        until = time.monotonic() + GENEROUS_S
-        while True:
-            if process.poll() is not None:
-                assert process.stdout is not None
-                raise AssertionError(process.stdout.read().decode())
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait(GENEROUS_S)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
 class Behind(GatewayProcess):
     """A gateway whose phones come through a proxy at `front`."""
 
     def __init__(self, home: Path, front: int, tls: LocalTls | None, **settings: str) -> None:
         named = {f"ENTOBOT_{name.upper()}": value for name, value in settings.items()}
         super().__init__(home, environment=named)
-        self.origin = f"https://127.0.0.1:{front}"
+        self.address = self.origin = f"https://127.0.0.1:{front}"
         self.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = self.origin
         self.tls = tls
 
@@ -101,7 +65,7 @@ def front_tls(folder: Path) -> LocalTls:
     return ensure_local_tls(folder / "front", machine, SystemClock().now_ms(), SystemEntropy())
 
 
-async def everything_works(gateway: Behind, front: int) -> None:
+async def everything_works(gateway: Behind) -> None:
     """Pair, chat over the WebSocket and read events, all through the proxy; the caller's own address is seen."""
     operator = Operator(gateway)
     invite = await asyncio.to_thread(operator.invite)
@@ -111,13 +75,9 @@ async def everything_works(gateway: Behind, front: int) -> None:
     assert row["claim"]["address"] == CALLER
     await asyncio.to_thread(operator.confirm, invite, claim)
     assert await asyncio.to_thread(device.collect, claim["claim_id"])
-    main, gateway.port = gateway.port, front
-    try:
-        async with connected(gateway, device) as phone:
-            await phone.say("through the proxy")
-            await phone.until_event("RUN_FINISHED")
-    finally:
-        gateway.port = main
+    async with connected(gateway, device) as phone:
+        await phone.say("through the proxy")
+        await phone.until_event("RUN_FINISHED")
     await asyncio.to_thread(events_come_at_once, device)
 
 
@@ -138,7 +98,7 @@ async def test_nginx_as_documented(tmp_path: Path) -> None:
     try:
         await asyncio.to_thread(gateway.start)
         with running([nginx, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path), "-e", "stderr"], front):
-            await everything_works(gateway, front)
+            await everything_works(gateway)
     finally:
         gateway.close()
 
@@ -154,7 +114,7 @@ async def test_haproxy_as_documented(tmp_path: Path) -> None:
     try:
         await asyncio.to_thread(gateway.start)
         with running([haproxy, "-db", "-f", str(tmp_path / "haproxy.cfg")], front):
-            await everything_works(gateway, front)
+            await everything_works(gateway)
     finally:
         gateway.close()
 
@@ -169,6 +129,6 @@ async def test_a_balancer_with_the_proxy_protocol_as_documented(tmp_path: Path) 
     try:
         await asyncio.to_thread(gateway.start)
         with running([haproxy, "-db", "-f", str(tmp_path / "haproxy.cfg")], front):
-            await everything_works(gateway, front)
+            await everything_works(gateway)
     finally:
         gateway.close()
