@@ -9,7 +9,7 @@ from joserfc.jwk import KeySet
 
 from entobot.core.permissions import Scope
 from entobot.devices.signing import SigningKeys
-from entobot.devices.tokens import TokenRefused, Tokens
+from entobot.devices.tokens import MAX_AHEAD_S, TokenRefused, Tokens
 from tests.devices.conftest import File
 from tests.devices.phone import ORIGIN
 from tests.support.time import ManualClock, SeededEntropy
@@ -64,6 +64,16 @@ def test_a_token_lives_five_minutes_also_when_it_was_verified_before(tokens: Tok
     with pytest.raises(TokenRefused) as caught:
         tokens.verify_access(token, clock.now_ms())
     assert caught.value.is_expired
+
+
+def test_a_token_made_before_the_clock_was_set_back_is_to_be_refreshed_and_not_final(
+    tokens: Tokens, clock: ManualClock
+) -> None:
+    token, now_ms = mint(tokens, clock), clock.now_ms()
+    with pytest.raises(TokenRefused) as caught:
+        tokens.verify_access(token, now_ms - 3600_000)
+    assert caught.value.is_expired
+    assert tokens.verify_access(token, now_ms - MAX_AHEAD_S * 1000)
 
 
 def test_a_token_of_another_origin_or_of_other_keys_is_refused(

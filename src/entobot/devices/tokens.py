@@ -24,7 +24,7 @@ _CACHED_TOKENS = 8192
 
 
 class TokenRefused(Exception):  # noqa: N818  reads as what happened
-    """Not a token of this gateway, or one that is over (`is_expired`). The text is safe to show."""
+    """Not a token of this gateway, or one that does not hold at this time (`is_expired`): refresh it. The text is safe to show."""
 
     def __init__(self, reason: str, *, is_expired: bool = False) -> None:
         super().__init__(reason)
@@ -121,7 +121,8 @@ class Tokens:
         if payload["iss"] != self._origin or payload["aud"] != self._origin:
             raise TokenRefused("The access token is for another gateway.")
         if claims.issued_at_ms > now_ms + MAX_AHEAD_S * 1000:
-            raise TokenRefused("The access token comes from the future.")
+            # Ours, made before the gateway's clock was set back.
+            raise TokenRefused("The access token comes from the future; refresh it.", is_expired=True)
         return claims
 
 
