@@ -10,6 +10,7 @@ from entobot.agents import cli as agents_cli
 from entobot.app import cli as store_cli
 from entobot.approvals import cli as approvals_cli
 from entobot.audit import cli as audit_cli
+from entobot.backup import cli as backup_cli
 from entobot.client import cli as client_cli
 from entobot.client.console import AsJson, Exit, Place, give_up, place, say, table, told
 from entobot.devices import cli as devices_cli
@@ -165,6 +166,7 @@ def node_join(
 
 root.add_typer(approvals_cli.app, name="approvals")
 root.add_typer(audit_cli.app, name="audit")
+root.add_typer(backup_cli.app, name="backup")
 root.add_typer(config, name="config")
 root.add_typer(store_cli.app, name="db")
 root.add_typer(devices_cli.app, name="devices")

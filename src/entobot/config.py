@@ -246,10 +246,43 @@ class TracingSettings(Section):
     sample_ratio: float = Field(default=1.0, ge=0, le=1, description="Which part of all traces is kept.")
 
 
+def _age_recipients(values: tuple[str, ...]) -> tuple[str, ...]:
+    for text in values:
+        if not text.startswith("age1"):
+            raise ValueError(f"'{text}' is no age recipient: it begins with age1.")
+    return values
+
+
+class BackupSettings(Section):
+    every: Duration = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        description="Make a backup this often while the gateway runs. 0: none. Needs `folder` and `recipients`.",
+    )
+    keep: int = Field(
+        default=7, ge=1, description="Backups of this gateway that stay in `folder`; older ones are deleted."
+    )
+    folder: Path | None = Field(
+        default=None, description="Where backups are written, best on another disk. It must be there already."
+    )
+    recipients: Annotated[Words, AfterValidator(_age_recipients)] = Field(
+        default=(), description="age recipients (`age1…`) that can open a backup. `entobot backup key` makes one."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "BackupSettings":
+        if self.every and (self.folder is None or not self.recipients):
+            raise ValueError("every needs folder and recipients: a backup that is made by itself is always encrypted.")
+        if timedelta(0) < self.every < timedelta(minutes=1):
+            raise ValueError("every is at least a minute.")
+        return self
+
+
 class Settings(Section):
     gateway: GatewaySettings = GatewaySettings()
     tls: TlsSettings = TlsSettings()
     storage: StorageSettings = StorageSettings()
+    backup: BackupSettings = BackupSettings()
     stream: StreamSettings = StreamSettings()
     bus: BusSettings = BusSettings()
     agent: AgentSettings = AgentSettings()

@@ -74,7 +74,7 @@ async def _copy(home: Home, address: "PostgresAddress", connection: "Connection"
 
     await connection.execute("BEGIN")
     tables = await copy_all(home.database.absolute(), connection, progress)
-    found = await _audit(home).verify(_reader(connection))
+    found = await _audit(home).verify(reader(connection))
     if found.finding is not None:
         raise StartupRefused(
             f"The audit log does not verify at entry {found.finding.seq}: {found.finding.detail} Nothing was copied. "
@@ -84,7 +84,7 @@ async def _copy(home: Home, address: "PostgresAddress", connection: "Connection"
     return Moved(str(address), tables, found.checked)
 
 
-def _reader(connection: "Connection") -> Callable[..., Any]:
+def reader(connection: "Connection") -> Callable[..., Any]:
     """Runs units on the transaction that is open."""
     from entobot.storage.postgres_transaction import PostgresTransaction, Session, make_statements
 

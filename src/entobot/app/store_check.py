@@ -102,8 +102,9 @@ def _schema(present: str | None) -> Finding:
     if present < HEAD:
         return Finding("schema", Level.WARNING, f"It is {present}; this version needs {HEAD}.", MIGRATE)
     if present > HEAD:
-        fix = "Install that version again, or restore a backup."
-        return Finding("schema", Level.FAILURE, f"It is {present}, of a newer Entobot; this one knows {HEAD}.", fix)
+        detail = f"It is {present}, of a newer Entobot; this one knows up to {HEAD}, and leaves it alone."
+        fix = "Start the newer version again, or restore the backup made before the upgrade into an empty data folder."
+        return Finding("schema", Level.FAILURE, detail, fix)
     return Finding("schema", Level.OK, f"It is {HEAD}, as needed.")
 
 

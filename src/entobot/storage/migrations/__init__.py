@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from entobot import __version__
 from entobot.core.errors import StartupRefused
 
 HEAD = "0003"
@@ -21,6 +22,21 @@ sys.exit(main(sys.argv[1]))
 """
 
 
+def newer_text(where: str, present: str) -> str:
+    """Why this version leaves a store alone, and the two ways out."""
+    return (
+        f"{where} has schema {present}, made by a newer Entobot; this is {__version__}, which knows up to {HEAD}. "
+        "Nothing was changed. Start the newer version again, or restore the backup that was made before the upgrade "
+        "into an empty data folder: 'entobot --home FOLDER restore FILE'. See docs/how-to/back-up.md."
+    )
+
+
+def refuse_newer(where: str, present: str | None) -> None:
+    """Raises StartupRefused for a schema of a newer version."""
+    if present is not None and present > HEAD:
+        raise StartupRefused(newer_text(where, present))
+
+
 def upgrade_sqlite(path: Path) -> None:
     """Bring the database file at `path` to HEAD; make it when missing.
 
@@ -33,6 +49,7 @@ def upgrade_sqlite(path: Path) -> None:
         raise StartupRefused(
             f"{path} cannot be used: {error}. Check the file's rights and the disk; if it is damaged, restore a backup."
         ) from None
+    refuse_newer(str(path), present)
     if present != HEAD:
         _upgrade(path)
 

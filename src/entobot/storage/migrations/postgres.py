@@ -5,7 +5,7 @@ import json
 from typing import cast
 
 from entobot.core.errors import StartupRefused
-from entobot.storage.migrations import HEAD, REFUSED, upgrade_command
+from entobot.storage.migrations import HEAD, REFUSED, refuse_newer, upgrade_command
 from entobot.storage.postgres_connection import NOT_REACHED, Connection, PostgresAddress, reason
 
 MIN_MAJOR = 15
@@ -30,6 +30,7 @@ async def upgrade_postgres(address: PostgresAddress) -> None:
             await connection.close()
     except (*NOT_REACHED, ValueError) as error:
         raise StartupRefused(f"{address} cannot be used: {reason(error)}.") from None
+    refuse_newer(str(address), present)
     if present != HEAD:
         await _upgrade(address)
 

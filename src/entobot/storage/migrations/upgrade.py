@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
-from entobot.storage.migrations import HEAD, REFUSED, version
+from entobot.storage.migrations import HEAD, REFUSED, newer_text, version
 
 
 def main(where: str) -> int:
@@ -70,9 +70,7 @@ def _refuses(config: Config, where: str, present: str | None) -> bool:
     known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
     if present is None or present in known:
         return False
-    sys.stdout.write(
-        f"{where} was made by a newer Entobot (schema {present}). Install that version again, or restore a backup."
-    )
+    sys.stdout.write(newer_text(where, present))
     return True
 
 

@@ -1,0 +1,231 @@
+"""`entobot backup …` and `entobot restore`."""
+
+import asyncio
+import json
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from entobot.client.console import AsJson, Exit, give_up, hint, place, say, told
+
+if TYPE_CHECKING:
+    from entobot.backup.making import Made
+    from entobot.backup.manifest import Manifest
+    from entobot.backup.sealing import Lock, Opener
+
+
+class MakeByDefault(TyperGroup):
+    """`entobot backup FILE` is `entobot backup make FILE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_named = bool(args) and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if is_named else ["make", *args])
+
+
+app = typer.Typer(
+    cls=MakeByDefault,
+    invoke_without_command=True,  # a command of its own in the reference
+    help="Back up this gateway into one encrypted file, beside the running gateway. 'entobot backup [FILE]' is 'entobot backup make [FILE]'.",
+    rich_markup_mode=None,
+)
+
+Identity = Annotated[
+    Path | None, typer.Option("--identity", help="File with the age identity (AGE-SECRET-KEY-1…).", dir_okay=False)
+]
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="File whose first line is the passphrase.", dir_okay=False)
+]
+
+HOW_TO_SEAL = (
+    "A backup holds every key of this gateway: say for whom it is.\n"
+    "  entobot backup key entobot-backup.key        makes a key; keep it away from this machine\n"
+    "  entobot backup --recipient age1…             or backup.recipients in the settings\n"
+    "Without encryption: --unencrypted."
+)
+IN_THE_CLEAR = (
+    "NOT encrypted. Whoever reads this file can be this gateway: it holds the server keys, the keys that sign tokens and "
+    "the audit log, the certificate authority's key, the terminal's credentials, every message, and the agent's files."
+)
+
+
+@app.command()
+@told
+def make(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(help="Written anew. Else a name with the time, in backup.folder or here.")
+    ] = None,
+    recipient: Annotated[
+        list[str] | None, typer.Option(help="age1… that can open it; several times. Else backup.recipients.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    unencrypted: Annotated[bool, typer.Option("--unencrypted", help="Readable by whoever gets the file.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not restore it into a scratch folder.")] = False,
+    no_workspace: Annotated[bool, typer.Option("--no-workspace", help="Leave out the agent's files.")] = False,
+    scheduled: Annotated[bool, typer.Option("--scheduled", help="Delete old ones as well.", hidden=True)] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a backup: database, keys, certificates, settings, the agent's files. The gateway may run."""
+    from entobot.backup.making import Wish, make
+    from entobot.backup.retention import thin_out
+    from entobot.config import load, system_environment
+    from entobot.core.clock import SystemClock
+    from entobot.home import Home
+
+    home = Home(place(context).home)
+    settings = load(home.path, system_environment())
+    lock = _lock(tuple(recipient or ()), passphrase_file, settings.backup.recipients, unencrypted=unencrypted)
+    folder = (settings.backup.folder or Path.cwd()).absolute()
+    target = None if file is None else file.absolute()
+    wish = Wish(target, folder, lock, is_verified=not no_verify, with_workspace=not no_workspace)
+    with _progress(as_json=as_json) as progress:
+        made = asyncio.run(make(home, settings, wish, SystemClock(), progress))
+    deleted = thin_out(folder, made, settings.backup.keep) if scheduled else []
+    if not lock.is_sealed:
+        hint(IN_THE_CLEAR)
+    if as_json:
+        say(json.dumps(_made_json(made, deleted), indent=2))
+    else:
+        _say_made(made, lock)
+
+
+@app.command()
+@told
+def verify(
+    file: Annotated[Path, typer.Argument(help="What 'entobot backup' wrote.", dir_okay=False)],
+    identity: Identity = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a backup into a scratch folder, check everything, and remove it again. Needs no gateway."""
+    import tempfile
+
+    from entobot.backup.making import check_file
+
+    opener = _opener(identity, passphrase_file)
+    with _progress(as_json=as_json) as progress:
+        manifest, checked = asyncio.run(check_file(file, opener, Path(tempfile.gettempdir()), progress))
+    if as_json:
+        say(
+            json.dumps(
+                {"file": str(file), "ok": True, **_manifest_json(manifest), "checked": asdict(checked)}, indent=2
+            )
+        )
+        return
+    for line in describe(manifest):
+        say(line)
+    walked = "" if checked.audit_entries is None else f", {checked.audit_entries} audit entries whole and in order"
+    say(f"It is whole: {checked.rows} rows, keys readable{walked}.")
+
+
+@app.command()
+@told
+def key(
+    file: Annotated[Path, typer.Argument(help="Written anew, readable by you alone.", dir_okay=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Make a key pair: the secret half into a file, the recipient to standard output."""
+    from entobot.backup import age
+    from entobot.home import create_private
+
+    identity, recipient = age.new_identity()
+    text = f"# recipient: {age.text_of(recipient)}\n{age.text_of(identity)}\n"
+    if not create_private(file, text.encode("ascii")):
+        give_up(f"{file} is there already. Name another file.", Exit.REFUSED)
+    say(json.dumps({"recipient": age.text_of(recipient), "file": str(file)}) if as_json else age.text_of(recipient))
+    hint(f"The secret half is in {file}. Move it off this machine: without it no backup can be opened, by nobody.")
+
+
+def _lock(
+    recipients: tuple[str, ...], passphrase_file: Path | None, configured: tuple[str, ...], *, unencrypted: bool
+) -> "Lock":
+    from entobot.backup import age
+    from entobot.backup.sealing import Lock
+
+    if (bool(recipients) + (passphrase_file is not None) + unencrypted) > 1:
+        give_up("Give --recipient, --passphrase-file or --unencrypted, one of them.", Exit.USAGE)
+    if passphrase_file is not None:
+        return Lock(passphrase=age.read_passphrase(passphrase_file))
+    if unencrypted:
+        return Lock()
+    chosen = recipients or configured
+    if not chosen:
+        give_up(HOW_TO_SEAL, Exit.USAGE)
+    age.parse_recipients(chosen)
+    return Lock(chosen)
+
+
+def _opener(identity: Path | None, passphrase_file: Path | None) -> "Opener":
+    from entobot.backup import age
+    from entobot.backup.sealing import Opener
+
+    return Opener(
+        () if identity is None else tuple(age.read_identities(identity)),
+        None if passphrase_file is None else age.read_passphrase(passphrase_file),
+    )
+
+
+@contextmanager
+def _progress(*, as_json: bool) -> Generator[Callable[[str, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn())
+    with Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total or None)
+
+
+def describe(manifest: "Manifest") -> list[str]:
+    """What a backup holds, for people."""
+    from entobot.core.clock import rfc3339
+
+    folders: dict[str, int] = {}
+    for one in manifest.members:
+        folders[one.name.partition("/")[0]] = folders.get(one.name.partition("/")[0], 0) + 1
+    entries = 0 if manifest.audit is None else manifest.audit.entries
+    files = ", ".join(f"{name} ({count} files)" if count > 1 else name for name, count in sorted(folders.items()))
+    rows = ", ".join(
+        f"{manifest.tables[name]} {name}" for name in ("users", "devices", "messages") if name in manifest.tables
+    )
+    return [
+        f"Made at {rfc3339(manifest.made_at_ms)} by Entobot {manifest.version}, schema {manifest.db_schema} ({manifest.store}).",
+        f"Gateway {manifest.gateway}{' at ' + manifest.origin if manifest.origin else ''}.",
+        f"Rows: {rows}; {entries} audit entries. {manifest.size // 1024} KiB in all.",
+        f"Files: {files}.",
+        *(f"Not in it: {name}" for name in manifest.left_out),
+    ]
+
+
+def _say_made(made: "Made", lock: "Lock") -> None:
+    for line in describe(made.manifest):
+        say(line)
+    checked = made.checked
+    if checked is None:
+        looked = "not verified"
+    else:
+        entries = 0 if made.manifest.audit is None else made.manifest.audit.entries
+        looked = f"restored into a scratch folder and verified: {checked.rows} rows, {entries} audit entries"
+    say(f"{made.file}: {made.size // 1024} KiB, {lock}; {looked}.")
+
+
+def _made_json(made: "Made", deleted: list[Path]) -> dict[str, Any]:
+    return {
+        "file": str(made.file),
+        "size": made.size,
+        **_manifest_json(made.manifest),
+        "checked": None if made.checked is None else asdict(made.checked),
+        "deleted": [str(path) for path in deleted],
+    }
+
+
+def _manifest_json(manifest: "Manifest") -> dict[str, Any]:
+    import msgspec
+
+    return {"manifest": msgspec.to_builtins(manifest)}
