@@ -31,8 +31,8 @@ check: setup-test ## lint, types, import arrows, budgets, documentation
 bench: setup-test ## measure speed and size, print the table
 	@$(BIN)/python -m benchmarks
 
-docs: setup-test ## regenerate docs/reference from the code
-	@$(BIN)/python tools/reference.py
+docs: setup-test ## regenerate docs/reference and the dashboards from the code
+	@$(BIN)/python tools/reference.py && $(BIN)/python tools/dashboards.py
 
 setup: $(STAMPS)/run $(STAMPS)/pages ## what run needs, into .venv
 setup-test: $(STAMPS)/test $(STAMPS)/pages $(STAMPS)/browser $(STAMPS)/rigs
