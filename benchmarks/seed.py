@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 
-from entobot.accounts import store as accounts_store
 from entobot.accounts.model import User
 from entobot.app.gateway import Gateway
 from entobot.client.keys import DeviceKey
@@ -81,8 +80,8 @@ class _Seed:
     def _add_users(self, tx: Transaction, people: list[str]) -> None:
         now_ms = self._clock.now_ms()
         for number, user_id in enumerate(people):
-            accounts_store.insert_user(tx, User(user_id, f"person {number}", Role.MEMBER, now_ms))
-            self._gateway.stream.open(tx, user_id)
+            person = User(user_id, f"person {number}", Role.MEMBER, now_ms, login=user_id.lower())
+            self._gateway.accounts.insert(tx, person)
 
     def _add_devices(self, tx: Transaction, chunk: list[tuple[str, DeviceKey | None]]) -> list[Seeded]:
         return [

@@ -99,12 +99,13 @@ SCOPE_TEXTS: dict[Scope, str] = {
     Scope.APPROVE: "See what an agent asks for, and decide it with the device's key.",
     Scope.AUDIT: "Read and verify the audit log.",
     Scope.CHAT: "Conversations, messages, runs, and the event stream over HTTP.",
-    Scope.DEVICES_MANAGE: "See every device; rename, suspend, reactivate and revoke any of them.",
+    Scope.DEVICES_MANAGE: "See every device; rename, suspend, reactivate and revoke those of people not above oneself.",
+    Scope.DEVICES_READ: "See every device.",
     Scope.METRICS: "`GET /metrics`, and the details of `/api/ready`.",
     Scope.NOTIFY: "Be notified. Nothing asks for it yet.",
     Scope.PAIR: "Invite devices and confirm them, with no more scopes than the inviter holds.",
     Scope.SETTINGS: "Read and change the agent's settings over the API.",
-    Scope.USERS_MANAGE: "Invite devices for other people, and see everybody's invites.",
+    Scope.USERS_MANAGE: "Add, change and disable people; invite devices for them, and see everybody's invites.",
 }
 
 AUDIT_TEXTS: dict[str, str] = {
@@ -139,6 +140,10 @@ AUDIT_TEXTS: dict[str, str] = {
     "token.refresh_refused": "A valid refresh token was shown with another device's key. At most one a minute.",
     "tool.executed": "A tool ran; `outcome` says how it ended.",
     "tool.outcome_unknown": "The gateway stopped while a tool ran. It is not run again.",
+    "user.added": "A person was added, in a role.",
+    "user.changed": "A person got another name or role.",
+    "user.disabled": "A person was shut out; their devices were revoked and their runs ended.",
+    "user.enabled": "A disabled person was let in again.",
 }
 
 RUN_ERROR_TEXTS: dict[RunErrorCode, str] = {

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from entobot.accounts import cli as accounts_cli
 from entobot.agents import cli as agents_cli
 from entobot.app import cli as store_cli
 from entobot.approvals import cli as approvals_cli
@@ -172,5 +173,6 @@ root.add_typer(store_cli.app, name="db")
 root.add_typer(devices_cli.app, name="devices")
 root.add_typer(node, name="node")
 root.add_typer(pairing_cli.app, name="pair")
+root.add_typer(accounts_cli.app, name="users")
 root.command("chat")(agents_cli.chat)
 root.command("simulate")(client_cli.simulate)

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from entobot.accounts.model import User
-from entobot.accounts.store import insert_user
 from entobot.audit.events import AuditEvent
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Prefix
+from entobot.core.names import clean_name
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Role, Scope
 from entobot.core.principal import Principal
 from entobot.devices.keys import parse_public_jwk
-from entobot.devices.model import Change, Device, Status, clean_name
+from entobot.devices.model import Change, Device, Status
 from entobot.devices.service import Devices
 from tests.devices.conftest import House
 from tests.devices.phone import Phone
@@ -41,13 +41,9 @@ async def admitted(house: House, phone: Phone) -> Principal:
 
 
 async def member(house: House) -> User:
-    user = User(house.ids.new(Prefix.USER), "Guest", Role.MEMBER, house.now_ms)
-
-    def unit(tx: object) -> None:
-        insert_user(tx, user)  # pyright: ignore[reportArgumentType]  the unit's transaction
-        house.stream.open(tx, user.user_id)  # pyright: ignore[reportArgumentType]  the unit's transaction
-
-    await house.database.write(unit)
+    user_id = house.ids.new(Prefix.USER)
+    user = User(user_id, "Guest", Role.MEMBER, house.now_ms, login=user_id.lower())
+    await house.database.write(lambda tx: house.accounts.insert(tx, user))
     return user
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from entobot.accounts import store as accounts_store
 from entobot.accounts.model import User
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
@@ -101,13 +100,9 @@ class Gatehouse:
         return self.clock.now_ms()
 
     async def add_user(self, role: Role = Role.MEMBER) -> User:
-        user = User(self.house.ids.new(Prefix.USER), "Bob", role, self.now_ms)
-
-        def unit(tx: Transaction) -> None:
-            accounts_store.insert_user(tx, user)
-            self.house.stream.open(tx, user.user_id)
-
-        await self.database.write(unit)
+        user_id = self.house.ids.new(Prefix.USER)
+        user = User(user_id, "Bob", role, self.now_ms, login=user_id.lower())
+        await self.database.write(lambda tx: self.house.accounts.insert(tx, user))
         return user
 
     async def device_principal(self, scopes: frozenset[Scope], user_id: str | None = None) -> Principal:

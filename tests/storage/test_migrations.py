@@ -59,3 +59,19 @@ def test_results_of_commands_outlive_the_change_of_their_key(tmp_path: Path) -> 
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE tbl_name LIKE 'command%'")
         }
     assert tables == {"command_results", "ix_command_results_at"}
+
+
+def test_people_of_before_get_logins_and_the_first_owner_is_called_owner(tmp_path: Path) -> None:
+    path = tmp_path / "entobot.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        upgrade_to("0003", connection)
+        for row in (("usr_B", "Later", "owner", 2), ("usr_A", "First", "owner", 1), ("usr_C", "Guest", "member", 0)):
+            connection.exec_driver_sql("INSERT INTO users VALUES (?, ?, ?, ?)", row)
+    engine.dispose()
+    upgrade_sqlite(path)
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT user_id, login, disabled_at_ms FROM users ORDER BY user_id").fetchall()
+        assert found == [("usr_A", "owner", None), ("usr_B", "usr_b", None), ("usr_C", "usr_c", None)]
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute("UPDATE users SET login = 'owner' WHERE user_id = 'usr_C'")

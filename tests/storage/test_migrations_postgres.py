@@ -68,6 +68,20 @@ async def test_results_of_commands_outlive_the_change_of_their_key(postgres: Pos
     assert [key["it"] for key in keys] == ["PRIMARY KEY (command_id, device_id)"]
 
 
+async def test_people_of_before_get_logins(postgres: PostgresServer, empty: str) -> None:
+    address = PostgresAddress(postgres.url(empty))
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=address.connect)
+    async with engine.begin() as connection:
+        await connection.run_sync(lambda it: upgrade_to("0003", it))
+    await engine.dispose()
+    postgres.execute(
+        "INSERT INTO users VALUES ('usr_A', 'First', 'owner', 1), ('usr_B', 'Guest', 'member', 0)", database=empty
+    )
+    await upgrade_postgres(address)
+    rows = postgres.execute("SELECT login FROM users ORDER BY user_id", database=empty)
+    assert [row["login"] for row in rows] == ["owner", "usr_b"]
+
+
 async def test_a_database_of_a_newer_version_is_refused_and_left_alone(postgres: PostgresServer, empty: str) -> None:
     address = PostgresAddress(postgres.url(empty))
     await upgrade_postgres(address)

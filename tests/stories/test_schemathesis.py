@@ -213,6 +213,17 @@ class Existing:
         self.operator.local.request("POST", f"/api/v1/devices/{device_id}/suspend")
         return {"path_parameters": {"device_id": device_id}}
 
+    def add_user(self) -> dict[str, Any]:
+        return {"body": {"login": "added", "name": "Added"}}
+
+    def get_user(self) -> dict[str, Any]:
+        return {"path_parameters": {"user_id": self.operator.add_user("Somebody")}}
+
+    disable_user = enable_user = get_user
+
+    def change_user(self) -> dict[str, Any]:
+        return {**self.get_user(), "body": {"role": "operator"}}
+
     def create_api_key(self) -> dict[str, Any]:
         return {"body": {"device_name": "Board"}}
 

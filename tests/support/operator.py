@@ -1,6 +1,7 @@
 """The owner at the local socket, without the cost of a command line: invites, confirms, looks into the database."""
 
 import hashlib
+import secrets
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -8,8 +9,6 @@ from typing import Any
 
 from entobot.client.device import Device
 from entobot.client.local import LocalGateway
-from entobot.core.ids import Prefix, ulid
-from entobot.core.secrets import SystemEntropy
 from tests.support.process import GatewayProcess
 
 INVITES = "/api/v1/pairing/invites"
@@ -70,15 +69,10 @@ class Operator:
             database.execute(sql, values)
 
     def add_user(self, name: str, role: str = "member") -> str:
-        """Another person, as no route can make one yet."""
-        entropy = SystemEntropy()
-        user_id = Prefix.USER + ulid(0, entropy.bytes(10))
-        self.execute(
-            "INSERT INTO users (user_id, name, role, created_at_ms) VALUES (?, ?, ?, ?)", user_id, name, role, 2**50
-        )
-        stream = Prefix.STREAM + ulid(0, entropy.bytes(10))
-        self.execute("INSERT INTO stream_heads (user_id, stream_id, seq) VALUES (?, ?, 0)", user_id, stream)
-        return user_id
+        """Another person, under a login of their own; the id."""
+        login = f"u{secrets.token_hex(4)}"
+        added = self.local.request("POST", "/api/v1/users", json={"login": login, "name": name, "role": role})
+        return str(added["user_id"])
 
     def state(self, *, without: Iterable[str] = ()) -> dict[str, str]:
         """A digest of every table's rows, to see what a request changed."""

@@ -5,6 +5,7 @@ from entobot.accounts.model import User
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix
 from entobot.core.permissions import Role
+from entobot.core.principal import Principal
 from entobot.storage.database import Transaction
 from entobot.stream.service import Stream
 
@@ -18,10 +19,14 @@ class Accounts:
         """The owner, made at first start together with an empty stream."""
         owner = store.find_owner(tx)
         if owner is None:
-            owner = User(self._ids.new(Prefix.USER), "owner", Role.OWNER, now_ms)
-            store.insert_user(tx, owner)
-            self._stream.open(tx, owner.user_id)
+            owner = User(self._ids.new(Prefix.USER), "owner", Role.OWNER, now_ms, "owner")
+            self.insert(tx, owner)
         return owner
+
+    def insert(self, tx: Transaction, user: User) -> None:
+        """A person comes with an empty stream."""
+        store.insert_user(tx, user)
+        self._stream.open(tx, user.user_id)
 
     def get_user(self, tx: Transaction, user_id: str) -> User:
         """Raises `not_found`."""
@@ -29,3 +34,10 @@ class Accounts:
         if user is None:
             raise Problem(Code.NOT_FOUND, "There is no such user.")
         return user
+
+    def check_reach(self, tx: Transaction, principal: Principal, user_id: str) -> None:
+        """Raise `forbidden` where what is that person's is not the caller's to change: see `User.may_manage`."""
+        if user_id == principal.user_id:
+            return
+        if not self.get_user(tx, principal.user_id).may_manage(self.get_user(tx, user_id).role):
+            raise Problem(Code.FORBIDDEN, "This person's role is above yours. Ask somebody who holds that role.")

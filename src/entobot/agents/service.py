@@ -322,11 +322,21 @@ class Agents:
             raise Problem(Code.NOT_FOUND, "There is no such run.")
         if not run.is_active:
             return run.state
+        self._cancel(tx, principal, run, now_ms)
+        return RunState.CANCELLED
+
+    def end_all(self, tx: Transaction, principal: Principal, user_id: str, now_ms: int) -> None:
+        """End every run of a person who leaves, and what they wrote last without an answer."""
+        self._conversations.drop_awaiting(tx, user_id)
+        for run in store.active_runs(tx):
+            if run.user_id == user_id:
+                self._cancel(tx, principal, run, now_ms)
+
+    def _cancel(self, tx: Transaction, principal: Principal, run: Run, now_ms: int) -> None:
         self._end(tx, run, RunState.CANCELLED, now_ms)
         self._conversations.fail(tx, run.message_id, "cancelled", "The answer was stopped.")
         self._events.cancelled(tx, run, now_ms)
-        self._audit.record(tx, AuditEvent.RUN_CANCELLED, now_ms=now_ms, actor=principal, subject=run_id)
-        return RunState.CANCELLED
+        self._audit.record(tx, AuditEvent.RUN_CANCELLED, now_ms=now_ms, actor=principal, subject=run.run_id)
 
     def _end(self, tx: Transaction, run: Run, state: RunState, now_ms: int, error_code: str | None = None) -> None:
         ended = store.move_run(

@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from entobot import __version__
+from entobot.accounts import http as accounts_http
+from entobot.accounts.people import People
 from entobot.accounts.service import Accounts
 from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
@@ -154,6 +156,21 @@ class Gateway:
         answering = build_answering(self.ground, features, environment, overrides)
         self.approvals, self.bot = answering.approvals, answering.bot
         self.agents, self._worker = answering.agents, answering.worker
+        self.people = self._gather_people()
+
+    def _gather_people(self) -> People:
+        at = self.ground
+        people = People(
+            database=at.database,
+            clock=at.clock,
+            ids=at.ids,
+            audit=self.audit,
+            accounts=self.accounts,
+            guard=self.devices.guard,
+        )
+        people.on_leaving += [self.devices.end_all, self.agents.end_all]
+        people.on_narrowed.append(self.devices.renew_all)
+        return people
 
     def _make_audit(self) -> Audit:
         at = self.ground
@@ -298,6 +315,7 @@ class Gateway:
 
     def _add_routes(self, api: Api) -> None:
         database = self.ground.database
+        accounts_http.add_routes(api, self.people)
         agents_http.add_routes(api, self.bot)
         approvals_http.add_routes(api, self.approvals, database)
         audit_http.add_routes(api, self.audit, database)

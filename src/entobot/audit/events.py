@@ -35,6 +35,10 @@ class AuditEvent(StrEnum):
     TOKEN_REFRESH_REFUSED = "token.refresh_refused"  # noqa: S105  an event name
     TOOL_EXECUTED = "tool.executed"
     TOOL_OUTCOME_UNKNOWN = "tool.outcome_unknown"
+    USER_ADDED = "user.added"
+    USER_CHANGED = "user.changed"
+    USER_DISABLED = "user.disabled"
+    USER_ENABLED = "user.enabled"
 
 
 class Outcome(StrEnum):

@@ -185,6 +185,10 @@ class Conversations:
         """Give the message to a run; False when another run has it already."""
         return store.take_message(tx, message_id, run_id)
 
+    def drop_awaiting(self, tx: Transaction, user_id: str) -> None:
+        """What this person wrote and no run has taken gets no answer."""
+        store.drop_awaiting(tx, user_id, "cancelled", "The person was disabled.")
+
     def fail(self, tx: Transaction, message_id: str, code: str, text: str) -> None:
         """Note on a user message why it got no answer."""
         store.fail_message(tx, message_id, code, text)

@@ -132,6 +132,11 @@ _FAIL = (
     .where(messages.c.message_id == bindparam("message"))
     .values(error_code=bindparam("new_code"), error_text=bindparam("new_text"))
 )
+_DROP_AWAITING = (
+    update(messages)
+    .where(messages.c.user_id == bindparam("user"), literal_column("is_awaiting") == literal_column("1"))
+    .values(is_awaiting=0, error_code=bindparam("new_code"), error_text=bindparam("new_text"))
+)
 _UNREAD = select(func.count().label("unread")).where(
     messages.c.user_id == bindparam("user"),
     literal_column("role") == literal_column(f"'{MessageRole.ASSISTANT}'"),
@@ -237,6 +242,10 @@ def find_next_unanswered(tx: Transaction, conversation_id: str) -> Message | Non
 
 def take_message(tx: Transaction, message_id: str, run_id: str) -> bool:
     return tx.run(_TAKE, {"message": message_id, "run": run_id}) == 1
+
+
+def drop_awaiting(tx: Transaction, user_id: str, code: str, text: str) -> None:
+    tx.run(_DROP_AWAITING, {"user": user_id, "new_code": code, "new_text": text})
 
 
 def fail_message(tx: Transaction, message_id: str, code: str, text: str) -> None:

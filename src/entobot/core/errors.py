@@ -20,6 +20,8 @@ class Code(StrEnum):
     INVITE_NOT_FOUND = "invite_not_found"
     INVITE_USED = "invite_used"
     KEY_KNOWN = "key_known"
+    LAST_OWNER = "last_owner"
+    LOGIN_TAKEN = "login_taken"
     NOT_FOUND = "not_found"
     PAIRING_DENIED = "pairing_denied"
     PROOF_INVALID = "proof_invalid"
@@ -51,6 +53,8 @@ STATUS: dict[Code, int] = {
     Code.INVITE_NOT_FOUND: 404,
     Code.INVITE_USED: 409,
     Code.KEY_KNOWN: 409,
+    Code.LAST_OWNER: 409,
+    Code.LOGIN_TAKEN: 409,
     Code.NOT_FOUND: 404,
     Code.PAIRING_DENIED: 403,
     Code.PROOF_INVALID: 400,

@@ -9,6 +9,7 @@ class Scope(StrEnum):
     AUDIT = "audit"
     CHAT = "chat"
     DEVICES_MANAGE = "devices.manage"
+    DEVICES_READ = "devices.read"
     METRICS = "metrics"
     NOTIFY = "notify"
     PAIR = "pair"
@@ -17,8 +18,13 @@ class Scope(StrEnum):
 
 
 class Role(StrEnum):
+    """Sets of permissions. An admin may do what an owner may, except to owners."""
+
+    ADMIN = "admin"
     MEMBER = "member"
+    OPERATOR = "operator"
     OWNER = "owner"
+    VIEWER = "viewer"
 
 
 ALL_SCOPES = frozenset(Scope)
@@ -26,9 +32,13 @@ DEFAULT_DEVICE_SCOPES = frozenset({Scope.CHAT, Scope.APPROVE, Scope.NOTIFY})
 WEAKLY_CONFIRMED_SCOPES = frozenset({Scope.CHAT, Scope.NOTIFY})
 """What an invite may hold when nobody types the six digits (confirm `approve` or `none`)."""
 
+_LOOKING = frozenset({Scope.AUDIT, Scope.DEVICES_READ, Scope.METRICS})
 ROLE_SCOPES: dict[Role, frozenset[Scope]] = {
+    Role.ADMIN: ALL_SCOPES,
     Role.MEMBER: DEFAULT_DEVICE_SCOPES,
+    Role.OPERATOR: DEFAULT_DEVICE_SCOPES | _LOOKING | {Scope.DEVICES_MANAGE, Scope.PAIR},
     Role.OWNER: ALL_SCOPES,
+    Role.VIEWER: _LOOKING,
 }
 
 

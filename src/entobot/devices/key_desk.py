@@ -8,13 +8,14 @@ from entobot.audit.service import Audit
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix
+from entobot.core.names import clean_name
 from entobot.core.permissions import Scope, narrow, scope_text
 from entobot.core.principal import Principal
 from entobot.devices import store
 from entobot.devices.api_keys import API_KEY_SCOPES, DEFAULT_API_KEY_SCOPES, ApiKeys
 from entobot.devices.authentication import Authentication
 from entobot.devices.changes import Changes
-from entobot.devices.model import ApiKey, Change, Device, Platform, Status, clean_name
+from entobot.devices.model import ApiKey, Change, Device, Platform, Status
 from entobot.storage.database import Database, Transaction
 
 MAX_LIFE_S = 10 * 365 * 24 * 3600

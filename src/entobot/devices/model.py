@@ -1,22 +1,18 @@
 """Devices, and the families of refresh tokens they hold. Pure: transitions return a new value or raise."""
 
-import unicodedata
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from entobot.core.errors import Code, Problem
+from entobot.core.names import clean_name, is_showable
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 
-MAX_NAME_CHARACTERS = 64
 MAX_VERSION_CHARACTERS = 64
 IDLE_LIFE_MS = 14 * 24 * 3600_000
 WHOLE_LIFE_MS = 90 * 24 * 3600_000
 SUPERSEDED_GRACE_MS = 10_000
 """A second tab that comes a moment late with the token that the first has just replaced is no thief."""
-
-_JOINERS = "\u200c\u200d"
-"""Persian spelling and many emoji need them; every other invisible character is refused."""
 
 
 class Platform(StrEnum):
@@ -291,26 +287,9 @@ def rotate(family: Family, presented_generation: int, thumbprint: str, now_ms: i
     return RevokeFamily()
 
 
-def clean_name(text: str) -> str:
-    """A device's name, trimmed and in NFC: 1 to 64 characters, none of them invisible. Raises `invalid`."""
-    name = unicodedata.normalize("NFC", text.strip()) if len(text) <= 4 * MAX_NAME_CHARACTERS else ""
-    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not _is_showable(name):
-        raise Problem(
-            Code.INVALID,
-            f"A device name has 1 to {MAX_NAME_CHARACTERS} characters, without control or text direction characters.",
-        )
-    return name
-
-
 def clean_version(text: str) -> str:
     """An app's or system's version as the device tells it: at most 64 characters, or empty. Raises `invalid`."""
     version = text.strip()
-    if len(version) > MAX_VERSION_CHARACTERS or (version and not _is_showable(version)):
+    if len(version) > MAX_VERSION_CHARACTERS or (version and not is_showable(version)):
         raise Problem(Code.INVALID, f"A version has at most {MAX_VERSION_CHARACTERS} visible characters.")
     return version
-
-
-def _is_showable(text: str) -> bool:
-    """No control, format (bidi among them), surrogate or line-breaking character; more than joiners."""
-    categories = (unicodedata.category(character) for character in text if character not in _JOINERS)
-    return not any(category in {"Cc", "Cf", "Cs", "Zl", "Zp"} for category in categories) and bool(text.strip(_JOINERS))

@@ -11,10 +11,11 @@ from entobot.bus.bus import Bus
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix, is_id
+from entobot.core.names import clean_name
 from entobot.core.permissions import Scope, narrow
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy
-from entobot.devices import store
+from entobot.devices import lifecycle, store
 from entobot.devices.api_keys import API_KEY_SCOPES, ApiKeys
 from entobot.devices.authentication import Authentication
 from entobot.devices.changes import Changes
@@ -22,6 +23,7 @@ from entobot.devices.credentials import CredentialsDesk
 from entobot.devices.dpop import Proof
 from entobot.devices.key_desk import CreatedKey, KeyDesk
 from entobot.devices.keys import PublicKey, parse_stored_key
+from entobot.devices.lifecycle import Lifecycle
 from entobot.devices.model import (
     Authenticated,
     Change,
@@ -29,7 +31,6 @@ from entobot.devices.model import (
     Device,
     Platform,
     Status,
-    clean_name,
     clean_version,
 )
 from entobot.devices.shared_ring import SharedRing
@@ -92,6 +93,7 @@ class Devices:
         self._keys = keys
         self._tokens = tokens
         self._changes = Changes(stream, bus)
+        self._lifecycle = Lifecycle(self._changes, audit)
         self._authentication = Authentication(
             database=database,
             clock=clock,
@@ -323,7 +325,7 @@ class Devices:
         """A device that the principal may see. Raises `not_found`, and what `guard` raises."""
         self.guard(tx, principal)
         device = store.find_device(tx, device_id) if is_id(device_id, Prefix.DEVICE) else None
-        if device is None or not (_manages(principal) or device.user_id == principal.user_id):
+        if device is None or not (_sees_all(principal) or device.user_id == principal.user_id):
             raise _not_found()
         return device
 
@@ -336,12 +338,12 @@ class Devices:
         cursor: str | None = None,
         limit: int = MAX_PAGE,
     ) -> Page:
-        """The principal's own user's devices, or everybody's with `devices.manage`. Raises `invalid`."""
+        """The principal's own user's devices, or everybody's with `devices.read` or `devices.manage`. Raises `invalid`."""
         self.guard(tx, principal)
         if cursor is not None and not is_id(cursor, Prefix.DEVICE):
             raise Problem(Code.INVALID, "The cursor is not one that this list gave out.")
         count = max(1, min(limit, MAX_PAGE))
-        owner = "" if _manages(principal) else principal.user_id
+        owner = "" if _sees_all(principal) else principal.user_id
         found = store.page(tx, user_id=owner, status=status or "", before=cursor or "", count=count + 1)
         rows = found[:count]
         return Page(rows, rows[-1].device_id if len(found) > count else None)
@@ -364,7 +366,7 @@ class Devices:
     def rename_in(self, tx: Transaction, principal: Principal, device_id: str, name: str, now_ms: int) -> Device:
         """Raises `not_found`, `forbidden`, `invalid`."""
         device = self._reach(tx, principal, device_id, is_own_enough=True)
-        return self._move(tx, principal, (device, device.rename(name)), _RENAMED, now_ms)
+        return self._lifecycle.move(tx, principal, (device, device.rename(name)), lifecycle.RENAMED, now_ms)
 
     async def rename(self, principal: Principal, device_id: str, name: str) -> Device:
         """Raises `not_found`, `forbidden`, `invalid`."""
@@ -377,7 +379,7 @@ class Devices:
 
         def unit(tx: Transaction) -> Device:
             device = self._reach(tx, principal, device_id, is_own_enough=False)
-            return self._move(tx, principal, (device, device.suspend()), _SUSPENDED, now_ms)
+            return self._lifecycle.move(tx, principal, (device, device.suspend()), lifecycle.SUSPENDED, now_ms)
 
         return await self._database.write(unit)
 
@@ -387,7 +389,7 @@ class Devices:
 
         def unit(tx: Transaction) -> Device:
             device = self._reach(tx, principal, device_id, is_own_enough=False)
-            return self._move(tx, principal, (device, device.reactivate()), _REACTIVATED, now_ms)
+            return self._lifecycle.move(tx, principal, (device, device.reactivate()), lifecycle.REACTIVATED, now_ms)
 
         return await self._database.write(unit)
 
@@ -398,44 +400,29 @@ class Devices:
         def unit(tx: Transaction) -> Device:
             device = self._reach(tx, principal, device_id, is_own_enough=True)
             store.delete_family(tx, device_id)
-            return self._move(tx, principal, (device, device.revoke()), _REVOKED, now_ms)
+            return self._lifecycle.move(tx, principal, (device, device.revoke()), lifecycle.REVOKED, now_ms)
 
         return await self._database.write(unit)
 
     def _reach(self, tx: Transaction, principal: Principal, device_id: str, *, is_own_enough: bool) -> Device:
-        """A device that the principal may change: any with `devices.manage`, else at most the one it acts through."""
+        """A device that the principal may change: any with `devices.manage` but those of people above them, else at
+        most the one it acts through.
+        """
         device = self.view(tx, principal, device_id)
         if not _manages(principal) and not (is_own_enough and device.device_id == principal.device_id):
             raise Problem(
                 Code.FORBIDDEN, f"This needs the scope '{Scope.DEVICES_MANAGE}', which was not granted to this device."
             )
+        self._accounts.check_reach(tx, principal, device.user_id)
         return device
 
-    def _move(
-        self,
-        tx: Transaction,
-        principal: Principal,
-        step: tuple[Device, Device],
-        words: tuple[AuditEvent, Change],
-        now_ms: int,
-    ) -> Device:
-        """Store a transition with all that belongs to it. One that changes nothing leaves no trace."""
-        before, after = step
-        if after == before:
-            return before
-        event, change = words
-        self._changes.apply(tx, before, after)
-        self._changes.announce(tx, after.user_id, after.device_id, change, now_ms)
-        self._audit.record(
-            tx,
-            event,
-            now_ms=now_ms,
-            actor=principal,
-            subject=after.device_id,
-            facts={"status": after.status, "epoch": after.epoch},
-            personal={"device_name": after.name},
-        )
-        return after
+    def end_all(self, tx: Transaction, principal: Principal, user_id: str, now_ms: int) -> None:
+        """Revoke every device of a person who leaves."""
+        self._lifecycle.end_all(tx, principal, user_id, now_ms)
+
+    def renew_all(self, tx: Transaction, principal: Principal, user_id: str, now_ms: int) -> None:
+        """Void the access tokens of a person's devices: new ones hold what their role gives now."""
+        self._lifecycle.renew_all(tx, principal, user_id, now_ms)
 
     # -- the gateway's own keys
 
@@ -466,14 +453,12 @@ class Devices:
         return True
 
 
-_RENAMED = (AuditEvent.DEVICE_RENAMED, Change.RENAMED)
-_SUSPENDED = (AuditEvent.DEVICE_SUSPENDED, Change.SUSPENDED)
-_REACTIVATED = (AuditEvent.DEVICE_REACTIVATED, Change.REACTIVATED)
-_REVOKED = (AuditEvent.DEVICE_REVOKED, Change.REVOKED)
-
-
 def _manages(principal: Principal) -> bool:
     return Scope.DEVICES_MANAGE in principal.scopes
+
+
+def _sees_all(principal: Principal) -> bool:
+    return _manages(principal) or Scope.DEVICES_READ in principal.scopes
 
 
 def _not_found() -> Problem:

@@ -12,8 +12,9 @@ from enum import StrEnum
 
 from entobot.core.clock import to_ms
 from entobot.core.errors import Code, Problem
+from entobot.core.names import clean_name
 from entobot.core.permissions import WEAKLY_CONFIRMED_SCOPES, Scope, narrow
-from entobot.devices.model import Platform, clean_name, clean_version
+from entobot.devices.model import Platform, clean_version
 
 DEFAULT_TTL = timedelta(minutes=5)
 """Long enough to fetch the phone and install the page, short enough that a photograph of the screen goes stale."""

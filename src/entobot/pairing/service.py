@@ -118,6 +118,7 @@ class Pairing:
 
         def unit(tx: Transaction) -> Invite:
             self._devices.guard(tx, principal)
+            self._accounts.check_reach(tx, principal, user_id)
             held = narrow(principal.scopes, self._transitions.rights(tx, inviter))
             invite = Invite(
                 invite_id=invite_id,
