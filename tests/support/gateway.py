@@ -243,7 +243,7 @@ class World:
             rates=Rates({}, monotonic=clock.monotonic),
             server="entobot/test",
             spawn=spawn,
-            on_refused=lambda reason, address: self.refused.append((reason, address)),
+            on_refused=lambda refusal, address: self.refused.append((refusal.reason, address)),
         )
 
     async def start(self) -> "World":

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from entobot import __version__
 from entobot.accounts import http as accounts_http
@@ -44,6 +45,7 @@ from entobot.devices.api_keys import ApiKeys
 from entobot.devices.service import Devices
 from entobot.devices.tokens import Tokens
 from entobot.gateway import http as gateway_http
+from entobot.gateway.authentication import Refused
 from entobot.gateway.commands import Command, command_table
 from entobot.gateway.connection import Pace
 from entobot.gateway.executor import Executor
@@ -57,7 +59,7 @@ from entobot.gateway.simple_session import SimpleSession
 from entobot.gateway.upgrade import OriginPolicy, UpgradeRequest
 from entobot.gateway.websocket import WebSockets
 from entobot.gateway.wheel import TimerWheel
-from entobot.gateway.wire import SUBPROTOCOL
+from entobot.gateway.wire import SUBPROTOCOL, Close
 from entobot.home import Home, Purpose
 from entobot.pairing import http as pairing_http
 from entobot.pairing.service import Pairing
@@ -66,6 +68,7 @@ from entobot.stream import commands as stream_commands
 from entobot.stream.model import Retention
 from entobot.stream.retention import backlog, trim
 from entobot.stream.service import Stream
+from entobot.telemetry.credential_log import CredentialLog
 from entobot.telemetry.exposition import expose
 from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.telemetry.loop_watch import LoopWatch
@@ -179,6 +182,7 @@ class Gateway:
         )
 
     def _build_watch(self) -> None:
+        self._credentials = CredentialLog(get_logger("gateway"), self.ground.clock)
         ground = self.ground
         self._periodic = Periodic(ground.clock, ground.meters)
         row = random_secret(ground.entropy, 9)
@@ -273,7 +277,8 @@ class Gateway:
     async def _open_listener(self) -> Listener:
         ground = self.ground
         gateway, limits, certificate = ground.settings.gateway, ground.settings.limits, ground.certificate
-        api = Api(self.devices, self._idempotency, self.rates, ground.meters)
+        told = partial(self._credentials.refused, "http")
+        api = Api(self.devices, self._idempotency, self.rates, ground.meters, on_guess=told)
         self._add_routes(api)
         app = build_application(
             api,
@@ -346,10 +351,12 @@ class Gateway:
             rates=self.rates,
             server=f"entobot/{__version__}",
             spawn=self._spawn,
-            on_refused=lambda reason, peer: self._refusals.refused("connection", why=reason, address=peer),
+            on_refused=partial(self._refused, "websocket"),
             meters=ConnectionMeters(ground.meters, "websocket"),
         )
-        simple = replace(parts, meters=ConnectionMeters(ground.meters, "simple"))
+        simple = replace(
+            parts, meters=ConnectionMeters(ground.meters, "simple"), on_refused=partial(self._refused, "simple")
+        )
 
         pairing = BearerPairing(self.pairing.bearers, ground.clock)
         desk = DeviceConversations(self.devices, self.stream, self.conversations)
@@ -392,6 +399,12 @@ class Gateway:
         return await expose(self.ground.meters, accept)
 
     # -- while it runs
+
+    def _refused(self, transport: str, refusal: Refused, address: str) -> None:
+        """A connection's credentials were not good; those that ran out or were taken back are no guess."""
+        self._refusals.refused("connection", why=refusal.reason, address=address)
+        if refusal.code is Close.BAD_CREDENTIALS:
+            self._credentials.refused(transport, Close.BAD_CREDENTIALS.name.lower(), address)
 
     @property
     def port(self) -> int:

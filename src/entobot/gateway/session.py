@@ -72,8 +72,8 @@ class SessionParts:
     """Connections by address and frames by device, refused before they are parsed."""
     server: str
     spawn: Callable[[Coroutine[None, None, None]], None]
-    on_refused: Callable[[str, str], None]
-    """Told (reason, address) when credentials were refused. Called where log lines have the connection's id."""
+    on_refused: Callable[[Refused, str], None]
+    """Told (why, address) when credentials were refused. Called where log lines have the connection's id."""
     next_number: Callable[[], int] = field(default_factory=lambda: count(1).__next__)
     """Ids of connections in log lines, from 1 when the process starts."""
     meters: ConnectionMeters = field(default_factory=lambda: ConnectionMeters(Meters(), "websocket"))
@@ -271,7 +271,7 @@ class Session:
                 effect.frame, nonce=effect.nonce, origin=self._origin, address=self._link.peer
             )
         except Refused as refusal:
-            parts.on_refused(refusal.reason, self._link.peer)
+            parts.on_refused(refusal, self._link.peer)
             parts.meters.refused(refusal.code)
             self._carry_out(connection.refused(refusal.code, refusal.reason, refusal.retry_after_s))
             return

@@ -16,6 +16,7 @@ from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.core.rates import Rate
 from entobot.gateway import simple, wire
+from entobot.gateway.authentication import Refused
 from entobot.gateway.channel import Channel, Frame
 from entobot.gateway.connection import Connection, Effect, Execute, Pair
 from entobot.gateway.feed import EventsGone, Standing, standing_of
@@ -189,6 +190,8 @@ class SimpleSession(Session):
             problem = Problem(Code.INTERNAL, "Something went wrong here. It is logged.", retry_after_s=RETRY_AFTER_S)
         close = Close.RATE_LIMITED if problem.code is Code.RATE_LIMITED else Close.BAD_CREDENTIALS
         close = Close.DRAINING if problem.code in (Code.DRAINING, Code.INTERNAL) else close
+        if problem.code is Code.INVITE_NOT_FOUND:
+            self._parts.on_refused(Refused(close, problem.code), self._link.peer)
         if not self._connection.is_closed:
             self._link.send(self._error(problem))
             self._has_named_time = True

@@ -25,6 +25,8 @@ from entobot.web.bodies import DEFAULT_MAX_BYTES, BoundedRequest, check_media_ty
 from entobot.web.idempotency import Idempotency, Redact, keyed
 
 UNSAFE_METHODS = frozenset({"DELETE", "PATCH", "POST", "PUT"})
+GUESSES = frozenset({Code.INVITE_NOT_FOUND, Code.PROOF_INVALID, Code.REFRESH_INVALID, Code.UNAUTHENTICATED})
+"""Answers to credentials that no device of ours shows: not those that ran out, and not those of a suspended device."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Wrapped = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -66,13 +68,16 @@ class Api:
         idempotency: Idempotency,
         throttle: Throttle | None = None,
         meters: Meters | None = None,
+        on_guess: Callable[[str, str], None] | None = None,
     ) -> None:
+        """`on_guess` is told (the problem's code, the caller's address) of credentials that are not good."""
         self.routes: list[BaseRoute] = []
         self.rules: list[Rule] = []
         self._authenticator = authenticator
         self._idempotency = idempotency
         self._throttle = throttle
         self._meters = meters or Meters()
+        self._on_guess = on_guess
 
     def add(
         self,
@@ -165,7 +170,9 @@ class Api:
                 check_media_type(bounded)
                 if rule.operation is None and await bounded.body():
                     await bounded.json()  # here, since FastAPI would answer a Problem of its reader with a bare 400
-            if principal is None or not rule.is_idempotent or "idempotency-key" not in bounded.headers:
+            if principal is None:
+                return await self._open(handler, bounded)
+            if not rule.is_idempotent or "idempotency-key" not in bounded.headers:
                 return await handler(bounded)
             what = keyed(principal, bounded, await bounded.body())
             return await self._idempotency.run(what, lambda: handler(bounded), rule.redact)
@@ -182,6 +189,8 @@ class Api:
             principal = await self.identify(request)
         except Problem as problem:
             self._meters.counter(Metric.AUTH_FAILURES, transport="http", reason=problem.code).add()
+            if "authorization" in request.headers:
+                self._tell_guess(problem, request)
             raise
         bind(device_id=principal.device_id or "local")
         if throttle is not None:
@@ -190,6 +199,18 @@ class Api:
             principal.require(rule.access)
         request.state.principal = principal
         return principal
+
+    async def _open(self, handler: Endpoint, request: Request) -> Response:
+        """A route for strangers: what they show is checked by its handler."""
+        try:
+            return await handler(request)
+        except Problem as problem:
+            self._tell_guess(problem, request)
+            raise
+
+    def _tell_guess(self, problem: Problem, request: Request) -> None:
+        if self._on_guess is not None and problem.code in GUESSES and request.client and not is_local(request):
+            self._on_guess(problem.code, request.client.host)
 
 
 def _check_text(request: Request) -> None:
