@@ -123,6 +123,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "device.renamed": "A device got another name.",
     "device.revoked": "A device was cut off for good.",
     "device.suspended": "A device was shut out until it is reactivated.",
+    "gateway.restored": "A backup was restored; `facts` say of when, and how many devices it lets in again.",
     "gateway.started": "The gateway opened its port.",
     "gateway.stopped": "The gateway ended in order. A start without it before means a crash.",
     "invite.burned": "An invite was voided by bad claims or wrong digits; `facts.reason` says which.",
@@ -136,6 +137,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "key.rotated": "The key that signs access tokens was replaced by the next one.",
     "run.cancelled": "A person stopped a run.",
     "settings.changed": "A setting was changed over the API.",
+    "token.family_caught_up": "A device showed a newer refresh token than the store knew: the store is an older copy.",
     "token.family_revoked": "A refresh token was used that had been replaced: all credentials of the device were ended.",
     "token.refresh_refused": "A valid refresh token was shown with another device's key. At most one a minute.",
     "tool.executed": "A tool ran; `outcome` says how it ended.",
@@ -467,7 +469,7 @@ def cli_page() -> str:
     return page(
         "Command line",
         "`entobot --home FOLDER …` (or `ENTOBOT_HOME`) chooses the data folder. `up`, `version` and `config` work by "
-        "themselves, `doctor` and `backup` with or without a gateway; all others talk to the running gateway over a private socket "
+        "themselves, `doctor` and `backup` with or without a gateway, `restore` without one; all others talk to the running gateway over a private socket "
         "in that folder, as the owner. `--json` prints what programs read, in the shapes of the REST API.",
         "## Exit codes\n",
         table(("code", "meaning"), exits),

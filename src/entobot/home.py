@@ -87,6 +87,11 @@ class Home:
         return self.path / "gateway.lock"
 
     @property
+    def restoring(self) -> Path:
+        """Where a restore unpacks. As long as it is there, nothing else in this folder counts."""
+        return self.path / "restoring"
+
+    @property
     def socket(self) -> Path:
         return self.path / "gateway.sock"
 
@@ -109,6 +114,7 @@ class Home:
         their first moment. Raises StartupRefused for keys that others could have read, and for what is not ours.
         """
         os.umask(0o077)
+        self.refuse_unfinished()
         said: list[str] = []
         for folder in reversed(self.path.parents):
             if not folder.exists():
@@ -121,6 +127,14 @@ class Home:
         for file in _files(self.path):
             said += _tightened(file)
         return said
+
+    def refuse_unfinished(self) -> None:
+        """Raises StartupRefused where a restore was interrupted."""
+        if self.restoring.exists():
+            raise StartupRefused(
+                f"A restore into {self.path} was interrupted: what is there is not whole. Run 'entobot restore' again; "
+                "it begins anew."
+            )
 
     def lock(self) -> Lock:
         """Take the folder for this process. Raises StartupRefused naming the process that has it."""

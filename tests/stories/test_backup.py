@@ -1,9 +1,12 @@
-"""A gateway is backed up while it works, and a file that is not whole, or not for this key, is refused."""
+"""A gateway is backed up while it works, is lost, and comes back: the phones with it, and no revoked one silently."""
 
 import asyncio
+import json
 import os
+import shutil
 import sqlite3
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from entobot.core.errors import Problem
 from tests.support.operator import Operator
-from tests.support.phone import connected
+from tests.support.phone import Phone, authenticate, connected, raw_socket
+from tests.support.postgres import PostgresServer
 from tests.support.process import ROOMY, GatewayProcess
 
 MEMBERS = {"entobot.db", "keys/server.key", "keys/audit.key", "keys/signing.json", "tls/ca.key", "tls/leaf.crt"}
@@ -146,3 +151,277 @@ def test_two_backups_at_once_are_one(gateway: GatewayProcess, keys: Keys, tmp_pa
     os.close(descriptor)
     assert gateway.cli("backup", str(tmp_path / "file"), "--recipient", keys.recipient).returncode == 0
     assert not (gateway.home / ".backup-left").exists()
+
+
+# -- restore
+
+
+class Backup:
+    """A gateway that was backed up, and what became of it since."""
+
+    def __init__(self, gateway: GatewayProcess, keys: Keys, file: Path) -> None:
+        self.gateway, self.keys, self.file = gateway, keys, file
+        self.made = gateway.ask("backup", str(file), "--recipient", keys.recipient)
+
+    def restore(self, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.gateway.cli("restore", str(self.file), "--identity", str(self.keys.path), *options)
+
+    def lose(self) -> None:
+        """The data folder is corrupted, then gone."""
+        self.gateway.kill()
+        database = self.gateway.home / "entobot.db"
+        database.write_bytes(os.urandom(4096) + database.read_bytes()[4096:])
+        (self.gateway.home / "keys" / "server.key").unlink()
+        shutil.rmtree(self.gateway.home)
+
+
+async def test_after_a_loss_the_phone_comes_back_without_pairing_and_is_told_to_start_over(
+    gateway: GatewayProcess, keys: Keys, tmp_path: Path
+) -> None:
+    device = await asyncio.to_thread(gateway.pair, "Pixel")
+    async with connected(gateway, device) as phone:
+        conversation = (await phone.command("conversation.create", {}))["data"]["conversation_id"]
+        await phone.say("before the backup", conversation_id=conversation)
+        await phone.until_event("RUN_FINISHED")
+        (gateway.home / "workspace" / "notes.txt").write_text("milk")
+        backup = await asyncio.to_thread(Backup, gateway, keys, tmp_path / "backup.age")
+        await phone.say("after the backup", conversation_id=conversation)
+        await phone.until_event("RUN_FINISHED")
+        position = {"stream": phone.frames[0]["stream"], "after": phone.seen}
+    access_before = device.credentials
+    await asyncio.to_thread(device.refresh)  # its refresh token is newer than the backup's, twice
+    await asyncio.to_thread(device.refresh)
+    await asyncio.to_thread(backup.lose)
+
+    done = await asyncio.to_thread(backup.restore, "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert access_before is not None
+    assert told["devices"]["let_in"] == [access_before.device_id]
+    assert (gateway.home / "workspace" / "notes.txt").read_text() == "milk"
+    for path in (gateway.home, *gateway.home.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+    await asyncio.to_thread(gateway.start)
+    async with raw_socket(gateway) as socket:  # no access token of before counts
+        await authenticate(socket, device)
+        assert await Phone(device, socket).closed() == 4003
+    await asyncio.to_thread(device.refresh)
+    async with connected(gateway, device, position) as phone:
+        reset = await phone.until(lambda frame: frame["type"] in ("reset", "resume_done"))
+        assert (reset["type"], reset.get("reason")) == ("reset", "stream")
+        await phone.until(lambda frame: frame["type"] == "snapshot" and not frame.get("more"))
+        asked = {"conversation_id": conversation}
+        history = (await phone.command("conversation.history", asked))["data"]
+        assert "before the backup" in json.dumps(history)
+        assert "after the backup" not in json.dumps(history)
+        await phone.say("and on", conversation_id=conversation)
+        await phone.until_event("RUN_FINISHED")
+    await asyncio.to_thread(device.refresh)
+    assert (await asyncio.to_thread(gateway.ask, "audit", "verify"))["ok"]
+    entries = await asyncio.to_thread(gateway.ask, "audit", "list")
+    restored = next(one for one in entries if one["event"] == "gateway.restored")
+    assert restored["facts"]["backup_audit_entries"] == backup.made["manifest"]["audit"]["entries"]
+    caught_up = [one for one in entries if one["event"] == "token.family_caught_up"]
+    assert [one["facts"] for one in caught_up] == [{"stored_generation": 1, "generation": 3}]
+
+
+def test_devices_revoked_after_the_backup_are_named_and_stay_out_by_order(
+    gateway: GatewayProcess, keys: Keys, tmp_path: Path
+) -> None:
+    operator = Operator(gateway)
+    kept, lost = (operator.pair(name, scopes=["chat"]) for name in ("Kept", "Lost"))
+    open_invite = operator.invite(scopes=["chat"])
+    backup = Backup(gateway, keys, tmp_path / "backup.age")
+    operator.change(lost, "revoke")
+    (tmp_path / "devices.json").write_text(gateway.cli("devices", "list", "--json").stdout)
+    backup.lose()
+
+    plain = backup.restore("--yes")
+    assert plain.returncode == 0, plain.stderr
+    assert "let in again, because the backup cannot know" in plain.stdout
+    assert plain.stdout.count(": let in again") == 2
+    shutil.rmtree(gateway.home)
+
+    done = backup.restore("--yes", "--revoke-file", str(tmp_path / "devices.json"))
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout.count(": let in again"), done.stdout.count(": revoked")) == (1, 1)
+    gateway.start()
+    kept.refresh()
+    with pytest.raises(Problem, match="not valid any more"):
+        lost.refresh()
+    with pytest.raises(Problem):  # whether it was claimed since, nobody knows
+        operator.claim(gateway.new_device(), open_invite)
+    revoked = next(one for one in gateway.ask("audit", "list") if one["event"] == "device.revoked")
+    assert lost.credentials is not None
+    assert revoked["subject"] == lost.credentials.device_id
+
+
+def test_every_device_can_be_kept_out_until_it_is_let_in(gateway: GatewayProcess, keys: Keys, tmp_path: Path) -> None:
+    device = Operator(gateway).pair("Phone", scopes=["chat"])
+    backup = Backup(gateway, keys, tmp_path / "backup.age")
+    backup.lose()
+    assert backup.restore("--yes", "--suspend-devices").returncode == 0
+    gateway.start()
+    with pytest.raises(Problem, match="suspended"):
+        device.refresh()
+    Operator(gateway).change(device, "reactivate")
+    device.refresh()
+
+
+def test_a_restore_touches_no_folder_that_is_used_and_no_running_gateway(
+    gateway: GatewayProcess, keys: Keys, tmp_path: Path
+) -> None:
+    backup = Backup(gateway, keys, tmp_path / "backup.age")
+    before = {path: path.stat().st_mtime_ns for path in (gateway.home / "keys").iterdir()}
+    running = backup.restore("--yes")
+    assert (running.returncode, "Another gateway" in running.stderr) == (1, True), running.stderr
+    gateway.stop()
+    used = backup.restore("--yes")
+    assert (used.returncode, "is not empty" in used.stderr) == (1, True), used.stderr
+    assert {path: path.stat().st_mtime_ns for path in (gateway.home / "keys").iterdir()} == before
+    foreign = tmp_path / "documents"
+    foreign.mkdir()
+    (foreign / "letter.txt").write_text("dear")
+    refused = backup.restore("--yes", "--home", str(foreign))
+    assert (refused.returncode, "letter.txt" in refused.stderr) == (1, True)
+    assert (foreign / "letter.txt").read_text() == "dear"
+    gateway.start()
+
+
+def test_a_restore_that_is_refused_or_not_wanted_leaves_nothing(
+    gateway: GatewayProcess, keys: Keys, tmp_path: Path
+) -> None:
+    backup = Backup(gateway, keys, tmp_path / "backup.age")
+    data = backup.file.read_bytes()
+    new = tmp_path / "new"
+    unasked = backup.restore("--home", str(new))
+    assert (unasked.returncode, "+ keys/server.key" in unasked.stderr, "--yes" in unasked.stderr) == (2, True, True)
+    assert not new.exists()
+    new.mkdir(mode=0o700)
+    backup.file.write_bytes(data[: len(data) // 2])
+    cut = backup.restore("--yes", "--home", str(new))
+    assert (cut.returncode, "cut off" in cut.stderr) == (1, True)
+    assert list(new.iterdir()) == []
+    (tmp_path / "ids").write_text("the phone that I lost\n")
+    backup.file.write_bytes(data)
+    wrong = backup.restore("--yes", "--home", str(new), "--revoke-file", str(tmp_path / "ids"))
+    assert (wrong.returncode, "no device id" in wrong.stderr) == (1, True)
+    assert list(new.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["extract", "_settle", "_move"])
+def test_a_restore_killed_in_the_middle_is_no_gateway_and_is_begun_anew(
+    gateway: GatewayProcess, keys: Keys, tmp_path: Path, step: str
+) -> None:
+    backup = Backup(gateway, keys, tmp_path / "backup.age")
+    backup.lose()
+    killer = (
+        "import os, entobot.backup.restoring as r\n"
+        f"real = r.{step}\n"
+        f"def die(*a, **k):\n    {'real(*a, **k); ' if step == 'extract' else ''}os.kill(os.getpid(), 9)\n"
+        f"r.{step} = die\n"
+    )
+    if step == "_move":  # in the middle of it: some are moved, the mark stays
+        killer = (
+            "import os, shutil, entobot.backup.restoring as r\n"
+            "def die(*a, **k): os.kill(os.getpid(), 9)\n"
+            "r.shutil.rmtree = die\n"
+        )
+    program = f"{killer}from entobot.cli import root\nroot()"
+    arguments = ["restore", str(backup.file), "--identity", str(keys.path), "--yes"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env=gateway.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -9, done.stderr
+    refused = gateway.cli("up")
+    assert (refused.returncode, "interrupted" in refused.stderr) == (1, True), refused.stderr
+    again = backup.restore("--yes")
+    assert again.returncode == 0, again.stderr
+    assert not (gateway.home / "restoring").exists()
+    gateway.start()
+    assert gateway.ask("audit", "verify")["ok"]
+
+
+# -- on PostgreSQL
+
+
+@pytest.mark.skipif(shutil.which("pg_dump") is None, reason="PostgreSQL's client tools are not installed")
+async def test_on_postgresql_the_phone_comes_back_too_from_a_new_database(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    url = postgres.url(postgres.new_database())
+    gateway = GatewayProcess(tmp_path / "home", environment={**ROOMY, "ENTOBOT_STORAGE__URL": url})
+    try:
+        await asyncio.to_thread(gateway.start)
+        keys = await asyncio.to_thread(Keys, gateway, tmp_path / "operator.key")
+        device = await asyncio.to_thread(gateway.pair, "Pixel")
+        async with connected(gateway, device) as phone:
+            conversation = (await phone.command("conversation.create", {}))["data"]["conversation_id"]
+            await phone.say("before the backup", conversation_id=conversation)
+            making = asyncio.create_task(asyncio.to_thread(Backup, gateway, keys, tmp_path / "backup.age"))
+            said = 0
+            while not making.done():
+                await phone.say(f"during {said}", conversation_id=conversation)
+                said += 1
+            backup = await making
+            position = {"stream": phone.frames[0]["stream"], "after": phone.seen}
+        assert backup.made["manifest"]["store"] == "postgresql"
+        assert backup.made["checked"]["rows"] == sum(backup.made["manifest"]["tables"].values())
+        await asyncio.to_thread(device.refresh)
+        gateway.kill()
+        shutil.rmtree(gateway.home)
+
+        verified = await asyncio.to_thread(
+            gateway.ask, "backup", "verify", str(backup.file), "--identity", str(keys.path)
+        )
+        assert verified["checked"]["rows"] == backup.made["checked"]["rows"]
+        used = await asyncio.to_thread(backup.restore, "--yes")
+        assert (used.returncode, "is not empty" in used.stderr) == (1, True), used.stderr
+        assert not gateway.home.exists()
+        gateway.environment["ENTOBOT_STORAGE__URL"] = ""
+        nowhere = await asyncio.to_thread(backup.restore, "--yes")
+        assert (nowhere.returncode, "ENTOBOT_STORAGE__URL" in nowhere.stderr) == (1, True), nowhere.stderr
+        new = postgres.new_database()
+        gateway.environment["ENTOBOT_STORAGE__URL"] = postgres.url(new)
+        done = await asyncio.to_thread(backup.restore, "--yes")
+        assert done.returncode == 0, done.stderr
+
+        await asyncio.to_thread(gateway.start)
+        await asyncio.to_thread(device.refresh)
+        async with connected(gateway, device, position) as phone:
+            reset = await phone.until(lambda frame: frame["type"] in ("reset", "resume_done"))
+            assert reset.get("reason") == "stream"
+            await phone.say("and on", conversation_id=conversation)
+        said_before = "SELECT count(*) AS n FROM messages WHERE content = 'before the backup'"
+        assert postgres.execute(said_before, database=new)[0]["n"] >= 1
+        assert (await asyncio.to_thread(gateway.ask, "audit", "verify"))["ok"]
+    finally:
+        gateway.close()
+
+
+def test_without_pg_dump_it_says_what_to_install(postgres: PostgresServer, tmp_path: Path) -> None:
+    url = postgres.url(postgres.new_database())
+    gateway = GatewayProcess(tmp_path / "home", environment={"ENTOBOT_STORAGE__URL": url}).start()
+    try:
+        gateway.environment["PATH"] = str(tmp_path)
+        done = gateway.cli("backup", str(tmp_path / "file"), "--unencrypted")
+        assert (done.returncode, "apt install postgresql-client" in done.stderr) == (1, True), done.stderr
+        assert not (tmp_path / "file").exists()
+    finally:
+        gateway.close()
+
+
+def test_a_backup_of_sqlite_is_not_restored_beside_a_postgresql(
+    gateway: GatewayProcess, keys: Keys, tmp_path: Path
+) -> None:
+    backup = Backup(gateway, keys, tmp_path / "backup.age")
+    backup.lose()
+    gateway.environment["ENTOBOT_STORAGE__URL"] = "postgresql://127.0.0.1:1/nothing"
+    done = backup.restore("--yes")
+    assert (done.returncode, "holds SQLite" in done.stderr) == (1, True), done.stderr
+    assert not gateway.home.exists()

@@ -18,6 +18,7 @@ class AuditEvent(StrEnum):
     DEVICE_RENAMED = "device.renamed"
     DEVICE_REVOKED = "device.revoked"
     DEVICE_SUSPENDED = "device.suspended"
+    GATEWAY_RESTORED = "gateway.restored"
     GATEWAY_STARTED = "gateway.started"
     GATEWAY_STOPPED = "gateway.stopped"
     INVITE_BURNED = "invite.burned"
@@ -31,6 +32,7 @@ class AuditEvent(StrEnum):
     KEY_ROTATED = "key.rotated"
     RUN_CANCELLED = "run.cancelled"
     SETTINGS_CHANGED = "settings.changed"
+    TOKEN_FAMILY_CAUGHT_UP = "token.family_caught_up"  # noqa: S105  an event name
     TOKEN_FAMILY_REVOKED = "token.family_revoked"  # noqa: S105  an event name
     TOKEN_REFRESH_REFUSED = "token.refresh_refused"  # noqa: S105  an event name
     TOOL_EXECUTED = "tool.executed"

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from entobot.client.console import AsJson, Exit, give_up, hint, place, say, told
+from entobot.client.console import AsJson, Exit, give_up, hint, place, printable, say, told
 
 if TYPE_CHECKING:
     from entobot.backup.making import Made
     from entobot.backup.manifest import Manifest
+    from entobot.backup.restoring import Restored
     from entobot.backup.sealing import Lock, Opener
+    from entobot.backup.settling import Orders
 
 
 class MakeByDefault(TyperGroup):
@@ -139,6 +141,146 @@ def key(
         give_up(f"{file} is there already. Name another file.", Exit.REFUSED)
     say(json.dumps({"recipient": age.text_of(recipient), "file": str(file)}) if as_json else age.text_of(recipient))
     hint(f"The secret half is in {file}. Move it off this machine: without it no backup can be opened, by nobody.")
+
+
+@told
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What 'entobot backup' wrote.", dir_okay=False)],
+    identity: Identity = None,
+    passphrase_file: PassphraseFile = None,
+    home: Annotated[
+        Path | None, typer.Option("--home", help="Into this empty data folder; else the one that entobot works on.")
+    ] = None,
+    revoke_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Device ids, one a line, or what 'devices list --json' printed: those are revoked.", dir_okay=False
+        ),
+    ] = None,
+    suspend_devices: Annotated[
+        bool, typer.Option("--suspend-devices", help="Let no device in before you reactivate it.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a backup into an empty data folder, all of it or nothing. No gateway may run there."""
+    from entobot.backup.restoring import restore
+    from entobot.backup.settling import Orders
+    from entobot.config import load, system_environment
+    from entobot.core.clock import SystemClock
+    from entobot.home import Home
+
+    target = Home(home or place(context).home)
+    orders = Orders(_to_revoke(revoke_file), is_suspending=suspend_devices)
+    opener = _opener(identity, passphrase_file)
+    with _progress(as_json=as_json) as progress:
+
+        def confirm(manifest: "Manifest") -> bool:
+            progress("", 0, 0)
+            return yes or _is_wanted(manifest, target.path, orders)
+
+        restored = asyncio.run(
+            restore(
+                file,
+                opener,
+                target,
+                lambda folder: load(folder, system_environment()),
+                orders,
+                confirm,
+                SystemClock(),
+                progress,
+            )
+        )
+    if restored is None:
+        give_up("Nothing was restored.", Exit.REFUSED)
+    if as_json:
+        say(json.dumps(_restored_json(restored, target.path), indent=2))
+    else:
+        _say_restored(restored, target.path)
+
+
+def _to_revoke(path: Path | None) -> frozenset[str]:
+    """Raises StartupRefused."""
+    from entobot.core.errors import StartupRefused
+    from entobot.core.ids import Prefix, is_id
+
+    if path is None:
+        return frozenset()
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise StartupRefused(f"{path} cannot be read.") from None
+    try:
+        rows: Any = json.loads(text)
+        found = {str(row["device_id"]) for row in rows if row["status"] == "revoked"}
+    except (ValueError, TypeError, KeyError):
+        lines = [line.partition("#")[0].split() for line in text.splitlines()]
+        found = {words[0] for words in lines if words}
+    if wrong := sorted(one for one in found if not is_id(one, Prefix.DEVICE)):
+        raise StartupRefused(f"{path}: '{wrong[0]}' is no device id (dev_…). Nothing was restored.")
+    return frozenset(found)
+
+
+def _is_wanted(manifest: "Manifest", target: Path, orders: "Orders") -> bool:
+    import sys
+
+    for line in describe(manifest):
+        hint(line)
+    hint(f"\nInto {target}:")
+    for one in manifest.members:
+        hint(f"  + {one.name}  {one.size} bytes")
+    hint(f"\n{_lost(manifest)}")
+    if orders.revoke:
+        hint(f"{len(orders.revoke)} devices are revoked with it.")
+    if not sys.stdin.isatty():
+        give_up("There is no terminal to ask at: repeat with --yes.", Exit.USAGE)
+    return typer.confirm("Restore this?", default=False, err=True)
+
+
+def _lost(manifest: "Manifest") -> str:
+    from entobot.core.clock import rfc3339
+
+    return (
+        f"Lost is what happened after {rfc3339(manifest.made_at_ms)}: messages, decisions, settings, audit entries; "
+        "devices paired later pair again. Devices that were revoked, suspended or signed out later, and people who were disabled, are let in again, "
+        "because the backup cannot know: revoke them by --revoke-file, or keep all out by --suspend-devices."
+    )
+
+
+def _say_restored(restored: "Restored", target: Path) -> None:
+    from entobot.core.clock import rfc3339_or_none
+
+    settled = restored.settled
+    say(f"Restored into {target}; {restored.audit_entries} audit entries, whole and in order.")
+    say(_lost(restored.manifest))
+    for title, devices in (
+        ("let in again", settled.active),
+        ("suspended until you reactivate it", settled.suspended),
+        ("revoked", settled.revoked),
+    ):
+        for one in devices:
+            seen = rfc3339_or_none(one.last_seen_at_ms) or "never"
+            say(f"  {one.device_id}  {printable(one.name)}, last seen {seen}: {title}")
+    for one in settled.unknown:
+        say(f"  {one}: not in the backup, nothing to revoke")
+    say("Every device is sent its state anew. Start it with 'entobot up'.")
+
+
+def _restored_json(restored: "Restored", target: Path) -> dict[str, Any]:
+    settled = restored.settled
+    return {
+        "home": str(target),
+        **_manifest_json(restored.manifest),
+        "audit_entries": restored.audit_entries,
+        "streams": settled.streams,
+        "devices": {
+            "let_in": [one.device_id for one in settled.active],
+            "revoked": [one.device_id for one in settled.revoked],
+            "suspended": [one.device_id for one in settled.suspended],
+            "unknown": settled.unknown,
+        },
+    }
 
 
 def _lock(

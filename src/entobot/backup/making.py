@@ -64,6 +64,7 @@ class Stored:
 async def make(home: Home, settings: Settings, wish: Wish, clock: Clock, progress: Progress) -> Made:
     """Raises StartupRefused; then there is no file, and nothing else was changed."""
     os.umask(0o077)
+    home.refuse_unfinished()
     if not home.keys.is_dir():
         raise StartupRefused(f"There is no gateway in {home.path}: nothing to back up.")
     with _alone(home), _scratch(home.path) as scratch:

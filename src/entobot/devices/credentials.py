@@ -15,6 +15,7 @@ from entobot.devices.authentication import Authentication
 from entobot.devices.changes import Changes
 from entobot.devices.dpop import Proof
 from entobot.devices.model import (
+    CaughtUp,
     Change,
     Credentials,
     Device,
@@ -131,7 +132,10 @@ class CredentialsDesk:
             return Problem(
                 Code.REFRESH_SUPERSEDED, "This refresh token was replaced a moment ago. Use the one that replaced it."
             )
-        if isinstance(rotation, Rotated) and same(sha256_b64u(attempt.token), family.digest):
+        if isinstance(rotation, CaughtUp):
+            self._note_catching_up(tx, device, family, attempt)
+            family = self._advance(tx, family, rotation.generation, attempt.now_ms)
+        elif isinstance(rotation, Rotated) and same(sha256_b64u(attempt.token), family.digest):
             family = self._advance(tx, family, rotation.generation, attempt.now_ms)
         elif not isinstance(rotation, SameSuccessor):
             return _invalid()
@@ -141,9 +145,18 @@ class CredentialsDesk:
 
     def _advance(self, tx: Transaction, family: Family, generation: int, now_ms: int) -> Family:
         digest = sha256_b64u(self._tokens.mint_refresh(family.family_id, generation))
-        if not store.advance_family(tx, family, digest, now_ms):
+        if not store.advance_family(tx, family, generation, digest, now_ms):
             raise RuntimeError("a refresh family moved within the unit that had read it")
         return replace(family, generation=generation, digest=digest, rotated_at_ms=now_ms)
+
+    def _note_catching_up(self, tx: Transaction, device: Device, family: Family, attempt: _Attempt) -> None:
+        self._audit.record(
+            tx,
+            AuditEvent.TOKEN_FAMILY_CAUGHT_UP,
+            now_ms=attempt.now_ms,
+            subject=device.device_id,
+            facts={"stored_generation": family.generation, "generation": attempt.generation},
+        )
 
     def _revoke_family(self, tx: Transaction, device: Device, attempt: _Attempt) -> None:
         """A stolen token ends everything derived from it: the family, and by the epoch every access token."""

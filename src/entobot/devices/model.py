@@ -264,21 +264,32 @@ class WrongKey:
 
 
 @dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """A token of ours that is newer than the row: the tables are of an older copy (a backup, a standby that lagged).
+
+    Nobody without the server key can have made it, and it came with the device's key. Both sides go on from it.
+    """
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Expired:
-    """The family is over, or never had this generation (the tables were restored from an older copy)."""
+    """The family is over."""
 
 
-Rotation = Rotated | SameSuccessor | Superseded | RevokeFamily | WrongKey | Expired
+Rotation = Rotated | SameSuccessor | Superseded | RevokeFamily | WrongKey | CaughtUp | Expired
 
 
 def rotate(family: Family, presented_generation: int, thumbprint: str, now_ms: int) -> Rotation:
     """What becomes of a refresh with the token of `presented_generation`, proven by the key `thumbprint`."""
     if thumbprint != family.thumbprint:
         return WrongKey()
-    if now_ms >= family.expires_at_ms or presented_generation > family.generation:
+    if now_ms >= family.expires_at_ms:
         return Expired()
-    if presented_generation == family.generation:
-        return Rotated(family.generation + 1)
+    if presented_generation >= family.generation:
+        is_known = presented_generation == family.generation
+        return Rotated(family.generation + 1) if is_known else CaughtUp(presented_generation + 1)
     if presented_generation == family.generation - 1:
         return SameSuccessor(family.generation)
     # The successor of the generation before the previous was used when the newest was given out.

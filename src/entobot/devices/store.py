@@ -267,7 +267,7 @@ _FAMILY = select(families).where(families.c.family_id == bindparam("family"))
 _ADVANCE = (
     update(families)
     .where(families.c.family_id == bindparam("family"), families.c.generation == bindparam("old_generation"))
-    .values(generation=families.c.generation + 1, digest=bindparam("to_digest"), rotated_at_ms=bindparam("now"))
+    .values(generation=bindparam("to_generation"), digest=bindparam("to_digest"), rotated_at_ms=bindparam("now"))
 )
 _DELETE_FAMILY = delete(families).where(families.c.device_id == bindparam("device"))
 
@@ -302,10 +302,32 @@ def find_family(tx: Transaction, family_id: str) -> Family | None:
     )
 
 
-def advance_family(tx: Transaction, family: Family, digest: str, now_ms: int) -> bool:
-    """Move to the next generation; False when somebody else has."""
-    given = {"family": family.family_id, "old_generation": family.generation, "to_digest": digest, "now": now_ms}
+def advance_family(tx: Transaction, family: Family, generation: int, digest: str, now_ms: int) -> bool:
+    """Move to `generation`; False when somebody else has moved it."""
+    given = {
+        "family": family.family_id,
+        "old_generation": family.generation,
+        "to_generation": generation,
+        "to_digest": digest,
+        "now": now_ms,
+    }
     return tx.run(_ADVANCE, given) == 1
+
+
+_NOT_IDLE = (
+    update(families).where(families.c.rotated_at_ms > bindparam("idle_since")).values(rotated_at_ms=bindparam("now"))
+)
+_VOID_EPOCHS = update(devices).values(epoch=devices.c.epoch + bindparam("epochs"))
+
+
+def void_access_tokens(tx: Transaction, epochs: int) -> None:
+    """Of all devices, by moving their epochs on."""
+    tx.run(_VOID_EPOCHS, {"epochs": epochs})
+
+
+def count_idleness_from(tx: Transaction, idle_since_ms: int, now_ms: int) -> None:
+    """Families that were rotated after `idle_since_ms` are idle from `now_ms` on."""
+    tx.run(_NOT_IDLE, {"idle_since": idle_since_ms, "now": now_ms})
 
 
 def delete_family(tx: Transaction, device_id: str) -> bool:

@@ -127,6 +127,7 @@ _LIST_OF = _LIST.where(
 ).limit(MAX_LISTED)
 _OPEN = select(invites).where(invites.c.state == State.OPEN.value, invites.c.deadline_ms > bindparam("now"))
 _OVERDUE = select(invites).where(invites.c.ended_at_ms.is_(None), invites.c.deadline_ms <= bindparam("now"))
+_UNENDED = select(invites).where(invites.c.ended_at_ms.is_(None))
 _PURGE_INVITES = delete(invites).where(invites.c.ended_at_ms < bindparam("before"))
 _INSERT_FAILURE = insert(failures)
 _FAILURES = (
@@ -190,6 +191,10 @@ def open_invites(tx: Transaction, now_ms: int) -> list[Invite]:
 
 def overdue_invites(tx: Transaction, now_ms: int) -> list[Invite]:
     return [_known(row) for row in tx.rows(_OVERDUE, {"now": now_ms})]
+
+
+def unended_invites(tx: Transaction) -> list[Invite]:
+    return [_known(row) for row in tx.rows(_UNENDED)]
 
 
 def purge_invites(tx: Transaction, ended_before_ms: int) -> None:

@@ -52,6 +52,16 @@ class Transitions:
         current = invite.at(now_ms)
         return invite if current is invite else self.apply(tx, invite, current, now_ms)
 
+    def end_all(self, tx: Transaction, now_ms: int) -> int:
+        """Cancel every invite that is not at its end. Returns how many. For a store that was restored: whether one
+        was used after the copy was made, nobody knows.
+        """
+        current = [self.settle(tx, invite, now_ms) for invite in store.unended_invites(tx)]
+        live = [invite for invite in current if invite.ended_at_ms is None]
+        for invite in live:
+            self.apply(tx, invite, invite.cancelled(Reason.OPERATOR, now_ms), now_ms)
+        return len(live)
+
     # -- rights
 
     def may_give(self, tx: Transaction, invite: Invite) -> bool:

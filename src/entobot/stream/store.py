@@ -56,6 +56,8 @@ cursors = Table(
 
 _ADVANCE = update(heads).where(heads.c.user_id == bindparam("user")).values(seq=heads.c.seq + 1).returning(heads.c.seq)
 _SET_HEAD = update(heads).where(heads.c.user_id == bindparam("user")).values(seq=bindparam("to_seq"))
+_USERS = select(heads.c.user_id)
+_RENAME = update(heads).where(heads.c.user_id == bindparam("user")).values(stream_id=bindparam("to_stream"))
 HEADS_CHUNK = 50
 _HEADS = select(heads.c.user_id, heads.c.seq).where(
     heads.c.user_id.in_([bindparam(f"user_{n}") for n in range(HEADS_CHUNK)])
@@ -108,6 +110,14 @@ _HEAD_IS_THERE = "a user's stream head is made with the user"
 
 def create_head(tx: Transaction, user_id: str, stream_id: str) -> None:
     tx.run(_INSERT_HEAD, {"user_id": user_id, "stream_id": stream_id, "seq": 0})
+
+
+def users(tx: Transaction) -> list[str]:
+    return [row["user_id"] for row in tx.rows(_USERS)]
+
+
+def rename(tx: Transaction, user_id: str, stream_id: str) -> None:
+    tx.run(_RENAME, {"user": user_id, "to_stream": stream_id})
 
 
 def next_seq(tx: Transaction, user_id: str) -> int:
