@@ -14,11 +14,14 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from entobot.app.backups import complaint, installed_for, read_last
 from entobot.app.posture import outside_allowed
 from entobot.app.settings import check_settings
 from entobot.client.local import GatewayNotRunning, LocalGateway
 from entobot.config import load, system_environment
+from entobot.core.clock import SystemClock, rfc3339
 from entobot.core.errors import Problem, StartupRefused
+from entobot.home import Home
 from entobot.web.addresses import lan_addresses
 from entobot.web.certificates import fingerprint_sha256
 
@@ -55,7 +58,7 @@ class Finding:
 
 def examine(home: Path) -> list[Finding]:
     """Every finding, in the order in which a person would look. Blocks; touches nothing."""
-    findings = [_python(), _settings(home), _folder(home), _disk(home)]
+    findings = [_python(), _settings(home), _folder(home), _disk(home), *_backup(home)]
     gateway = LocalGateway(home / "gateway.sock")
     try:
         health = gateway.request("GET", "/api/health")
@@ -104,6 +107,22 @@ def _disk(home: Path) -> Finding:
     if free < MIN_FREE_BYTES:
         return Finding("disk", Level.WARNING, text, "Make room: a full disk stops every write.")
     return Finding("disk", Level.OK, text)
+
+
+def _backup(home: Path) -> list[Finding]:
+    """Of an installation that there is, with settings that can be read."""
+    place, now_ms = Home(home), SystemClock().now_ms()
+    if not place.keys.exists() or check_settings(home):
+        return []
+    last = read_last(place)
+    said = complaint(last, load(home, system_environment()).backup, installed_for(place, now_ms), now_ms)
+    if said:
+        fix = "Make one with 'entobot backup', or set backup.every: docs/how-to/back-up.md."
+        return [Finding("backup", Level.WARNING, said, fix)]
+    if last is None:
+        return [Finding("backup", Level.OK, "None yet.")]
+    looked = "verified" if last.was_verified else "not verified"
+    return [Finding("backup", Level.OK, f"{last.file}, of {rfc3339(last.made_at_ms)}, {looked}.")]
 
 
 def _ready(gateway: LocalGateway) -> list[Finding]:

@@ -17,6 +17,7 @@ from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
 from entobot.agents.choice import Choice
 from entobot.app.answering import Features, Overrides, build_answering
+from entobot.app.backups import Backups
 from entobot.app.cluster import Cluster, Parts
 from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
@@ -189,6 +190,7 @@ class Gateway:
         parts = parts_of(lambda: self._is_draining, lambda: self._listener, lambda: self._worker.is_running, ground.bus)
         self._readiness = Readiness(ground.database, ground.clock, ground.meters, row, parts)
         self._measuring = Measuring(ground.database, ground.clock, ground.meters, self._count, self._readiness.report)
+        self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
         self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 
     @classmethod
@@ -254,6 +256,7 @@ class Gateway:
         await self._record(AuditEvent.GATEWAY_STARTED)
         if self.cluster is not None:  # the first entry may be another node's: each keeps a signed head of its own
             await self.audit.seal(ground.database.write, ground.clock.now_ms())
+        await self.backups.look()
         self.bot.start()
         await self._worker.start()
         if self.cluster is not None:
@@ -374,6 +377,7 @@ class Gateway:
 
     def _start_sweeps(self) -> None:
         every = self._periodic.every
+        every(timedelta(minutes=1), self.backups.make_if_due, at_once=True)
         every(timedelta(seconds=15), self.pairing.expire)
         every(timedelta(seconds=30), self.hub.sweep)
         every(timedelta(minutes=5), self._trim_stream)

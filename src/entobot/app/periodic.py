@@ -18,9 +18,10 @@ class Periodic:
         self._meters = meters
         self._tasks: list[asyncio.Task[None]] = []
 
-    def every(self, interval: timedelta, work: Callable[[], Awaitable[object]]) -> None:
-        """Start doing `work`, the first time after one interval. A failure is logged and tried again."""
-        self._tasks.append(asyncio.get_running_loop().create_task(self._repeat(interval.total_seconds(), work)))
+    def every(self, interval: timedelta, work: Callable[[], Awaitable[object]], *, at_once: bool = False) -> None:
+        """Start doing `work`, the first time after one interval or `at_once`. A failure is logged and tried again."""
+        repeating = self._repeat(interval.total_seconds(), work, at_once=at_once)
+        self._tasks.append(asyncio.get_running_loop().create_task(repeating))
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -28,10 +29,12 @@ class Periodic:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    async def _repeat(self, interval_s: float, work: Callable[[], Awaitable[object]]) -> None:
+    async def _repeat(self, interval_s: float, work: Callable[[], Awaitable[object]], *, at_once: bool) -> None:
         name = getattr(work, "__qualname__", "work").strip("_").lower()
         while True:
-            await asyncio.sleep(interval_s)
+            if not at_once:
+                await asyncio.sleep(interval_s)
+            at_once = False
             begun_s, outcome = self._clock.monotonic(), "ok"
             try:
                 await work()

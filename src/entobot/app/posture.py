@@ -42,6 +42,8 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
                 "Look at bus.url and its server. Nothing is lost, and it goes on by itself.",
             )
         )
+    if said := gateway.backups.complaint():
+        points.append(WeakPoint(said, "Make one with 'entobot backup', or set backup.every: docs/how-to/back-up.md."))
     if gateway.choice.fix is not None:
         points.append(WeakPoint(f"The built-in echo agent answers. {gateway.choice.why}", gateway.choice.fix))
     return points

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -43,6 +44,7 @@ PassphraseFile = Annotated[
     Path | None, typer.Option("--passphrase-file", help="File whose first line is the passphrase.", dir_okay=False)
 ]
 
+BEHIND_EVERYBODY = 10
 HOW_TO_SEAL = (
     "A backup holds every key of this gateway: say for whom it is.\n"
     "  entobot backup key entobot-backup.key        makes a key; keep it away from this machine\n"
@@ -79,6 +81,8 @@ def make(
     from entobot.core.clock import SystemClock
     from entobot.home import Home
 
+    if scheduled:
+        os.nice(BEHIND_EVERYBODY)
     home = Home(place(context).home)
     settings = load(home.path, system_environment())
     lock = _lock(tuple(recipient or ()), passphrase_file, settings.backup.recipients, unencrypted=unencrypted)

@@ -201,8 +201,9 @@ def _head(found: snapshot.Contents) -> AuditHead | None:
 
 def file_name(gateway: str, made_at_ms: int, *, is_sealed: bool) -> str:
     """Sorts by time, and tells gateways in one folder apart."""
-    stamp = datetime.fromtimestamp(made_at_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S")
-    return f"{name_prefix(gateway)}{stamp}Z.tar{'.age' if is_sealed else ''}"
+    seconds, milliseconds = divmod(made_at_ms, 1000)
+    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%S")
+    return f"{name_prefix(gateway)}{stamp}{milliseconds:03}Z.tar{'.age' if is_sealed else ''}"
 
 
 def name_prefix(gateway: str) -> str:

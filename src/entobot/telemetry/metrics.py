@@ -69,6 +69,11 @@ class Metric(Enum):
     AUTH_FAILURES = _counter(
         "entobot_auth_failures_total", "Credentials that were refused, and why.", "transport", "reason"
     )
+    BACKUP_AGE_SECONDS = _gauge(
+        "entobot_backup_age_seconds",
+        "Since the last good backup was made, by schedule or by hand. Not there before the first one.",
+    )
+    BACKUPS = _counter("entobot_backups_total", "Backups that the schedule made: `ok` or `failed`.", "outcome")
     BUILD_INFO = _gauge("entobot_build_info", "Always 1; its labels say what runs.", "version", "python")
     BUS_BEHIND = _gauge(
         "entobot_bus_behind", "Events that the last look at the database found and no doorbell had told of."
