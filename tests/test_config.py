@@ -133,3 +133,17 @@ def test_a_duration_is_seconds_or_iso_8601_in_a_variable_too(tmp_path: Path, tex
 def test_a_list_in_a_variable_is_written_with_commas_or_spaces(tmp_path: Path, text: str) -> None:
     settings = load(tmp_path, {"ENTOBOT_GATEWAY__ALLOWED_ORIGINS": text})
     assert settings.gateway.allowed_origins == ("https://a.example", "https://b.example")
+
+
+def test_the_model_key_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("sk-of-the-file\n")
+    named = {"ENTOBOT_AGENT__API_KEY_FILE": str(key)}
+    assert load(tmp_path, named).agent.api_key.get_secret_value() == "sk-of-the-file"
+    assert load(tmp_path, named | {"ENTOBOT_AGENT__API_KEY": "own"}).agent.api_key.get_secret_value() == "own"
+    key.write_text("\n")
+    assert load(tmp_path, named).agent.api_key.get_secret_value() == "", "an empty file is no key"
+    assert load(tmp_path, {"ENTOBOT_AGENT__API_KEY_FILE": ""}).agent.api_key_file is None
+    key.unlink()
+    with pytest.raises(StartupRefused, match=r"agent: .*api_key_file: .*/key cannot be read \(No such file"):
+        load(tmp_path, named)

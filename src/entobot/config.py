@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -149,6 +149,9 @@ class AgentSettings(Section):
     model: str = Field(default="", description="`vendor:model`. Empty: the vendor's default.")
     base_url: str = Field(default="", description="Any OpenAI-compatible server (vLLM, Ollama, llama.cpp).")
     api_key: SecretStr = Field(default=SecretStr(""), description="Model key; the vendors' own variables work too.")
+    api_key_file: Path | None = Field(
+        default=None, description="File with the model key, read at start. An empty file is no key; `api_key` beats it."
+    )
     instructions: str = Field(default="", description="Added to the agent's system prompt.")
     temperature: float | None = Field(default=None, ge=0, le=2, description="Empty: the model's own default.")
     max_tokens: int | None = Field(default=None, ge=1, description="Of one answer. Empty: the vendor's default.")
@@ -160,6 +163,21 @@ class AgentSettings(Section):
     approval_timeout: Duration = Field(
         default=timedelta(hours=24), description="How long an approval waits for a person."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_key(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "api_key_file" not in given:
+            return cast("object", given)
+        values = cast("dict[str, Any]", given)
+        file = values["api_key_file"] or None
+        if file is None or values.get("api_key"):
+            return values | {"api_key_file": file}
+        try:
+            return values | {"api_key": Path(file).read_text("utf-8").strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise ValueError(f"api_key_file: {file} cannot be read ({why}).") from None
 
 
 def _per_second(rate: Rate) -> Any:

@@ -77,7 +77,17 @@ def configure(
     root.addHandler(handler)
     root.setLevel(level.upper())
     # The vendors' clients write whole conversations at debug.
-    for chatty in ("alembic", "anthropic", "google_genai", "groq", "httpcore", "httpx", "openai", "uvicorn.access"):
+    for chatty in (
+        "alembic",
+        "anthropic",
+        "google_genai",
+        "groq",
+        "httpcore",
+        "httpx",
+        "httpx2",
+        "openai",
+        "uvicorn.access",
+    ):
         logging.getLogger(chatty).setLevel("WARNING")
     structlog.configure(
         processors=[
