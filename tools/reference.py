@@ -469,7 +469,7 @@ def cli_page() -> str:
     return page(
         "Command line",
         "`entobot --home FOLDER …` (or `ENTOBOT_HOME`) chooses the data folder. `up`, `version` and `config` work by "
-        "themselves, `doctor` and `backup` with or without a gateway, `restore` without one; all others talk to the running gateway over a private socket "
+        "themselves, `doctor`, `backup` and `upgrade-check` with or without a gateway, `restore` without one; all others talk to the running gateway over a private socket "
         "in that folder, as the owner. `--json` prints what programs read, in the shapes of the REST API.",
         "## Exit codes\n",
         table(("code", "meaning"), exits),

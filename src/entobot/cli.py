@@ -85,6 +85,24 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
         raise typer.Exit(Exit.REFUSED)
 
 
+@root.command("upgrade-check")
+@told
+def upgrade_check(context: typer.Context, as_json: AsJson = False) -> None:
+    """What this version would do to the store, and whether there is a way back. Run it before the first 'entobot up'."""
+    import asyncio
+
+    from entobot.app.upgrading import check_upgrade
+    from entobot.config import load, system_environment
+    from entobot.core.clock import SystemClock
+    from entobot.home import Home as DataFolder
+
+    home = DataFolder(place(context).home)
+    found = asyncio.run(check_upgrade(home, load(home.path, system_environment()).storage, SystemClock()))
+    say(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.to_lines()))
+    if not found.is_safe:
+        raise typer.Exit(Exit.REFUSED)
+
+
 @root.command()
 @told
 def metrics(

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import sqlite3
 import ssl
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from entobot.config import load, system_environment
 from entobot.core.clock import SystemClock, rfc3339
 from entobot.core.errors import Problem, StartupRefused
 from entobot.home import Home
+from entobot.storage.migrations import HEAD, newer_text, version
 from entobot.web.addresses import lan_addresses
 from entobot.web.certificates import fingerprint_sha256
 
@@ -63,7 +65,8 @@ def examine(home: Path) -> list[Finding]:
     try:
         health = gateway.request("GET", "/api/health")
     except GatewayNotRunning:
-        return [*findings, Finding("gateway", Level.WARNING, "It is not running.", "Start it with 'entobot up'.")]
+        not_running = Finding("gateway", Level.WARNING, "It is not running.", "Start it with 'entobot up'.")
+        return [*findings, *_newer_store(home), not_running]
     except (Problem, OSError) as error:
         return [*findings, Finding("gateway", Level.FAILURE, str(error), "See its log.")]
     findings.append(Finding("gateway", Level.OK, f"Version {health['version']} runs at {health['origin']}."))
@@ -123,6 +126,18 @@ def _backup(home: Path) -> list[Finding]:
         return [Finding("backup", Level.OK, "None yet.")]
     looked = "verified" if last.was_verified else "not verified"
     return [Finding("backup", Level.OK, f"{last.file}, of {rfc3339(last.made_at_ms)}, {looked}.")]
+
+
+def _newer_store(home: Path) -> list[Finding]:
+    """A store that a newer version made is why this one does not start."""
+    path = Home(home).database
+    try:
+        present = version(path)
+    except (sqlite3.Error, OSError) as error:
+        return [Finding("store", Level.FAILURE, f"{path} cannot be used: {error}.", "Restore a backup.")]
+    if present is None or present <= HEAD:
+        return []
+    return [Finding("store", Level.FAILURE, newer_text(str(path), present), "See docs/how-to/back-up.md.")]
 
 
 def _ready(gateway: LocalGateway) -> list[Finding]:
