@@ -74,7 +74,11 @@ def running(
         yield
     finally:
         process.terminate()
-        process.wait(GENEROUS_S)
-        for file in (process.stdout, output):
-            if file is not None and not isinstance(file, int):
-                file.close()
+        try:
+            process.wait(GENEROUS_S)
+        finally:
+            process.kill()
+            process.wait()
+            for file in (process.stdout, output):
+                if file is not None and not isinstance(file, int):
+                    file.close()
