@@ -52,11 +52,13 @@ class GatewayProcess:
         program: Sequence[str] = PROGRAM,
         host: str = "127.0.0.1",
         launcher: Sequence[str] = (),
+        python: str | Path = sys.executable,
     ) -> None:
-        """`program` stands for `entobot` where a test wants another one: a broken one. `launcher` is put before the whole command: another network."""
+        """`program` stands for `entobot` where a test wants another one: a broken one. `launcher` is put before the whole command: another network. `python` is the interpreter of another installation."""
         self.home = home
         self._program = program
         self._launcher = launcher
+        self._python = str(python)
         self.port = port or free_port()
         self.address = self.origin = f"https://{host}:{self.port}"
         self.environment = {
@@ -76,7 +78,7 @@ class GatewayProcess:
         """Returns when the banner is complete: the port is open then. Fails after `STARTED_WITHIN_S`."""
         with self.log.open("a") as errors:
             self.process = subprocess.Popen(
-                [*self._launcher, sys.executable, *self._program, "up", *arguments],
+                [*self._launcher, self._python, *self._program, "up", *arguments],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
