@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -138,6 +139,32 @@ def test_a_file_that_is_cut_altered_or_for_another_key_is_refused(
         (tmp_path / "changed").write_bytes(changed)
         done = gateway.cli("backup", "verify", str(tmp_path / "changed"), "--identity", str(identity.path))
         assert (done.returncode, said in done.stderr) == (1, True), (said, done.stderr)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_backup_that_is_stopped_leaves_nothing_readable(
+    gateway: GatewayProcess, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    (tmp_path / "folder").mkdir()
+    program = (
+        "import asyncio, os, entobot.backup.making as m\n"
+        "async def stop(*a, **k):\n"
+        f"    print(*os.listdir({str(gateway.home)!r}), flush=True); os.kill(os.getpid(), {int(number)})\n"
+        "    await asyncio.Event().wait()\n"
+        "m.check = stop\n"
+        "from entobot.cli import root\nroot()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "backup", str(tmp_path / "folder" / "file"), "--unencrypted"],
+        env=gateway.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ".backup-" in done.stdout, "it was stopped while there was something to remove"
+    assert done.returncode == code, done.stderr
+    assert list((tmp_path / "folder").iterdir()) == []
+    assert [path.name for path in gateway.home.iterdir() if path.name.startswith(".backup-")] == []
 
 
 def test_two_backups_at_once_are_one(gateway: GatewayProcess, keys: Keys, tmp_path: Path) -> None:
@@ -285,7 +312,7 @@ def test_a_restore_touches_no_folder_that_is_used_and_no_running_gateway(
     (foreign / "letter.txt").write_text("dear")
     refused = backup.restore("--yes", "--home", str(foreign))
     assert (refused.returncode, "letter.txt" in refused.stderr) == (1, True)
-    assert (foreign / "letter.txt").read_text() == "dear"
+    assert [(path.name, path.read_text()) for path in foreign.iterdir()] == [("letter.txt", "dear")]
     gateway.start()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -89,7 +90,7 @@ def make(
     folder = (settings.backup.folder or Path.cwd()).absolute()
     target = None if file is None else file.absolute()
     wish = Wish(target, folder, lock, is_verified=not no_verify, with_workspace=not no_workspace)
-    with _progress(as_json=as_json) as progress:
+    with _swept(), _progress(as_json=as_json) as progress:
         made = asyncio.run(make(home, settings, wish, SystemClock(), progress))
     deleted = thin_out(folder, made, settings.backup.keep) if scheduled else []
     if not lock.is_sealed:
@@ -114,7 +115,7 @@ def verify(
     from entobot.backup.making import check_file
 
     opener = _opener(identity, passphrase_file)
-    with _progress(as_json=as_json) as progress:
+    with _swept(), _progress(as_json=as_json) as progress:
         manifest, checked = asyncio.run(check_file(file, opener, Path(tempfile.gettempdir()), progress))
     if as_json:
         say(
@@ -178,7 +179,7 @@ def restore(
     target = Home(home or place(context).home)
     orders = Orders(_to_revoke(revoke_file), is_suspending=suspend_devices)
     opener = _opener(identity, passphrase_file)
-    with _progress(as_json=as_json) as progress:
+    with _swept(), _progress(as_json=as_json) as progress:
 
         def confirm(manifest: "Manifest") -> bool:
             progress("", 0, 0)
@@ -314,6 +315,20 @@ def _opener(identity: Path | None, passphrase_file: Path | None) -> "Opener":
         () if identity is None else tuple(age.read_identities(identity)),
         None if passphrase_file is None else age.read_passphrase(passphrase_file),
     )
+
+
+@contextmanager
+def _swept() -> Generator[None]:
+    """SIGTERM ends it as Ctrl-C does: what lies in scratch folders is not encrypted, and is removed on the way out."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

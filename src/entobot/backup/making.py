@@ -70,6 +70,10 @@ async def make(home: Home, settings: Settings, wish: Wish, clock: Clock, progres
     with _alone(home), _scratch(home.path) as scratch:
         head = read_audit_head(home)
         stored = await _take(home, settings, scratch, progress, is_verified=wish.is_verified)
+        if head is None and stored.contents.tables.get("audit_signed_heads"):  # the very first was signed in between
+            head = read_audit_head(home)
+            stored.file.unlink()
+            stored = await _take(home, settings, scratch, progress, is_verified=wish.is_verified)
         gathered = gather(home, settings, with_workspace=wish.with_workspace)
         if head is not None:
             gathered.small["audit.head"] = head

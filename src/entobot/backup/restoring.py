@@ -78,14 +78,12 @@ def _enter(home: Home, held: ExitStack, undo: ExitStack) -> None:
         home.path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     except OSError as error:
         raise StartupRefused(f"{home.path} cannot be made: {error.strerror}.") from None
+    if not home.lock_file.exists() and not home.restoring.exists():
+        _refuse_used(home)  # before the lock makes a file in a folder that is none of ours
     held.enter_context(home.lock())
     if home.restoring.exists():
         _clear(home)
-    if used := sorted(one.name for one in home.path.iterdir() if one.name not in (MADE_BY_LOCKING, "lost+found")):
-        raise StartupRefused(
-            f"{home.path} is not empty ({', '.join(used[:5])}). A restore needs an empty data folder: move this one away, "
-            "or name another with --home."
-        )
+    _refuse_used(home)
     home.path.chmod(FOLDER_MODE)
 
     def leave() -> None:
@@ -95,6 +93,15 @@ def _enter(home: Home, held: ExitStack, undo: ExitStack) -> None:
             home.path.rmdir()
 
     undo.callback(leave)
+
+
+def _refuse_used(home: Home) -> None:
+    """Raises StartupRefused."""
+    if used := sorted(one.name for one in home.path.iterdir() if one.name not in (MADE_BY_LOCKING, "lost+found")):
+        raise StartupRefused(
+            f"{home.path} is not empty ({', '.join(used[:5])}). A restore needs an empty data folder: move this one away, "
+            "or name another with --home."
+        )
 
 
 def _clear(home: Home) -> None:
@@ -143,6 +150,9 @@ async def _settle(
     try:
         settled = await settle(parts, manifest, orders, clock)
         entries = await verify_audit(scratch, parts.database.read, progress)
+    except StartupRefused as refusal:
+        filled = "" if manifest.store == "sqlite" else " The database is filled now: take another new one next time."
+        raise StartupRefused(f"{refusal}{filled}") from None
     finally:
         await parts.database.stop()
     return settled, entries
