@@ -58,6 +58,8 @@ GATEWAY = (
     Panel("Connected", "none", "Falls at once: look at the proxy, then at closes by code.", ((f"sum({of('entobot_connections')})", "devices"),), is_stat=True),
     Panel("Running since", "dateTimeFromNow", "Younger than you remember: read the log before the start.", ((f"{of('process_start_time_seconds')} * 1000", "{{instance}}"),), is_stat=True),
     Panel("Version", "none", "More than one for long: an upgrade stopped half way.", ((f"count by (version) ({of('entobot_build_info')})", "{{version}}"),), is_stat=True),
+    Panel("Newest backup", "s", "Older than two days: `entobot doctor` says why; docs/how-to/back-up.md what to do.", ((f"min({of('entobot_backup_age_seconds')})", "age"),), is_stat=True, red_from=172800),
+    Panel("Backups that failed in a day", "none", "The log says `backup.failed` and why; it is tried again after 15 minutes.", ((f"sum(increase({of('entobot_backups_total', outcome='failed')}[1d]))", "failed"),), is_stat=True, red_from=1),
     Panel("Connections by transport", "none", "`sse` instead of `websocket`: a proxy does not pass WebSocket upgrades.", ((f"sum by (transport) ({of('entobot_connections')})", "{{transport}}"), (f"sum({of('entobot_listener_connections')})", "sockets"))),
     Panel("Requests by status", "reqps", "5xx: the log has the request's id. 429: see the security dashboard.", ((rate("entobot_http_requests_total", "status"), "{{status}}"),)),
     Panel("Time to answer a request", "s", "p99 above a second: look at the event loop and at commits.", quantiles("entobot_http_request_seconds")),

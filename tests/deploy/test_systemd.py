@@ -9,14 +9,14 @@ from pathlib import Path
 from tests.support.fake_openai import KEY, FakeOpenAI, Text
 from tests.support.operator import Operator
 from tests.support.phone import connected
-from tests.support.process import ROOT, GatewayProcess
+from tests.support.process import GENEROUS_S, ROOT, GatewayProcess
 from tests.support.programs import program, run
 
 FOLDER = ROOT / "deploy" / "systemd"
 UNIT = FOLDER / "entobot.service"
 INSTALLED = "/usr/local/lib/entobot/bin/entobot"
-MAX_EXPOSURE = "12"
-"""Tenths: what remains is the network and no list of addresses."""
+MAX_EXPOSURE = "14"
+"""Tenths: what remains is the network, no list of addresses, and that a backup lowers its own priority."""
 
 
 def values(name: str, text: str | None = None) -> list[str]:
@@ -124,3 +124,24 @@ async def test_with_a_key_it_asks_the_model_under_the_same_rules(tmp_path: Path)
             await asyncio.to_thread(ended_well, gateway)
         finally:
             gateway.close()
+
+
+async def test_it_makes_backups_under_the_same_rules(tmp_path: Path) -> None:
+    folder = tmp_path / "backups"
+    await asyncio.to_thread(folder.mkdir)
+    told = await asyncio.to_thread(GatewayProcess(tmp_path / "no").cli, "backup", "key", str(tmp_path / "key"))
+    recipient = re.findall(r"age1[0-9a-z]+", told.stdout)[0]
+    more = {
+        "ENTOBOT_BACKUP__EVERY": "P1D",
+        "ENTOBOT_BACKUP__FOLDER": str(folder),
+        "ENTOBOT_BACKUP__RECIPIENTS": recipient,
+    }
+    gateway = await asyncio.to_thread(lambda: confined(tmp_path, "\n", **more))
+    try:
+        async with asyncio.timeout(GENEROUS_S):
+            while "backup." not in (log := await asyncio.to_thread(gateway.log.read_text)):  # noqa: ASYNC110  another process writes it
+                await asyncio.sleep(0.1)
+        assert '"event": "backup.made"' in log, log
+        await asyncio.to_thread(ended_well, gateway)
+    finally:
+        gateway.close()
