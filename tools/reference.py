@@ -25,7 +25,7 @@ from entobot.audit.events import AuditEvent
 from entobot.cli import root
 from entobot.client.console import Exit
 from entobot.config import ENVIRONMENT_PREFIX, FILE_NAME, MODEL_KEY_VARIABLES, Settings
-from entobot.core.access import COMMANDS, ROUTES, Access, Open
+from entobot.core.access import COMMANDS, FRESH, ROUTES, Access, Open
 from entobot.core.clock import SystemClock
 from entobot.core.errors import RETRYABLE, STATUS, Code
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, ROLE_SCOPES, WEAKLY_CONFIRMED_SCOPES, Role, Scope
@@ -142,6 +142,11 @@ AUDIT_TEXTS: dict[str, str] = {
     "token.refresh_refused": "A valid refresh token was shown with another device's key. At most one a minute.",
     "tool.executed": "A tool ran; `outcome` says how it ended.",
     "tool.outcome_unknown": "The gateway stopped while a tool ran. It is not run again.",
+    "passkey.added": "A person added a passkey.",
+    "passkey.removed": "A person removed a passkey.",
+    "session.ended": "A browser was signed out.",
+    "session.opened": "Somebody signed in with a browser; `facts.method` says how.",
+    "sign_in.link_made": "A one-time link to sign in was made for a person.",
     "user.added": "A person was added, in a role.",
     "user.changed": "A person got another name or role.",
     "user.disabled": "A person was shut out; their devices were revoked and their runs ended.",
@@ -406,16 +411,18 @@ def access_page(facts: Facts) -> str:
         return "" if is_served else "not in this version"
 
     routes = [
-        [code(name), access_text(access), status(name in facts.served)]
+        [code(name), access_text(access), "yes" if name in FRESH else "", status(name in facts.served)]
         for name, access in sorted(ROUTES.items(), key=lambda item: (item[0].partition(" ")[2], item[0]))
     ]
     commands = [[code(name), access_text(access), status(name in facts.commands)] for name, access in COMMANDS.items()]
     return page(
         "Who may call what",
         "The table that the gateway itself uses (`core/access.py`): a route or command that is not in it cannot be "
-        "registered. The local Unix socket acts as the owner. The built pages are open to anyone.",
+        "registered. The local Unix socket acts as the owner. The built pages are open to anyone. "
+        "What wants a fresh sign-in is refused with `step_up_required` to a browser that signed in more than five "
+        "minutes ago.",
         "## Routes\n",
-        table(("route", "who", ""), routes),
+        table(("route", "who", "fresh sign-in", ""), routes),
         "## Commands\n",
         table(("command", "who", ""), commands),
     )

@@ -24,6 +24,7 @@ INSTALLED_STAMP = WEB / "node_modules" / ".entobot-lock"
 BUILT_STAMP = WEB / "node_modules" / ".entobot-built"
 INSTALL_INPUTS = ("package.json", "package-lock.json", ".npmrc")
 BUILD_INPUTS = (
+    "admin.html",
     "index.html",
     "package.json",
     "package-lock.json",

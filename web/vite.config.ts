@@ -12,7 +12,7 @@ export default defineConfig({
     // The polyfill and inlined assets would both need a wider policy than `script-src 'self'`.
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
-    rolldownOptions: { input: { phone: "index.html" } },
+    rolldownOptions: { input: { phone: "index.html", admin: "admin.html" } },
   },
   test: { include: ["tests/**/*.test.ts"], environment: "node" },
 });

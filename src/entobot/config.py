@@ -211,6 +211,8 @@ class LimitSettings(Section):
     reads_burst: int = _burst(Rate.READS)
     requests_per_second: float = _per_second(Rate.REQUESTS)
     requests_burst: int = _burst(Rate.REQUESTS)
+    sign_ins_per_second: float = _per_second(Rate.SIGN_INS)
+    sign_ins_burst: int = _burst(Rate.SIGN_INS)
     writes_per_second: float = _per_second(Rate.WRITES)
     writes_burst: int = _burst(Rate.WRITES)
     user_multiple: int = Field(

@@ -29,6 +29,9 @@ class Purpose(StrEnum):
     IDENTITY = "identity"
     INVITE_CODES = "invite codes"
     REFRESH_TOKENS = "refresh tokens"
+    SESSIONS = "sessions"
+    SIGN_IN_CHALLENGES = "sign-in challenges"
+    SIGN_IN_LINKS = "sign-in links"
     SIGNING_KEYS = "signing keys"
     TICKETS = "tickets"
 

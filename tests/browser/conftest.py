@@ -85,7 +85,8 @@ def browser(launch: Callable[..., Browser]) -> Iterator[Browser]:
     running.close()
 
 
-def _gateway(folder: Path, tls_folder: Path) -> GatewayProcess:
+def make_gateway(folder: Path, tls_folder: Path) -> GatewayProcess:
+    """Not started yet."""
     home = folder / "home"
     home.mkdir(mode=0o700)
     shutil.copytree(tls_folder, home / "tls")
@@ -95,7 +96,7 @@ def _gateway(folder: Path, tls_folder: Path) -> GatewayProcess:
 @pytest.fixture
 def idle_gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
     """A data folder and an address; nothing runs there yet."""
-    process = _gateway(tmp_path, tls_folder)
+    process = make_gateway(tmp_path, tls_folder)
     yield process
     process.close()
 
@@ -108,7 +109,7 @@ def gateway(idle_gateway: GatewayProcess) -> GatewayProcess:
 @pytest.fixture(scope="package")
 def shared_gateway(tmp_path_factory: pytest.TempPathFactory, tls_folder: Path) -> Iterator[GatewayProcess]:
     """For stories that do not disturb one another."""
-    process = _gateway(tmp_path_factory.mktemp("shared"), tls_folder).start()
+    process = make_gateway(tmp_path_factory.mktemp("shared"), tls_folder).start()
     yield process
     process.close()
 

@@ -39,6 +39,11 @@ CHECKS = [
 ENDLESS = "stream_events"
 NEVER_2XX = {
     "resend_invite": "Only invites by SMS can be sent again, and this version has none.",
+    "begin_passkey_sign_in": "Passkeys need a name, and this gateway has an address.",
+    **dict.fromkeys(
+        ("add_passkey", "begin_passkey", "end_session", "remove_passkey", "rename_passkey", "sign_in_by_passkey"),
+        "Only a browser that is signed in has these: tests/stories/test_signing_in.py.",
+    ),
 }
 
 
@@ -67,6 +72,7 @@ class Caller:
         if signed:
             request.headers.update(self.sign(request.method, request.url.path))
         response = self.http.send(request, stream=case.operation.definition.raw.get("operationId") == ENDLESS)
+        self.http.cookies.clear()  # a sign-in gives one; these callers show credentials of their own
         if not response.is_closed and response.status_code == 200:
             response.close()  # an event stream has no end to wait for
             cut = httpx.Response(200, headers=response.headers, content=b": cut\n\n", request=request)
@@ -223,6 +229,27 @@ class Existing:
 
     def change_user(self) -> dict[str, Any]:
         return {**self.get_user(), "body": {"role": "operator"}}
+
+    make_link = get_user
+
+    def sign_in_by_link(self) -> dict[str, Any]:
+        path = f"/api/v1/users/{self.operator.add_user('Somebody')}/sign-in-link"
+        return {"body": {"link": self.operator.local.request("POST", path)["url"].rpartition("#link=")[2]}}
+
+    def sign_in_by_passkey(self) -> dict[str, Any]:
+        return {"body": {"credential": {}}}
+
+    def add_passkey(self) -> dict[str, Any]:
+        return {"body": {"name": "Laptop", "credential": {}}}
+
+    def remove_passkey(self) -> dict[str, Any]:
+        return {"path_parameters": {"passkey_id": "none"}}
+
+    def rename_passkey(self) -> dict[str, Any]:
+        return {**self.remove_passkey(), "body": {"name": "Laptop"}}
+
+    def end_session(self) -> dict[str, Any]:
+        return {"path_parameters": {"session_id": "ses_00000000000000000000000000"}}
 
     def create_api_key(self) -> dict[str, Any]:
         return {"body": {"device_name": "Board"}}

@@ -117,12 +117,6 @@ async def test_a_page_can_only_be_read(client: httpx.AsyncClient) -> None:
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(INDEX)))
 
 
-async def test_there_is_no_admin_page_yet(client: httpx.AsyncClient) -> None:
-    response = await client.get("/admin")
-    assert response.status_code == 404
-    assert "text/html" in response.headers["content-type"]
-
-
 async def test_pages_that_were_not_built_say_how_to_build_them(build: Build, tmp_path: Path) -> None:
     async with client_of(build(pages=load_pages(tmp_path / "absent"))) as client:
         app = await client.get("/")

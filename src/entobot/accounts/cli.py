@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from entobot.client.console import AsJson, only, place, say, show, table, told
+from entobot.client.console import AsJson, hint, only, place, say, show, table, told
 
 app = typer.Typer(help="Add people, give them roles, and shut them out.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -60,6 +60,20 @@ def rename(context: typer.Context, login: Login, name: str, as_json: AsJson = Fa
     row = _find(context, login)
     changed = place(context).gateway.request("PATCH", _path(row), json={"name": name})
     show(changed, as_json=as_json, human=lambda: say(f"{row['login']} is shown as {changed['name']}."))
+
+
+@app.command()
+@told
+def link(context: typer.Context, login: Login, as_json: AsJson = False) -> None:
+    """Make a one-time link with which a person signs in; it voids the one before."""
+    row = _find(context, login)
+    made = place(context).gateway.request("POST", _path(row) + "/sign-in-link")
+
+    def human() -> None:
+        say(made["url"])
+        hint(f"Give it to {row['login']} by a safe way. It signs in once, until {made['expires_at']}.")
+
+    show(made, as_json=as_json, human=human)
 
 
 @app.command()

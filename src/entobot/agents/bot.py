@@ -172,7 +172,12 @@ class Bot:
                 raise
             self._stored = stored
             self._apply(settings, choice, runner)
-            log.info("settings.changed", section="agent", changed=changed, by=principal.device_id or "local")
+            log.info(
+                "settings.changed",
+                section="agent",
+                changed=changed,
+                by=principal.device_id or principal.session_id or "local",
+            )
             return self.view()
 
     def _wanted(self, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from entobot.app.measuring import Counts, Measuring
 from entobot.app.observing import observe_bus, observe_certificate, observe_database, observe_process
 from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
+from entobot.app.signing_in import build_sign_in
 from entobot.app.simple import BearerPairing, DeviceConversations
 from entobot.approvals import commands as approvals_commands
 from entobot.approvals import http as approvals_http
@@ -64,6 +65,7 @@ from entobot.gateway.wire import SUBPROTOCOL, Close
 from entobot.home import Home, Purpose
 from entobot.pairing import http as pairing_http
 from entobot.pairing.service import Pairing
+from entobot.signin import http as signin_http
 from entobot.storage.database import Transaction
 from entobot.stream import commands as stream_commands
 from entobot.stream.model import Retention
@@ -103,6 +105,7 @@ class Gateway:
         self.stream = Stream(bus, ids)
         self.accounts = Accounts(ids, self.stream)
         self.audit = self._make_audit()
+        self.sign_in = build_sign_in(ground, self.audit, self.accounts)
         tokens = Tokens(ground.signing, ground.origin, ground.keys.key(Purpose.REFRESH_TOKENS), ground.entropy)
         self.devices = Devices(
             database=database,
@@ -118,22 +121,10 @@ class Gateway:
             entropy=ground.entropy,
             origin=ground.origin,
             further_origins=ground.settings.gateway.allowed_origins,
+            sessions=self.sign_in.sessions,
         )
         self.conversations = Conversations(ids, self.stream, bus)
-        self.pairing = Pairing(
-            database=database,
-            clock=clock,
-            ids=ids,
-            entropy=ground.entropy,
-            audit=self.audit,
-            accounts=self.accounts,
-            devices=self.devices,
-            bus=bus,
-            server_key=ground.keys.key(Purpose.INVITE_CODES),
-            origin=ground.origin,
-            gateway_name=ground.name,
-            spki=None if ground.certificate is None else ground.certificate.spki,
-        )
+        self.pairing = self._make_pairing()
         self._answer(environment, overrides)
         self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
         self.hub = Hub(
@@ -172,9 +163,26 @@ class Gateway:
             accounts=self.accounts,
             guard=self.devices.guard,
         )
-        people.on_leaving += [self.devices.end_all, self.agents.end_all]
+        people.on_leaving += [self.devices.end_all, self.agents.end_all, self.sign_in.sessions.end_all]
         people.on_narrowed.append(self.devices.renew_all)
         return people
+
+    def _make_pairing(self) -> Pairing:
+        at = self.ground
+        return Pairing(
+            database=at.database,
+            clock=at.clock,
+            ids=at.ids,
+            entropy=at.entropy,
+            audit=self.audit,
+            accounts=self.accounts,
+            devices=self.devices,
+            bus=at.bus,
+            server_key=at.keys.key(Purpose.INVITE_CODES),
+            origin=at.origin,
+            gateway_name=at.name,
+            spki=None if at.certificate is None else at.certificate.spki,
+        )
 
     def _make_audit(self) -> Audit:
         at = self.ground
@@ -281,7 +289,7 @@ class Gateway:
         ground = self.ground
         gateway, limits, certificate = ground.settings.gateway, ground.settings.limits, ground.certificate
         told = partial(self._credentials.refused, "http")
-        api = Api(self.devices, self._idempotency, self.rates, ground.meters, on_guess=told)
+        api = Api(self.devices, self._idempotency, self.rates, ground.meters, on_guess=told, clock=ground.clock)
         self._add_routes(api)
         app = build_application(
             api,
@@ -324,6 +332,8 @@ class Gateway:
     def _add_routes(self, api: Api) -> None:
         database = self.ground.database
         accounts_http.add_routes(api, self.people)
+        at = self.sign_in
+        signin_http.add_routes(api, at.sessions, at.links, at.passkeys, self.people, self.ground.origin)
         agents_http.add_routes(api, self.bot)
         approvals_http.add_routes(api, self.approvals, database)
         audit_http.add_routes(api, self.audit, database)
@@ -383,6 +393,7 @@ class Gateway:
         every(timedelta(minutes=5), self._trim_stream)
         every(timedelta(minutes=10), self._executor.sweep)
         every(timedelta(hours=1), self._idempotency.sweep)
+        every(timedelta(hours=1), self.sign_in.sessions.expire)
         every(timedelta(hours=6), self.devices.rotate_keys_if_due)
         every(timedelta(hours=6), self._renew_certificate)
 

@@ -30,8 +30,13 @@ class AuditEvent(StrEnum):
     INVITE_DENIED = "invite.denied"
     INVITE_EXPIRED = "invite.expired"
     KEY_ROTATED = "key.rotated"
+    PASSKEY_ADDED = "passkey.added"
+    PASSKEY_REMOVED = "passkey.removed"
     RUN_CANCELLED = "run.cancelled"
+    SESSION_ENDED = "session.ended"
+    SESSION_OPENED = "session.opened"
     SETTINGS_CHANGED = "settings.changed"
+    SIGN_IN_LINK_MADE = "sign_in.link_made"
     TOKEN_FAMILY_CAUGHT_UP = "token.family_caught_up"  # noqa: S105  an event name
     TOKEN_FAMILY_REVOKED = "token.family_revoked"  # noqa: S105  an event name
     TOKEN_REFRESH_REFUSED = "token.refresh_refused"  # noqa: S105  an event name

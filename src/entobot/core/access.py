@@ -35,8 +35,11 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/devices": Open.AUTHENTICATED,
     "GET /api/v1/devices/{device_id}": Open.AUTHENTICATED,
     "GET /api/v1/events": Scope.CHAT,
+    "GET /api/v1/me": Open.AUTHENTICATED,
+    "GET /api/v1/me/passkeys": Open.AUTHENTICATED,
     "GET /api/v1/pairing/invites": Scope.PAIR,
     "GET /api/v1/pairing/invites/{invite_id}": Scope.PAIR,
+    "GET /api/v1/sessions": Open.AUTHENTICATED,
     "GET /api/v1/settings/bot": Scope.SETTINGS,
     "GET /api/v1/users": Scope.USERS_MANAGE,
     "GET /api/v1/users/{user_id}": Open.AUTHENTICATED,
@@ -44,6 +47,7 @@ ROUTES: dict[str, Access] = {
     "GET /ca.mobileconfig": Open.ANYONE,
     "GET /metrics": Scope.METRICS,
     "PATCH /api/v1/devices/{device_id}": Open.AUTHENTICATED,
+    "PATCH /api/v1/me/passkeys/{passkey_id}": Open.AUTHENTICATED,
     "PATCH /api/v1/users/{user_id}": Scope.USERS_MANAGE,
     "POST /api/v1/api-keys": Scope.DEVICES_MANAGE,
     "POST /api/v1/auth/pair": Open.ANYONE,
@@ -53,17 +57,43 @@ ROUTES: dict[str, Access] = {
     "POST /api/v1/commands": Open.AUTHENTICATED,
     "POST /api/v1/devices/{device_id}/reactivate": Scope.DEVICES_MANAGE,
     "POST /api/v1/devices/{device_id}/suspend": Scope.DEVICES_MANAGE,
+    "POST /api/v1/me/passkeys": Open.AUTHENTICATED,
+    "POST /api/v1/me/passkey-options": Open.AUTHENTICATED,
     "POST /api/v1/pairing/invites": Scope.PAIR,
     "POST /api/v1/pairing/invites/{invite_id}/confirm": Scope.PAIR,
     "POST /api/v1/pairing/invites/{invite_id}/resend": Scope.PAIR,
+    "POST /api/v1/sign-in/link": Open.ANYONE,
+    "POST /api/v1/sign-in/passkey": Open.ANYONE,
+    "POST /api/v1/sign-in/passkey/options": Open.ANYONE,
+    "POST /api/v1/sign-out": Open.AUTHENTICATED,
     "POST /api/v1/users": Scope.USERS_MANAGE,
     "POST /api/v1/users/{user_id}/disable": Scope.USERS_MANAGE,
     "POST /api/v1/users/{user_id}/enable": Scope.USERS_MANAGE,
+    "POST /api/v1/users/{user_id}/sign-in-link": Scope.USERS_MANAGE,
     "PUT /api/v1/settings/bot": Scope.SETTINGS,
     "DELETE /api/v1/devices/{device_id}": Open.AUTHENTICATED,
+    "DELETE /api/v1/me/passkeys/{passkey_id}": Open.AUTHENTICATED,
     "DELETE /api/v1/pairing/invites/{invite_id}": Scope.PAIR,
+    "DELETE /api/v1/sessions/{session_id}": Open.AUTHENTICATED,
 }
 """REST. `AUTHENTICATED` routes narrow to the caller's own objects in their service."""
+
+FRESH = frozenset(
+    {
+        "DELETE /api/v1/me/passkeys/{passkey_id}",
+        "PATCH /api/v1/users/{user_id}",
+        "POST /api/v1/api-keys",
+        "POST /api/v1/me/passkeys",
+        "POST /api/v1/me/passkey-options",
+        "POST /api/v1/pairing/invites",
+        "POST /api/v1/pairing/invites/{invite_id}/confirm",
+        "POST /api/v1/users",
+        "POST /api/v1/users/{user_id}/disable",
+        "POST /api/v1/users/{user_id}/enable",
+        "POST /api/v1/users/{user_id}/sign-in-link",
+    }
+)
+"""What a browser may do only within five minutes of a sign-in: else `step_up_required`."""
 
 COMMANDS: dict[str, Access] = {
     "approval.decide": Scope.APPROVE,

@@ -24,6 +24,7 @@ class Prefix(StrEnum):
     MESSAGE = "msg_"
     NODE = "nod_"
     RUN = "run_"
+    SESSION = "ses_"
     STREAM = "str_"
     TOOL_CALL = "tcl_"
     USER = "usr_"

@@ -30,6 +30,7 @@ class Rate(StrEnum):
     PINGS = "pings"
     READS = "reads"
     REQUESTS = "requests"
+    SIGN_INS = "sign_ins"
     WRITES = "writes"
 
 
@@ -58,6 +59,7 @@ RATES: dict[Rate, Rule] = {
     Rate.PINGS: Rule(CountedBy.CONNECTION, "WebSocket pings and pongs", Allowance(10, 200)),
     Rate.READS: Rule(CountedBy.DEVICE, "reading requests of a device", Allowance(50, 300)),
     Rate.REQUESTS: Rule(CountedBy.ADDRESS, "HTTP requests of any kind", Allowance(50, 200)),
+    Rate.SIGN_INS: Rule(CountedBy.ADDRESS, "sign-ins with a browser, successful or not", Allowance(0.5, 20)),
     Rate.WRITES: Rule(CountedBy.DEVICE, "writing requests of a device", Allowance(20, 200)),
 }
 """Connections and credentials are wide: a whole office may come back from behind one address in the same second."""
@@ -72,6 +74,9 @@ ROUTE_RATES: dict[str, Rate] = {
     "POST /api/v1/auth/refresh": Rate.CREDENTIALS,
     "POST /api/v1/auth/ws-ticket": Rate.CREDENTIALS,
     "POST /api/v1/commands": Rate.FRAMES,
+    "POST /api/v1/sign-in/link": Rate.SIGN_INS,
+    "POST /api/v1/sign-in/passkey": Rate.SIGN_INS,
+    "POST /api/v1/sign-in/passkey/options": Rate.SIGN_INS,
 }
 """Routes with a class of their own; every other one is a read or a write."""
 

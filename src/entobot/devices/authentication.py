@@ -24,6 +24,7 @@ from entobot.devices.model import (
 )
 from entobot.devices.seen import note_use
 from entobot.devices.tokens import AccessClaims, TokenRefused, Tokens
+from entobot.signin.sessions import Sessions
 from entobot.storage.database import Database, Transaction
 from entobot.web.authentication import Presented
 
@@ -44,6 +45,7 @@ class Authentication:
         tokens: Tokens,
         api_keys: ApiKeys,
         origins: Sequence[str],
+        sessions: Sessions | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -52,6 +54,7 @@ class Authentication:
         self._tokens = tokens
         self._origins = tuple(origins)
         self._pruned_at_ms = 0
+        self._sessions = sessions
         self._keys = KeyAuthentication(
             database=database, clock=clock, audit=audit, accounts=accounts, api_keys=api_keys
         )
@@ -84,6 +87,8 @@ class Authentication:
         return Problem(Code.PROOF_INVALID, "The DPoP proof was used before. Make a new one for each request.")
 
     async def authenticate(self, presented: Presented) -> Principal:
+        if self._sessions is not None and presented.authorization is None and presented.session is not None:
+            return await self._sessions.authenticate(presented)
         now_ms = self._clock.now_ms()
         scheme, token = _credentials(presented)
         if scheme == "bearer" and token.startswith(API_KEY_PREFIX):
@@ -160,11 +165,13 @@ class Authentication:
         return Principal(owner.user_id, owner.scopes)
 
     def guard(self, tx: Transaction, principal: Principal) -> None:
-        """Refuse a principal whose device has changed since it was authenticated.
+        """Refuse a principal whose device has changed, or whose session has ended, since it was authenticated.
 
         Called in the unit that acts. Raises `device_suspended`, `unauthenticated`.
         """
         if principal.device_id is None:
+            if self._sessions is not None:
+                self._sessions.guard(tx, principal)
             return
         device = store.find_binding(tx, principal.device_id)
         reason = refusal(device, user_id=principal.user_id, epoch=principal.epoch, thumbprint=principal.key_thumbprint)

@@ -37,6 +37,7 @@ from entobot.devices.shared_ring import SharedRing
 from entobot.devices.signing import SigningKeys
 from entobot.devices.tickets import IssuedTicket, TicketDesk
 from entobot.devices.tokens import Tokens
+from entobot.signin.sessions import Sessions
 from entobot.storage.database import Database, Transaction
 from entobot.stream.service import Stream
 from entobot.web.authentication import Presented
@@ -83,6 +84,7 @@ class Devices:
         origin: str,
         further_origins: Sequence[str] = (),
         find_online: FindOnline = nobody_is_online,
+        sessions: Sessions | None = None,
     ) -> None:
         self.find_online = find_online
         self.shared_ring: SharedRing | None = None
@@ -102,6 +104,7 @@ class Devices:
             tokens=tokens,
             api_keys=api_keys,
             origins=(origin, *further_origins),
+            sessions=sessions,
         )
         self._desk = CredentialsDesk(
             database=database,

@@ -144,7 +144,7 @@ class Executor:
     ) -> Callable[[Transaction], bytes | Problem]:
         now_ms = self._clock.now_ms()
         digest = sha256(command.name.encode() + b"\n" + msgspec.json.encode(request))
-        owner = principal.device_id or principal.user_id
+        owner = principal.device_id or principal.session_id or principal.user_id
 
         def unit(tx: Transaction) -> bytes | Problem:
             self._guard(tx, principal)

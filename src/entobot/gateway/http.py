@@ -291,7 +291,10 @@ def add_routes(api: Api, executor: Executor, parts: EventParts) -> None:
         return Response(wire.command_answer(body.id, result), media_type="application/json")
 
     async def stream_events(request: Request) -> Response:
-        stream = EventStream(parts, caller(request))
+        principal = caller(request)
+        if principal.session_id is not None:  # nothing would end the stream together with the session
+            raise Problem(Code.FORBIDDEN, "The event stream is for devices. Pair one.")
+        stream = EventStream(parts, principal)
         await stream.open(_resume(request))
         return _Response(stream)
 

@@ -68,10 +68,10 @@ class Rates:
 
     def wait_of_principal(self, rate: Rate, principal: Principal) -> float:
         """0.0 and counted, else the seconds to wait. The local owner never waits."""
-        if principal.device_id is None:
+        if principal.is_local:
             return 0.0
         now_s = self._monotonic()
-        wait_s = self._devices[rate].try_take(principal.device_id, now_s)
+        wait_s = self._devices[rate].try_take(principal.device_id or principal.session_id or "", now_s)
         wait_s = wait_s or self._users[rate].try_take(principal.user_id, now_s)
         if wait_s:
             self._on_limited(rate)

@@ -8,6 +8,8 @@ from fastapi import Depends, Request
 from entobot.core.errors import Code, Problem
 from entobot.core.principal import Principal
 
+SESSION_COOKIE = "__Host-entobot_session"
+"""RFC 6265bis §4.1.3.2: set by this very host, over TLS, for all of it; no subdomain can put another in its place."""
 LOCAL_PEER = "entobot.local_peer"
 """Key in `scope["extensions"]`, set by the Unix-socket listener only, after it read the peer's uid."""
 
@@ -22,6 +24,11 @@ class Presented:
     proofs: tuple[str, ...]
     has_cookie: bool
     address: str
+    session: str | None = None
+    """The session cookie's value, where there is exactly one."""
+    origin: str | None = None
+    fetch_site: str | None = None
+    """`Sec-Fetch-Site` (W3C Fetch Metadata)."""
 
 
 class Authenticator(Protocol):
@@ -46,7 +53,16 @@ def presented(request: Request) -> Presented:
         proofs=tuple(headers.getlist("dpop")),
         has_cookie="cookie" in headers,
         address=request.client.host if request.client else "",
+        session=_session_of(headers.getlist("cookie")),
+        origin=headers.get("origin"),
+        fetch_site=headers.get("sec-fetch-site"),
     )
+
+
+def _session_of(cookies: list[str]) -> str | None:
+    pairs = [pair.strip().partition("=") for line in cookies for pair in line.split(";")]
+    found = [value for name, _, value in pairs if name == SESSION_COOKIE]
+    return found[0] if len(found) == 1 else None
 
 
 def is_local(request: Request) -> bool:

@@ -109,7 +109,7 @@ def keyed(principal: Principal, request: Request, body: bytes) -> Keyed:
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not all("!" <= character <= "~" for character in key):
         raise Problem(Code.INVALID, f"An Idempotency-Key is 1 to {MAX_KEY_CHARACTERS} visible ASCII characters.")
     query: bytes = request.scope["query_string"]
-    scope = [principal.user_id, principal.device_id, request.method, request.scope["path"], key]
+    scope = [principal.user_id, principal.device_id or principal.session_id, request.method, request.scope["path"], key]
     request_digest = sha256(b"%d:%b%b" % (len(query), query, body))
     return Keyed(b64u(sha256(json.dumps(scope).encode())), b64u(request_digest))
 

@@ -126,8 +126,9 @@ def load_pages(folder: Path = BUILT_PAGES) -> Pages:
     files["/docs/docs-init.js"] = _page(_DOCS_INIT.encode(), "text/javascript; charset=utf-8")
     has_swagger = len(unread) == len(SWAGGER_FILES)
     files["/docs/"] = _page((_DOCS if has_swagger else _DOCS_NOT_BUILT).encode(), "text/html; charset=utf-8")
-    files["/admin"] = _page(_NO_ADMIN.encode(), "text/html; charset=utf-8", status=404)
-    app = files.pop("/index.html") if is_built else _page(_NOT_BUILT.encode(), "text/html; charset=utf-8", status=503)
+    not_built = _page(_NOT_BUILT.encode(), "text/html; charset=utf-8", status=503)
+    files["/admin"] = files.pop("/admin.html", not_built)
+    app = files.pop("/index.html") if is_built else not_built
     return Pages(files | dict.fromkeys(APP_PATHS, app), unread)
 
 
@@ -189,11 +190,6 @@ _NOT_BUILT = _document(
     "Entobot",
     "<h1>The gateway runs, its pages are not built</h1><p>This is a source checkout. Build them once with "
     "<code>make setup</code> and start the gateway again. Installed packages bring them along.</p>",
-)
-_NO_ADMIN = _document(
-    "Not here",
-    "<h1>There is no admin page yet</h1><p>Use the <code>entobot</code> command on the gateway's machine. "
-    '<a href="/">Phone app</a></p>',
 )
 _DOCS = _document(
     "Entobot API",

@@ -12,7 +12,8 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Route
 
-from entobot.core.access import ROUTES, Access, Open
+from entobot.core.access import FRESH, ROUTES, Access, Open
+from entobot.core.clock import Clock, SystemClock
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
@@ -69,6 +70,7 @@ class Api:
         throttle: Throttle | None = None,
         meters: Meters | None = None,
         on_guess: Callable[[str, str], None] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """`on_guess` is told (the problem's code, the caller's address) of credentials that are not good."""
         self.routes: list[BaseRoute] = []
@@ -78,6 +80,7 @@ class Api:
         self._throttle = throttle
         self._meters = meters or Meters()
         self._on_guess = on_guess
+        self._clock = clock or SystemClock()
 
     def add(
         self,
@@ -192,11 +195,13 @@ class Api:
             if "authorization" in request.headers:
                 self._tell_guess(problem, request)
             raise
-        bind(device_id=principal.device_id or "local")
+        bind(device_id=principal.device_id or principal.session_id or "local")
         if throttle is not None:
             throttle.check_principal(rule.rate, principal)
         if isinstance(rule.access, Scope):
             principal.require(rule.access)
+        if f"{rule.method} {rule.path}" in FRESH:
+            principal.require_fresh(self._clock.now_ms())
         request.state.principal = principal
         return principal
 

@@ -1,0 +1,93 @@
+"""One-time links: how a person signs in for the first time, or after losing every passkey."""
+
+from dataclasses import dataclass
+
+from entobot.accounts.model import User
+from entobot.accounts.service import Accounts
+from entobot.audit.events import AuditEvent
+from entobot.audit.service import Audit
+from entobot.core.clock import Clock
+from entobot.core.errors import Code, Problem
+from entobot.core.permissions import Scope
+from entobot.core.principal import Principal
+from entobot.core.secrets import Entropy, keyed_digest, random_secret
+from entobot.signin import store
+from entobot.signin.model import LINK_LIFE_MS, Link, Method
+from entobot.signin.sessions import Browser, Opened, Sessions
+from entobot.storage.database import Database, Transaction
+
+LINK_PREFIX = "ent_lnk_"
+MAX_LINK_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class MadeLink:
+    """`secret` is told once."""
+
+    secret: str
+    expires_at_ms: int
+
+
+class Links:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        audit: Audit,
+        accounts: Accounts,
+        sessions: Sessions,
+        key: bytes,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._audit = audit
+        self._accounts = accounts
+        self._sessions = sessions
+        self._key = key
+
+    async def make(self, principal: Principal, user_id: str) -> MadeLink:
+        """A link for somebody not above the caller; it voids the one before. Raises `not_found`, `forbidden`."""
+        principal.require(Scope.USERS_MANAGE)
+        secret, now_ms = LINK_PREFIX + random_secret(self._entropy), self._clock.now_ms()
+        made = MadeLink(secret, now_ms + LINK_LIFE_MS)
+
+        def unit(tx: Transaction) -> None:
+            self._sessions.guard(tx, principal)
+            user = self._accounts.get_user(tx, user_id)
+            self._accounts.check_reach(tx, principal, user_id)
+            if not user.scopes:
+                raise Problem(Code.FORBIDDEN, "This person is disabled. Enable them first.")
+            store.delete_links_of(tx, user_id)
+            store.insert_link(tx, Link(self._digest(secret), user_id, made.expires_at_ms))
+            self._audit.record(tx, AuditEvent.SIGN_IN_LINK_MADE, now_ms=now_ms, actor=principal, subject=user_id)
+
+        await self._database.write(unit)
+        return made
+
+    async def spend(self, secret: str, browser: Browser) -> tuple[User, Opened]:
+        """A session for whom the link is for; of many who try at once one gets it. Raises `unauthenticated`."""
+        if len(secret) > MAX_LINK_CHARACTERS or not secret.startswith(LINK_PREFIX):
+            raise _spent()
+        now_ms, digest = self._clock.now_ms(), self._digest(secret)
+
+        def unit(tx: Transaction) -> tuple[User, Opened] | None:
+            link = store.spend_link(tx, digest)
+            if link is None or now_ms >= link.expires_at_ms:
+                return None  # and one that is over is gone
+            user = self._accounts.get_user(tx, link.user_id)
+            return user, self._sessions.open(tx, user, Method.LINK, browser, now_ms)
+
+        opened = await self._database.write(unit)
+        if opened is None:
+            raise _spent()
+        return opened
+
+    def _digest(self, secret: str) -> bytes:
+        return keyed_digest(self._key, secret.encode("utf-8", "surrogatepass"))
+
+
+def _spent() -> Problem:
+    return Problem(Code.UNAUTHENTICATED, "This link was used, or is over. Ask for a new one (entobot users link).")

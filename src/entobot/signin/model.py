@@ -1,0 +1,69 @@
+"""Sessions, passkeys and one-time links. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+HOUR_MS = 3600_000
+SESSION_IDLE_MS = 12 * HOUR_MS
+SESSION_LIFE_MS = 7 * 24 * HOUR_MS
+FRESH_MS = 5 * 60_000
+"""For so long after signing in may what wants a fresh sign-in be done."""
+LINK_LIFE_MS = HOUR_MS
+CHALLENGE_LIFE_MS = 5 * 60_000
+MAX_PASSKEYS = 20
+MAX_AGENT_CHARACTERS = 200
+
+
+class Method(StrEnum):
+    """How a session was opened."""
+
+    LINK = "link"
+    PASSKEY = "passkey"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One browser that is signed in. Of its secret only a keyed digest is kept."""
+
+    session_id: str
+    user_id: str
+    digest: bytes
+    method: Method
+    user_agent: str
+    address: str
+    created_at_ms: int
+    last_seen_at_ms: int
+
+    def is_over(self, now_ms: int) -> bool:
+        """After a week, and after twelve hours in which nobody used it."""
+        return now_ms >= self.created_at_ms + SESSION_LIFE_MS or now_ms >= self.last_seen_at_ms + SESSION_IDLE_MS
+
+    @property
+    def fresh_until_ms(self) -> int:
+        return self.created_at_ms + FRESH_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Passkey:
+    """A WebAuthn credential (W3C Web Authentication Level 3). `passkey_id` is its credential id in base64url.
+
+    `public_key` is a COSE key. `is_backed_up` says that it is synchronised: losing the phone does not lose it.
+    """
+
+    passkey_id: str
+    user_id: str
+    name: str
+    public_key: bytes
+    sign_count: int
+    is_backed_up: bool
+    created_at_ms: int
+    last_used_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Signs one person in, once."""
+
+    digest: bytes
+    user_id: str
+    expires_at_ms: int

@@ -1,0 +1,269 @@
+"""Passkeys: W3C Web Authentication, checked by py_webauthn, with challenges that are answered once."""
+
+import asyncio
+import json
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from entobot.accounts.model import User
+from entobot.accounts.service import Accounts
+from entobot.audit.events import AuditEvent
+from entobot.audit.service import Audit
+from entobot.core.clock import Clock
+from entobot.core.errors import Code, Problem
+from entobot.core.names import clean_name
+from entobot.core.principal import Principal
+from entobot.core.secrets import sha256, unb64u
+from entobot.signin import store
+from entobot.signin.challenges import Challenges, read_challenge
+from entobot.signin.model import CHALLENGE_LIFE_MS, MAX_PASSKEYS, Method, Passkey
+from entobot.signin.sessions import Browser, Opened, Sessions
+from entobot.storage.database import Database, Transaction
+
+SIGN_IN = "sign-in"
+Credential = dict[str, Any]
+"""What `PublicKeyCredential.toJSON()` gives."""
+
+
+class Passkeys:
+    """`origin` is the gateway's own; its host is the relying party, so it must be a name and no address."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        audit: Audit,
+        accounts: Accounts,
+        sessions: Sessions,
+        challenges: Challenges,
+        origin: str,
+        gateway_name: str,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._audit = audit
+        self._accounts = accounts
+        self._sessions = sessions
+        self._challenges = challenges
+        self._origin = origin
+        self._host = urlsplit(origin).hostname or ""
+        self._gateway_name = gateway_name
+
+    # -- a passkey is added
+
+    async def registration_options(self, principal: Principal) -> dict[str, Any]:
+        """For `navigator.credentials.create`. Raises `forbidden` outside a session, `invalid` where the address is no name."""
+        self._check_session(principal)
+        known = await self._database.read(lambda tx: self._known(tx, principal))
+        user, passkeys = known
+        library = await _library()
+        challenge = self._challenges.new(_registering(principal.user_id), self._clock.now_ms())
+        options = library.generate_registration_options(
+            rp_id=self._host,
+            rp_name=self._gateway_name,
+            user_id=user.user_id.encode(),
+            user_name=user.login,
+            user_display_name=user.name,
+            challenge=challenge,
+            timeout=CHALLENGE_LIFE_MS,
+            authenticator_selection=library.structs.AuthenticatorSelectionCriteria(
+                resident_key=library.structs.ResidentKeyRequirement.REQUIRED,
+                user_verification=library.structs.UserVerificationRequirement.REQUIRED,
+            ),
+            exclude_credentials=[
+                library.structs.PublicKeyCredentialDescriptor(id=unb64u(one.passkey_id)) for one in passkeys
+            ],
+        )
+        return library.options_to_json_dict(options)
+
+    async def add(self, principal: Principal, name: str, credential: Credential) -> Passkey:
+        """Raises `forbidden` for what was not made for this person and this gateway just now, `invalid`."""
+        self._check_session(principal)
+        name, now_ms = clean_name(name, "passkey's name"), self._clock.now_ms()
+        challenge, ends_ms = self._answered(credential, _registering(principal.user_id), now_ms)
+        library = await _library()
+        try:
+            verified = library.verify_registration_response(
+                credential=credential,
+                expected_challenge=challenge,
+                expected_rp_id=self._host,
+                expected_origin=self._origin,
+                require_user_verification=True,
+            )
+        except (library.WebAuthnException, ValueError, KeyError, TypeError):
+            raise _refused() from None
+        passkey = Passkey(
+            passkey_id=library.bytes_to_base64url(verified.credential_id),
+            user_id=principal.user_id,
+            name=name,
+            public_key=verified.credential_public_key,
+            sign_count=verified.sign_count,
+            is_backed_up=verified.credential_backed_up,
+            created_at_ms=now_ms,
+            last_used_at_ms=None,
+        )
+
+        def unit(tx: Transaction) -> Passkey:
+            self._sessions.guard(tx, principal)
+            if store.count_passkeys(tx, principal.user_id) >= MAX_PASSKEYS:
+                raise Problem(Code.INVALID, f"A person has at most {MAX_PASSKEYS} passkeys. Remove one first.")
+            if not store.answer_challenge(tx, sha256(challenge), ends_ms, now_ms):
+                raise _refused()
+            if not store.insert_passkey(tx, passkey):
+                raise Problem(Code.INVALID, "This passkey is registered already.")
+            self._record(tx, principal, AuditEvent.PASSKEY_ADDED, passkey, now_ms)
+            return passkey
+
+        return await self._database.write(unit)
+
+    # -- a passkey signs in
+
+    async def sign_in_options(self) -> dict[str, Any]:
+        """For `navigator.credentials.get`; the authenticator knows whose passkeys it holds. Costs no row."""
+        self._check_name()
+        library = await _library()
+        options = library.generate_authentication_options(
+            rp_id=self._host,
+            challenge=self._challenges.new(SIGN_IN, self._clock.now_ms()),
+            timeout=CHALLENGE_LIFE_MS,
+            user_verification=library.structs.UserVerificationRequirement.REQUIRED,
+        )
+        return library.options_to_json_dict(options)
+
+    async def sign_in(self, credential: Credential, browser: Browser) -> tuple[User, Opened]:
+        """Raises `unauthenticated` for anything that is not a fresh answer by a passkey that is known here."""
+        self._check_name()
+        now_ms = self._clock.now_ms()
+        challenge, ends_ms = self._answered(credential, SIGN_IN, now_ms)
+        passkey_id = credential.get("id")
+        known = None
+        if isinstance(passkey_id, str):
+            known = await self._database.read(lambda tx: store.find_passkey(tx, passkey_id), is_small=True)
+        if known is None:
+            raise _refused()
+        passkey, library = known, await _library()
+        try:
+            verified = library.verify_authentication_response(
+                credential=credential,
+                expected_challenge=challenge,
+                expected_rp_id=self._host,
+                expected_origin=self._origin,
+                credential_public_key=passkey.public_key,
+                credential_current_sign_count=passkey.sign_count,
+                require_user_verification=True,
+            )
+        except (library.WebAuthnException, ValueError, KeyError, TypeError):
+            raise _refused() from None
+
+        def unit(tx: Transaction) -> tuple[User, Opened]:
+            still = store.find_passkey(tx, passkey.passkey_id)
+            if still != passkey or not store.answer_challenge(tx, sha256(challenge), ends_ms, now_ms):
+                raise _refused()
+            store.note_used(
+                tx,
+                passkey.passkey_id,
+                sign_count=verified.new_sign_count,
+                is_backed_up=verified.credential_backed_up,
+                now_ms=now_ms,
+            )
+            user = self._accounts.get_user(tx, passkey.user_id)
+            return user, self._sessions.open(tx, user, Method.PASSKEY, browser, now_ms)
+
+        return await self._database.write(unit)
+
+    # -- those that there are
+
+    async def find_all(self, principal: Principal) -> list[Passkey]:
+        """One's own, oldest first."""
+        return (await self._database.read(lambda tx: self._known(tx, principal)))[1]
+
+    async def rename(self, principal: Principal, passkey_id: str, name: str) -> None:
+        """Raises `not_found`, `invalid`."""
+        name = clean_name(name, "passkey's name")
+
+        def unit(tx: Transaction) -> None:
+            self._sessions.guard(tx, principal)
+            if not store.rename_passkey(tx, principal.user_id, passkey_id, name):
+                raise _unknown()
+
+        await self._database.write(unit)
+
+    async def remove(self, principal: Principal, passkey_id: str) -> None:
+        """Raises `not_found`."""
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> None:
+            self._sessions.guard(tx, principal)
+            passkey = store.find_passkey(tx, passkey_id)
+            if passkey is None or not store.delete_passkey(tx, principal.user_id, passkey_id):
+                raise _unknown()
+            self._record(tx, principal, AuditEvent.PASSKEY_REMOVED, passkey, now_ms)
+
+        await self._database.write(unit)
+
+    def _known(self, tx: Transaction, principal: Principal) -> tuple[User, list[Passkey]]:
+        self._sessions.guard(tx, principal)
+        return self._accounts.get_user(tx, principal.user_id), store.passkeys_of(tx, principal.user_id)
+
+    def _check_session(self, principal: Principal) -> None:
+        if principal.session_id is None:
+            raise Problem(Code.FORBIDDEN, "A passkey is added by a person who is signed in with a browser.")
+        self._check_name()
+
+    def _check_name(self) -> None:
+        try:
+            ip_address(self._host)
+        except ValueError:
+            return
+        raise Problem(
+            Code.INVALID,
+            f"Browsers make passkeys for names, not for addresses such as {self._host}. Set gateway.public_url to a name.",
+        )
+
+    def _answered(self, credential: Credential, purpose: str, now_ms: int) -> tuple[bytes, int]:
+        """The challenge that was signed, if it is one of ours and not over, and when it ends."""
+        try:
+            told = json.loads(unb64u(credential["response"]["clientDataJSON"]))
+            challenge = read_challenge(told["challenge"])
+        except (KeyError, TypeError, ValueError):
+            raise _refused() from None
+        ends_ms = self._challenges.end_ms(challenge, purpose, now_ms)
+        if ends_ms is None:
+            raise _refused()
+        return challenge, ends_ms
+
+    def _record(self, tx: Transaction, principal: Principal, event: AuditEvent, passkey: Passkey, now_ms: int) -> None:
+        self._audit.record(
+            tx,
+            event,
+            now_ms=now_ms,
+            actor=principal,
+            subject=principal.user_id,
+            facts={"is_backed_up": passkey.is_backed_up},
+            personal={"name": passkey.name},
+        )
+
+
+def _registering(user_id: str) -> str:
+    return f"register {user_id}"
+
+
+def _refused() -> Problem:
+    return Problem(Code.UNAUTHENTICATED, "This passkey was not accepted. Try again, or ask for a new link.")
+
+
+def _unknown() -> Problem:
+    return Problem(Code.NOT_FOUND, "There is no such passkey.")
+
+
+async def _library() -> Any:
+    """py_webauthn takes a tenth of a second to load, and most gateways have no browser signing in for a long time."""
+    return await asyncio.to_thread(_load)
+
+
+def _load() -> Any:
+    from entobot.signin import webauthn_library
+
+    return webauthn_library

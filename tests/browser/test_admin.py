@@ -1,0 +1,190 @@
+"""The admin pages: a first sign-in by link, a passkey, people with roles, and the way back in."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import NewWindow, make_gateway
+from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.support.process import GatewayProcess
+
+
+@pytest.fixture
+def named_gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
+    """Under a name: browsers make no passkeys for addresses."""
+    process = make_gateway(tmp_path, tls_folder)
+    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    yield process.start()
+    process.close()
+
+
+def with_authenticator(window: Window) -> Window:
+    """A window whose browser has a finger on its sensor, and whose first look at who is there is refused."""
+    window.may_lose_network = True
+    session = window.context.new_cdp_session(window.page)
+    session.send("WebAuthn.enable")
+    options = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True}
+    session.send(
+        "WebAuthn.addVirtualAuthenticator",
+        {"options": options | {"isUserVerified": True, "automaticPresenceSimulation": True}},
+    )
+    return window
+
+
+def follow_link(window: Window, gateway: GatewayProcess, login: str) -> None:
+    window.page.goto(gateway.ask("users", "link", login)["url"])
+    window.heading("You were sent a link")
+    expect(window.page).to_have_url(f"{gateway.origin}/admin")
+    window.button("Sign in with this link").click()
+
+
+def add_passkey(window: Window, name: str) -> None:
+    window.page.get_by_label("Name of the new passkey").fill(name)
+    window.button("Add a passkey").click()
+    expect(window.button(f"Remove the passkey {name}")).to_be_visible()
+
+
+def age_sessions(gateway: GatewayProcess) -> None:
+    """Six minutes ago, as far as the gateway knows."""
+    from tests.support.operator import Operator
+
+    Operator(gateway).execute("UPDATE sessions SET created_at_ms = created_at_ms - 360000")
+
+
+def test_the_owner_signs_in_by_link_makes_a_passkey_and_comes_back_with_it(
+    named_gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = with_authenticator(new_window(named_gateway, DESKTOP))
+    window.open("/admin")
+    window.heading("Sign in")
+    follow_link(window, named_gateway, "owner")
+    window.heading("Make a passkey")
+    add_passkey(window, "Laptop")
+    assert window.context.cookies()[0].get("httpOnly")
+    assert window.page.evaluate("document.cookie") == ""
+
+    window.button("Sign out").click()
+    window.heading("Sign in")
+    window.page.reload()
+    window.button("Sign in with a passkey").click()
+    window.sees("Signed in as owner (owner)")
+    window.sees(re.compile("last used"))
+
+
+def test_a_person_is_added_invited_given_a_role_and_disabled(
+    named_gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = with_authenticator(new_window(named_gateway, DESKTOP))
+    follow_link(window, named_gateway, "owner")
+    add_passkey(window, "Laptop")
+    window.page.get_by_label("Login").fill("bob@example.org")
+    window.page.get_by_label("Name", exact=True).fill("Bob")
+    window.page.get_by_label("Role", exact=True).select_option("admin")
+    window.button("Add a person").click()
+    window.button("Make a sign-in link for Bob").click()
+    link = window.page.locator(".note .mono").inner_text()
+
+    bob = with_authenticator(new_window(named_gateway, PHONE))
+    bob.page.goto(link)
+    bob.button("Sign in with this link").click()
+    bob.sees("Signed in as Bob (admin)")
+    bob.page.get_by_label("Role of owner").select_option("member")
+    expect(bob.page.get_by_role("alert")).to_contain_text("above yours")
+    expect(bob.page.get_by_label("Role of owner")).to_have_value("owner")
+
+    age_sessions(named_gateway)
+    window.page.get_by_label("Role of Bob").select_option("viewer")
+    window.heading("Is it still you?")
+    window.page.get_by_role("dialog").get_by_role("button", name="Sign in with a passkey").click()
+    expect(window.page.get_by_label("Role of Bob")).to_have_value("viewer")
+    expect(window.page.get_by_role("dialog")).to_have_count(0)
+
+    window.button("Disable Bob").click()
+    window.heading("Disable Bob?")
+    window.page.get_by_role("alertdialog").get_by_role("button", name="Disable").click()
+    expect(window.button("Enable Bob")).to_be_visible()
+    bob.page.reload()
+    bob.heading("Sign in")
+
+
+def test_a_viewer_sees_no_people(named_gateway: GatewayProcess, new_window: NewWindow) -> None:
+    named_gateway.ask("users", "add", "carol", "--role", "viewer")
+    window = with_authenticator(new_window(named_gateway))
+    follow_link(window, named_gateway, "carol")
+    window.heading("Make a passkey")
+    expect(window.page.get_by_role("heading", name="People")).to_have_count(0)
+
+
+def test_an_address_without_a_name_says_what_passkeys_need(gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = new_window(gateway)
+    window.may_lose_network = True
+    window.open("/admin")
+    window.sees(re.compile("an address with a name"))
+    expect(window.button("Sign in with a passkey")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
+def test_every_admin_page_is_accessible_in_both_themes(
+    named_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
+) -> None:
+    ARTIFACTS.mkdir(exist_ok=True)
+    for login, role in (
+        ("bob@example.org", "operator"),
+        ("a.very.long.login.that.is.still.allowed@example.org", "viewer"),
+    ):
+        named_gateway.ask("users", "add", login, "--role", role)
+    window = with_authenticator(new_window(named_gateway, size))
+    album = Album(window, name)
+    window.open("/admin")
+    window.heading("Sign in")
+    album.add("admin-sign-in")
+    window.page.goto(named_gateway.ask("users", "link", "owner")["url"])
+    window.heading("You were sent a link")
+    album.add("admin-link")
+    window.button("Sign in with this link").click()
+    window.heading("Make a passkey")
+    album.add("admin-welcome")
+    add_passkey(window, "Laptop")
+    window.button("Make a sign-in link for bob@example.org").click()
+    window.sees(re.compile("It is shown this once"))
+    album.add("admin-people")
+    window.button("Disable bob@example.org").click()
+    window.heading("Disable bob@example.org?")
+    album.add("admin-disable")
+    window.button("Cancel").click()
+    age_sessions(named_gateway)
+    window.button("Make a sign-in link for bob@example.org").click()
+    window.heading("Is it still you?")
+    album.add("admin-fresh")
+    assert album.found == {}
+
+
+def test_people_are_managed_by_keyboard_alone(named_gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = with_authenticator(new_window(named_gateway, DESKTOP))
+    follow_link(window, named_gateway, "owner")
+    window.heading("Make a passkey")
+
+    def reach(name: str) -> None:
+        for _ in range(40):
+            window.page.keyboard.press("Tab")
+            told = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.labels?.[0]?.innerText ?? document.activeElement.innerText"
+            if window.page.evaluate(told) == name:
+                return
+        raise AssertionError(f"{name} is not reached by Tab")
+
+    reach("Login")
+    window.page.keyboard.type("dave")
+    reach("Add a person")
+    window.page.keyboard.press("Enter")
+    expect(window.button("Disable dave")).to_be_visible()
+    window.page.get_by_role("link", name="Skip to content").focus()
+    reach("Disable dave")
+    window.page.keyboard.press("Enter")
+    window.heading("Disable dave?")
+    reach("Disable")
+    window.page.keyboard.press("Enter")
+    expect(window.button("Enable dave")).to_be_visible()

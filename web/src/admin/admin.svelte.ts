@@ -1,0 +1,75 @@
+/** Who is signed in, and what was asked for that wants a fresh sign-in first. */
+import { call, Refused, type Me } from "./api.ts";
+import { signIn } from "./passkey.ts";
+import { t } from "./strings.ts";
+
+class Admin {
+  me = $state<Me | null>(null);
+  ready = $state(false);
+  /** told to the person, where it happened */
+  problem = $state("");
+  /** a link that was opened and not used yet */
+  link = $state<string | null>(null);
+  /** repeats what was refused, once somebody has signed in again */
+  waiting = $state<(() => Promise<void>) | null>(null);
+
+  /** The secret of a link leaves the address bar and the history before anything else. */
+  takeLink(): void {
+    const found = /^#link=(ent_lnk_[\w-]+)$/.exec(location.hash);
+    if (found !== null) history.replaceState(null, "", location.pathname);
+    this.link = found?.[1] ?? this.link;
+  }
+
+  async start(): Promise<void> {
+    await this.doing(async () => {
+      this.me = await call<Me>("GET", "/api/v1/me");
+    });
+    this.ready = true;
+  }
+
+  async useLink(): Promise<void> {
+    const link = this.link;
+    await this.doing(async () => {
+      this.me = await call<Me>("POST", "/api/v1/sign-in/link", { link });
+    });
+    this.link = null;
+  }
+
+  async usePasskey(): Promise<void> {
+    await this.doing(async () => {
+      this.me = await signIn();
+      const again = this.waiting;
+      this.waiting = null;
+      await again?.();
+    });
+  }
+
+  async signOut(): Promise<void> {
+    await this.doing(() => call("POST", "/api/v1/sign-out"));
+    this.me = null;
+  }
+
+  /** Runs `work`; a refusal is shown, one that wants a fresh sign-in asks for it and repeats `work` afterwards. */
+  async doing(work: () => Promise<void>): Promise<void> {
+    this.problem = "";
+    try {
+      await work();
+    } catch (error) {
+      this.told(error, work);
+    }
+  }
+
+  private told(error: unknown, work: () => Promise<void>): void {
+    if (!(error instanceof Refused)) {
+      this.problem = error instanceof DOMException ? t("signin.cancelled") : t("app.unreachable");
+    } else if (error.problem.code === "step_up_required") {
+      this.waiting = work;
+    } else if (error.problem.code === "unauthenticated" && (this.me !== null || !this.ready)) {
+      this.me = null;
+    } else {
+      this.problem = error.problem.detail;
+    }
+  }
+}
+
+export const admin = new Admin();
