@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from entobot.core.errors import Problem
+from tests.support.browser import Browser
 from tests.support.operator import Operator
 from tests.support.phone import Phone, authenticate, connected, raw_socket
 from tests.support.postgres import PostgresServer
@@ -251,6 +252,24 @@ async def test_after_a_loss_the_phone_comes_back_without_pairing_and_is_told_to_
     assert restored["facts"]["backup_audit_entries"] == backup.made["manifest"]["audit"]["entries"]
     caught_up = [one for one in entries if one["event"] == "token.family_caught_up"]
     assert [one["facts"] for one in caught_up] == [{"stored_generation": 1, "generation": 3}]
+
+
+def test_a_browser_signs_in_anew_after_a_restore_and_links_of_before_are_void(
+    gateway: GatewayProcess, keys: Keys, tmp_path: Path
+) -> None:
+    browser = Browser(gateway)
+    browser.follow(gateway.ask("users", "link", "owner")["url"])
+    unused = gateway.ask("users", "link", "owner")["url"]
+    backup = Backup(gateway, keys, tmp_path / "backup.age")
+    assert browser.send("POST", "/api/v1/sign-out").status_code == 204
+    backup.lose()
+    assert backup.restore("--yes").returncode == 0
+    gateway.start()
+    operator = Operator(gateway)
+    assert operator.query("SELECT count(*) FROM sessions") == [(0,)]
+    with pytest.raises(Problem):
+        browser.follow(unused)
+    assert browser.follow(gateway.ask("users", "link", "owner")["url"])["login"] == "owner"
 
 
 def test_devices_revoked_after_the_backup_are_named_and_stay_out_by_order(

@@ -189,5 +189,10 @@ class Sessions:
         )
 
 
+def sign_everybody_out(tx: Transaction) -> None:
+    """Of a store that is an older copy: a session may have been ended, a link used, since it was made."""
+    store.delete_every_session_and_link(tx)
+
+
 def _over() -> Problem:
     return Problem(Code.UNAUTHENTICATED, "You are signed out. Sign in again.")

@@ -224,6 +224,11 @@ _PRUNE = delete(answered).where(answered.c.expires_at_ms <= bindparam("now"))
 _PASSKEY_COUNT = select(func.count().label("found")).where(passkeys.c.user_id == bindparam("user"))
 
 
+def delete_every_session_and_link(tx: Transaction) -> None:
+    tx.run(delete(sessions))
+    tx.run(delete(links))
+
+
 def insert_link(tx: Transaction, link: Link) -> None:
     tx.run(_ADD_LINK, {"digest": link.digest, "user_id": link.user_id, "expires_at_ms": link.expires_at_ms})
 
