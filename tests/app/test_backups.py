@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from entobot.app.backups import Backups, LastBackup, complaint, read_last, write_last
+from entobot.app.backups import Backups, LastBackup, LastRestore, complaint, read_last, write_last
 from entobot.backup import age
 from entobot.config import BackupSettings, load
 from entobot.core.clock import SystemClock
@@ -50,6 +50,12 @@ def test_what_is_said_of_the_last_backup(
     found = complaint(last, settings, timedelta(days=days_installed), now_ms)
     assert said in found
     assert bool(said) == bool(found)
+
+
+def test_for_a_week_it_is_said_that_this_is_a_restored_backup() -> None:
+    restore = LastRestore(restored_at_ms=10**12, made_at_ms=10**12 - HOUR_MS)
+    assert "restored backup of 2001-09-09T00:46:40.000Z" in restore.note(10**12 + 7 * 24 * HOUR_MS)
+    assert restore.note(10**12 + 7 * 24 * HOUR_MS + 1) == ""
 
 
 @pytest.fixture

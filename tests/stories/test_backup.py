@@ -231,6 +231,7 @@ async def test_after_a_loss_the_phone_comes_back_without_pairing_and_is_told_to_
         assert path.stat().st_mode & 0o077 == 0, path
 
     await asyncio.to_thread(gateway.start)
+    assert "devices revoked and people disabled after that are let in again" in " ".join(gateway.banner.split())
     async with raw_socket(gateway) as socket:  # no access token of before counts
         await authenticate(socket, device)
         assert await Phone(device, socket).closed() == 4003
@@ -471,3 +472,17 @@ def test_a_backup_of_sqlite_is_not_restored_beside_a_postgresql(
     done = backup.restore("--yes")
     assert (done.returncode, "holds SQLite" in done.stderr) == (1, True), done.stderr
     assert not gateway.home.exists()
+
+
+def test_a_passphrase_does_too(gateway: GatewayProcess, tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("correct horse battery staple\n")
+    options = ("--passphrase-file", str(tmp_path / "words"))
+    file = str(tmp_path / "file")
+    made = gateway.cli("backup", file, *options)
+    assert made.returncode == 0, made.stderr
+    unopened = gateway.cli("restore", file, "--yes", "--home", str(tmp_path / "new"))
+    assert (unopened.returncode, "--passphrase-file" in unopened.stderr) == (1, True)
+    assert not (tmp_path / "new").exists()
+    done = gateway.cli("restore", file, *options, "--yes", "--home", str(tmp_path / "new"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new" / "keys" / "server.key").read_bytes() == (gateway.home / "keys/server.key").read_bytes()

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from entobot.config import BackupSettings
-from entobot.core.clock import Clock, to_ms
+from entobot.core.clock import Clock, rfc3339, to_ms
 from entobot.core.errors import StartupRefused
 from entobot.home import Home, read_private, write_private
 from entobot.telemetry.log import get_logger
@@ -23,6 +23,8 @@ AGAIN_AFTER = timedelta(minutes=15)
 """After a backup that failed."""
 OLD = timedelta(days=7)
 """Without a schedule: an installation of this age has something to lose, and so has one after a backup of this age."""
+NEWS = timedelta(days=7)
+"""So long after a restore it is said that there was one."""
 SLACK = timedelta(hours=1)
 """How late a backup of the schedule may be."""
 MAX_REASON_CHARACTERS = 500
@@ -60,6 +62,39 @@ def write_last(home: Home, last: LastBackup) -> None:
     write_private(record_path(home), msgspec.json.encode(last) + b"\n")
 
 
+class LastRestore(msgspec.Struct, frozen=True):
+    """When this data folder was restored, and of when the backup was."""
+
+    restored_at_ms: int
+    made_at_ms: int
+
+    def note(self, now_ms: int) -> str:
+        """What is to be said of it, for as long as it is news."""
+        if now_ms - self.restored_at_ms > to_ms(NEWS):
+            return ""
+        return (
+            f"This is a restored backup of {rfc3339(self.made_at_ms)}: "
+            "devices revoked and people disabled after that are let in again."
+        )
+
+
+def restore_path(home: Home) -> Path:
+    return home.path / "restored.json"
+
+
+def write_restore(home: Home, restore: LastRestore) -> None:
+    write_private(restore_path(home), msgspec.json.encode(restore) + b"\n")
+
+
+def read_restore(home: Home) -> LastRestore | None:
+    """Like `read_last`. Blocks."""
+    try:
+        data = read_private(restore_path(home))
+        return None if data is None else msgspec.json.decode(data, type=LastRestore)
+    except (msgspec.DecodeError, StartupRefused):
+        return None
+
+
 def complaint(last: LastBackup | None, settings: BackupSettings, installed_for: timedelta, now_ms: int) -> str:
     """What is to be said of the last good backup, empty when all is well."""
     limit = settings.every + SLACK if settings.every else OLD
@@ -94,6 +129,7 @@ class Backups:
         self._clock = clock
         self._counted = {one: meters.counter(Metric.BACKUPS, outcome=one) for one in ("failed", "ok")}
         self._last: LastBackup | None = None
+        self._restore: LastRestore | None = None
         self._installed_for = timedelta(0)
         self._failure = ""
         self._not_before_s = float("-inf")
@@ -102,6 +138,7 @@ class Backups:
     async def look(self) -> None:
         """Read the record: somebody may have made a backup by hand."""
         self._last = await asyncio.to_thread(read_last, self._home)
+        self._restore = await asyncio.to_thread(read_restore, self._home)
         self._installed_for = await asyncio.to_thread(installed_for, self._home, self._clock.now_ms())
 
     async def make_if_due(self) -> None:
@@ -125,6 +162,10 @@ class Backups:
         if self._failure:
             return f"The last backup failed: {self._failure}"
         return complaint(self._last, self._settings, self._installed_for, self._clock.now_ms())
+
+    def restore_note(self) -> str:
+        """That this is a restored backup, in the week after; else empty."""
+        return "" if self._restore is None else self._restore.note(self._clock.now_ms())
 
     async def _make(self) -> str:
         """Why it failed, empty when it did not."""

@@ -42,6 +42,10 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
                 "Look at bus.url and its server. Nothing is lost, and it goes on by itself.",
             )
         )
+    if said := gateway.backups.restore_note():
+        points.append(
+            WeakPoint(said, "Look at 'entobot devices list' and 'users list', and end what should not be there.")
+        )
     if said := gateway.backups.complaint():
         points.append(WeakPoint(said, "Make one with 'entobot backup', or set backup.every: docs/how-to/back-up.md."))
     if gateway.choice.fix is not None:

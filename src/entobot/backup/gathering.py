@@ -13,7 +13,17 @@ from entobot.home import Home, read_private
 
 SMALL_FILES = ("entobot.toml", "state.json", "terminal.json")
 NOT_NEEDED = frozenset(
-    {"audit.head", "backup.json", "backup.lock", "gateway.lock", "gateway.sock", "keys", "tls", "workspace"}
+    {
+        "audit.head",
+        "backup.json",
+        "backup.lock",
+        "gateway.lock",
+        "gateway.sock",
+        "restored.json",
+        "keys",
+        "tls",
+        "workspace",
+    }
 )
 TRIES = 5
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from entobot.app.backups import LastRestore, write_restore
 from entobot.app.offline import open_offline
 from entobot.app.store import find_address
 from entobot.backup import manifest as manifests
@@ -22,7 +23,7 @@ from entobot.core.secrets import SystemEntropy
 from entobot.home import FOLDER_MODE, Home
 from entobot.storage.migrations import refuse_newer
 
-OURS = frozenset({*FILES, *FOLDERS, "entobot.db-wal", "entobot.db-shm"})
+OURS = frozenset({*FILES, *FOLDERS, "entobot.db-wal", "entobot.db-shm", "restored.json"})
 MADE_BY_LOCKING = "gateway.lock"
 
 Confirm = Callable[[Manifest], bool]
@@ -66,6 +67,7 @@ async def restore(
         if not confirm(manifest):
             return None
         settled, entries = await _settle(scratch, manifest, settings, orders, clock, progress)
+        write_restore(scratch, LastRestore(clock.now_ms(), manifest.made_at_ms))
         _move(scratch, home)
         stack.pop_all()  # nothing is taken back any more
     return Restored(manifest, settled, entries)
