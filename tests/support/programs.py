@@ -33,7 +33,9 @@ def program(name: str, package: str | None = None) -> str:
         asked = [found, _VERSION.get(name, "--version")]
         if subprocess.run(asked, env=environment(), capture_output=True, check=False).returncode == 0:
             return found
-    pytest.skip(f"{name} is not here: sh tools/rigs.sh unpacks Debian's package {package or name}")
+    pytest.skip(
+        f"{name} is not here. It comes in Debian's package {package or name}; tools/rigs.sh unpacks most of them"
+    )
 
 
 def run(
