@@ -130,10 +130,15 @@ def test_what_is_dangerous_wants_a_fresh_sign_in(gateway: GatewayProcess, operat
     }
     for path, options in dangerous.items():
         assert code_of(browser.request, "POST", path, **options) is Code.STEP_UP_REQUIRED, path
+    assert code_of(browser.request, "PUT", "/api/v1/settings/bot", json={}) is Code.STEP_UP_REQUIRED
     assert browser.request("GET", "/api/v1/users")["rows"], "reading does not"
     browser.sign_in()
     for path, options in dangerous.items():
         assert browser.request("POST", path, **options), path
+    rows = browser.request("GET", "/api/v1/sessions")["rows"]
+    assert [(row["session_id"] == session, row["is_this"]) for row in rows] == [(False, True)], (
+        "in place of the old one"
+    )
 
 
 # -- thieves

@@ -91,6 +91,7 @@ FRESH = frozenset(
         "POST /api/v1/users/{user_id}/disable",
         "POST /api/v1/users/{user_id}/enable",
         "POST /api/v1/users/{user_id}/sign-in-link",
+        "PUT /api/v1/settings/bot",
     }
 )
 """What a browser may do only within five minutes of a sign-in: else `step_up_required`."""

@@ -14,7 +14,7 @@ from entobot.signin.links import Links
 from entobot.signin.model import Method, Passkey, Session
 from entobot.signin.passkeys import Passkeys
 from entobot.signin.sessions import Browser, Opened, Sessions
-from entobot.web.authentication import SESSION_COOKIE, Caller
+from entobot.web.authentication import SESSION_COOKIE, Caller, presented
 from entobot.web.routes import Api
 
 CLEARED = '"cache", "cookies", "storage"'
@@ -177,7 +177,8 @@ class _Routes:
 
 
 def _browser(request: Request) -> Browser:
-    return Browser(request.headers.get("user-agent", ""), request.client.host if request.client else "")
+    shown = presented(request)
+    return Browser(request.headers.get("user-agent", ""), shown.address, shown.session)
 
 
 def _signed_in(response: Response, user: User, opened: Opened) -> SignedIn:

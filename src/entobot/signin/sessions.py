@@ -24,10 +24,11 @@ SEEN_EVERY_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """Where a sign-in comes from, as the request tells it."""
+    """Where a sign-in comes from, as the request tells it. `secret` is of the session that it takes the place of."""
 
     user_agent: str
     address: str
+    secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Sessions:
     # -- a session begins
 
     def open(self, tx: Transaction, user: User, method: Method, browser: Browser, now_ms: int) -> Opened:
-        """Raises `unauthenticated` for a person who is disabled."""
+        """In place of this person's session in the same browser. Raises `unauthenticated` for who is disabled."""
         if not user.scopes:
             raise Problem(Code.UNAUTHENTICATED, "This person may not sign in.")
         secret = SECRET_PREFIX + random_secret(self._entropy)
@@ -79,6 +80,8 @@ class Sessions:
             created_at_ms=now_ms,
             last_seen_at_ms=now_ms,
         )
+        if browser.secret is not None:
+            store.replace_session(tx, user.user_id, self._digest(browser.secret))
         store.insert_session(tx, session)
         self._audit.record(
             tx,
@@ -142,7 +145,7 @@ class Sessions:
             raise Problem(Code.FORBIDDEN, "A session is for this gateway's own pages.")
 
     def _digest(self, secret: str) -> bytes:
-        return keyed_digest(self._key, secret.encode())
+        return keyed_digest(self._key, secret.encode("utf-8", "surrogatepass"))
 
     # -- a session ends
 

@@ -73,6 +73,9 @@ _SEEN = (
     .values(last_seen_at_ms=bindparam("now"), address=bindparam("from_address"))
 )
 _END = delete(sessions).where(sessions.c.session_id == bindparam("session"))
+_REPLACE = delete(sessions).where(
+    sessions.c.digest == bindparam("secret_digest"), sessions.c.user_id == bindparam("user")
+)
 _END_ALL = delete(sessions).where(sessions.c.user_id == bindparam("user"))
 _END_OLD = delete(sessions).where(
     (sessions.c.created_at_ms <= bindparam("before")) | (sessions.c.last_seen_at_ms <= bindparam("idle_before"))
@@ -116,6 +119,11 @@ def note_seen(tx: Transaction, session_id: str, address: str, now_ms: int) -> No
 
 def delete_session(tx: Transaction, session_id: str) -> bool:
     return tx.run(_END, {"session": session_id}) == 1
+
+
+def replace_session(tx: Transaction, user_id: str, digest: bytes) -> None:
+    """End the session of that secret, if it is this person's."""
+    tx.run(_REPLACE, {"user": user_id, "secret_digest": digest})
 
 
 def delete_sessions_of(tx: Transaction, user_id: str) -> int:
