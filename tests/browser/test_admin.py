@@ -111,6 +111,20 @@ def test_a_person_is_added_invited_given_a_role_and_disabled(
     bob.heading("Sign in")
 
 
+def test_signing_out_leaves_the_phone_app_of_the_same_browser_paired(
+    named_gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = with_authenticator(new_window(named_gateway))
+    window.pair("Laptop")
+    window.say("kept")
+    follow_link(window, named_gateway, "owner")
+    window.sees("Signed in as owner (owner)")
+    window.button("Sign out").click()
+    window.heading("Sign in")
+    window.open("/chat")
+    window.sees("kept")
+
+
 def test_a_viewer_sees_no_people(named_gateway: GatewayProcess, new_window: NewWindow) -> None:
     named_gateway.ask("users", "add", "carol", "--role", "viewer")
     window = with_authenticator(new_window(named_gateway))

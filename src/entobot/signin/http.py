@@ -17,8 +17,8 @@ from entobot.signin.sessions import Browser, Opened, Sessions
 from entobot.web.authentication import SESSION_COOKIE, Caller, presented
 from entobot.web.routes import Api
 
-CLEARED = '"cache", "cookies", "storage"'
-"""Of this origin, when somebody signs out (W3C Clear Site Data). The phone app keeps its device elsewhere: see the docs."""
+CLEARED = '"cache", "cookies"'
+"""When somebody signs out (W3C Clear Site Data). Not "storage": a phone app in the same browser keeps its device there."""
 MAX_CREDENTIAL_BYTES = 32_768
 
 
