@@ -140,6 +140,14 @@ async def test_somebody_stays_owner(town: Town) -> None:
     assert town.said == [("leaves", second.user_id)]
 
 
+async def test_the_local_owner_is_one_who_is_not_disabled(town: Town) -> None:
+    first = await town.owner()
+    second = await town.add(Role.OWNER, "second")
+    await town.people.disable(second, first.user_id)
+    now = await town.owner()
+    assert (now.user_id, now.scopes) == (second.user_id, ALL_SCOPES)
+
+
 async def test_disabling_ends_what_the_person_holds_once_and_enabling_gives_back_the_role_alone(town: Town) -> None:
     owner, bob = await town.owner(), await town.add(Role.OPERATOR, "bob")
     await town.people.disable(owner, bob.user_id)

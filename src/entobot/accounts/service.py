@@ -16,7 +16,7 @@ class Accounts:
         self._stream = stream
 
     def ensure_owner(self, tx: Transaction, now_ms: int) -> User:
-        """The owner, made at first start together with an empty stream."""
+        """The first owner who is not disabled; made at first start together with an empty stream."""
         owner = store.find_owner(tx)
         if owner is None:
             owner = User(self._ids.new(Prefix.USER), "owner", Role.OWNER, now_ms, "owner")

@@ -22,7 +22,10 @@ _INSERT = insert(users)
 _BY_ID = select(users).where(users.c.user_id == bindparam("user"))
 _BY_LOGIN = select(users).where(users.c.login == bindparam("login"))
 _OWNER = (
-    select(users).where(users.c.role == bindparam("role")).order_by(users.c.created_at_ms, users.c.user_id).limit(1)
+    select(users)
+    .where(users.c.role == bindparam("role"), users.c.disabled_at_ms.is_(None))
+    .order_by(users.c.created_at_ms, users.c.user_id)
+    .limit(1)
 )
 _PAGE = select(users).where(users.c.user_id > bindparam("after")).order_by(users.c.user_id).limit(bindparam("count"))
 _ACTIVE_OWNERS = select(func.count().label("owners")).where(
@@ -74,6 +77,7 @@ def find_by_login(tx: Transaction, login: str) -> User | None:
 
 
 def find_owner(tx: Transaction) -> User | None:
+    """The first who is not disabled."""
     return _user(tx.first(_OWNER, {"role": Role.OWNER}))
 
 
