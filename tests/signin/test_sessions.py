@@ -13,13 +13,14 @@ from entobot.audit.service import Audit
 from entobot.bus.bus_local import LocalBus
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import RandomIds
-from entobot.core.permissions import Role
+from entobot.core.permissions import Role, Scope
 from entobot.core.principal import Principal
 from entobot.signin import store
 from entobot.signin.challenges import SIZE_BYTES, Challenges
 from entobot.signin.links import Links
 from entobot.signin.model import CHALLENGE_LIFE_MS, FRESH_MS, HOUR_MS, LINK_LIFE_MS, Method
 from entobot.signin.sessions import Browser, Opened, Sessions
+from entobot.storage.database import Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.stream.service import Stream
 from entobot.web.authentication import Presented
@@ -132,6 +133,35 @@ async def test_nobody_below_an_owner_makes_an_owners_link(porch: Porch, ids: Ran
     admin = User("usr_admin", "Admin", Role.ADMIN, porch.clock.now_ms(), "admin")
     await porch.database.write(lambda tx: porch.accounts.insert(tx, admin))
     assert await refused(porch.links.make(Principal("usr_admin", admin.scopes), owner.user_id)) is Code.FORBIDDEN
+
+
+async def test_a_link_gives_no_more_than_the_device_that_made_it_holds(porch: Porch) -> None:
+    owner = await porch.owner()
+    member = User("usr_bob", "Bob", Role.MEMBER, porch.clock.now_ms(), "bob")
+    await porch.database.write(lambda tx: porch.accounts.insert(tx, member))
+    narrow = frozenset({Scope.USERS_MANAGE, Scope.CHAT})
+    for whose in (owner, member):
+        assert (
+            await refused(porch.links.make(Principal(owner.user_id, narrow, "dev_1"), whose.user_id)) is Code.FORBIDDEN
+        )
+    enough = Principal(owner.user_id, narrow | member.scopes, "dev_1")
+    assert (await porch.links.make(enough, member.user_id)).secret
+
+
+async def test_whose_device_was_taken_away_meanwhile_makes_no_link_and_ends_no_session(porch: Porch) -> None:
+    owner, opened = await porch.owner(), await porch.open()
+    phone = Principal(owner.user_id, owner.scopes, "dev_1")
+
+    def gone(tx: Transaction, principal: Principal) -> None:
+        raise Problem(Code.UNAUTHENTICATED, principal.device_id or "")
+
+    porch.sessions.recheck = gone
+    for doing in (
+        porch.links.make(phone, owner.user_id),
+        porch.sessions.end(phone, opened.session.session_id),
+        porch.sessions.find_all(phone),
+    ):
+        assert await refused(doing) is Code.UNAUTHENTICATED
 
 
 @given(st.integers(0, 2 * CHALLENGE_LIFE_MS), st.binary(max_size=2 * SIZE_BYTES), st.sampled_from(["a", "b"]))

@@ -123,6 +123,7 @@ class Gateway:
             further_origins=ground.settings.gateway.allowed_origins,
             sessions=self.sign_in.sessions,
         )
+        self.sign_in.sessions.recheck = self.devices.guard
         self.conversations = Conversations(ids, self.stream, bus)
         self.pairing = self._make_pairing()
         self._answer(environment, overrides)

@@ -55,9 +55,11 @@ class Links:
         made = MadeLink(secret, now_ms + LINK_LIFE_MS)
 
         def unit(tx: Transaction) -> None:
-            self._sessions.guard(tx, principal)
+            self._sessions.recheck(tx, principal)
             user = self._accounts.get_user(tx, user_id)
             self._accounts.check_reach(tx, principal, user_id)
+            if not user.scopes <= principal.scopes:
+                raise Problem(Code.FORBIDDEN, "This person may more than you, or than the device that you act through.")
             if not user.scopes:
                 raise Problem(Code.FORBIDDEN, "This person is disabled. Enable them first.")
             store.delete_links_of(tx, user_id)

@@ -106,7 +106,7 @@ class Passkeys:
         )
 
         def unit(tx: Transaction) -> Passkey:
-            self._sessions.guard(tx, principal)
+            self._sessions.recheck(tx, principal)
             if store.count_passkeys(tx, principal.user_id) >= MAX_PASSKEYS:
                 raise Problem(Code.INVALID, f"A person has at most {MAX_PASSKEYS} passkeys. Remove one first.")
             if not store.answer_challenge(tx, sha256(challenge), ends_ms, now_ms):
@@ -184,7 +184,7 @@ class Passkeys:
         name = clean_name(name, "passkey's name")
 
         def unit(tx: Transaction) -> None:
-            self._sessions.guard(tx, principal)
+            self._sessions.recheck(tx, principal)
             if not store.rename_passkey(tx, principal.user_id, passkey_id, name):
                 raise _unknown()
 
@@ -195,7 +195,7 @@ class Passkeys:
         now_ms = self._clock.now_ms()
 
         def unit(tx: Transaction) -> None:
-            self._sessions.guard(tx, principal)
+            self._sessions.recheck(tx, principal)
             passkey = store.find_passkey(tx, passkey_id)
             if passkey is None or not store.delete_passkey(tx, principal.user_id, passkey_id):
                 raise _unknown()
@@ -204,7 +204,7 @@ class Passkeys:
         await self._database.write(unit)
 
     def _known(self, tx: Transaction, principal: Principal) -> tuple[User, list[Passkey]]:
-        self._sessions.guard(tx, principal)
+        self._sessions.recheck(tx, principal)
         return self._accounts.get_user(tx, principal.user_id), store.passkeys_of(tx, principal.user_id)
 
     def _check_session(self, principal: Principal) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from entobot.accounts.model import User
+from entobot.accounts.people import Guard
 from entobot.accounts.service import Accounts
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
@@ -40,7 +41,10 @@ class Opened:
 
 
 class Sessions:
-    """`origin` is the gateway's own: a session's requests come from its pages and from no others."""
+    """`origin` is the gateway's own: a session's requests come from its pages and from no others.
+
+    `recheck` refuses a caller whose credentials have ended, of a device as well: the composition root fills it.
+    """
 
     def __init__(
         self,
@@ -62,6 +66,7 @@ class Sessions:
         self._accounts = accounts
         self._key = key
         self._origin = origin
+        self.recheck: Guard = self.guard
 
     # -- a session begins
 
@@ -156,7 +161,7 @@ class Sessions:
             raise Problem(Code.NOT_FOUND, "There is no such user.")
 
         def unit(tx: Transaction) -> list[Session]:
-            self.guard(tx, principal)
+            self.recheck(tx, principal)
             return [session for session in store.sessions_of(tx, whose) if not session.is_over(now_ms)]
 
         return await self._database.read(unit)
@@ -166,7 +171,7 @@ class Sessions:
         now_ms = self._clock.now_ms()
 
         def unit(tx: Transaction) -> None:
-            self.guard(tx, principal)
+            self.recheck(tx, principal)
             session = store.find_session(tx, session_id)
             is_own = session is not None and session.user_id == principal.user_id
             if session is None or not (is_own or Scope.USERS_MANAGE in principal.scopes):
