@@ -46,3 +46,11 @@ async def test_a_start_that_fails_late_closes_the_port_and_gives_the_folder_back
 
 async def test_the_pause_before_closing_is_a_setting_and_none_by_default() -> None:
     assert Settings().gateway.drain_pause == timedelta(0)
+
+
+async def test_who_acts_on_sessions_and_links_is_looked_at_again_with_their_device(tmp_path: Path) -> None:
+    gateway = await opened(tmp_path / "home", free_port())
+    try:
+        assert gateway.sign_in.sessions.recheck == gateway.devices.guard
+    finally:
+        gateway.ground.lock.release()

@@ -11,7 +11,6 @@ from functools import partial
 
 from entobot import __version__
 from entobot.accounts import http as accounts_http
-from entobot.accounts.people import People
 from entobot.accounts.service import Accounts
 from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
@@ -27,7 +26,7 @@ from entobot.app.measuring import Counts, Measuring
 from entobot.app.observing import observe_bus, observe_certificate, observe_database, observe_process
 from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
-from entobot.app.signing_in import build_sign_in
+from entobot.app.signing_in import build_sign_in, gather_people
 from entobot.app.simple import BearerPairing, DeviceConversations
 from entobot.approvals import commands as approvals_commands
 from entobot.approvals import http as approvals_http
@@ -123,7 +122,6 @@ class Gateway:
             further_origins=ground.settings.gateway.allowed_origins,
             sessions=self.sign_in.sessions,
         )
-        self.sign_in.sessions.recheck = self.devices.guard
         self.conversations = Conversations(ids, self.stream, bus)
         self.pairing = self._make_pairing()
         self._answer(environment, overrides)
@@ -152,21 +150,7 @@ class Gateway:
         answering = build_answering(self.ground, features, environment, overrides)
         self.approvals, self.bot = answering.approvals, answering.bot
         self.agents, self._worker = answering.agents, answering.worker
-        self.people = self._gather_people()
-
-    def _gather_people(self) -> People:
-        at = self.ground
-        people = People(
-            database=at.database,
-            clock=at.clock,
-            ids=at.ids,
-            audit=self.audit,
-            accounts=self.accounts,
-            guard=self.devices.guard,
-        )
-        people.on_leaving += [self.devices.end_all, self.agents.end_all, self.sign_in.sessions.end_all]
-        people.on_narrowed.append(self.devices.renew_all)
-        return people
+        self.people = gather_people(self.ground, features, answering.agents, self.accounts, self.sign_in)
 
     def _make_pairing(self) -> Pairing:
         at = self.ground

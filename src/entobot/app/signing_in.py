@@ -1,8 +1,11 @@
-"""How people sign in, built in one place."""
+"""Who belongs here and how they sign in, built in one place."""
 
 from dataclasses import dataclass
 
+from entobot.accounts.people import People
 from entobot.accounts.service import Accounts
+from entobot.agents.service import Agents
+from entobot.app.answering import Features
 from entobot.app.ground import Ground
 from entobot.audit.service import Audit
 from entobot.home import Purpose
@@ -50,3 +53,20 @@ def build_sign_in(ground: Ground, audit: Audit, accounts: Accounts) -> SignIn:
         gateway_name=ground.name,
     )
     return SignIn(sessions, links, passkeys)
+
+
+def gather_people(ground: Ground, features: Features, agents: Agents, accounts: Accounts, sign_in: SignIn) -> People:
+    """People, and what ends with them in the features above."""
+    devices = features.devices
+    sign_in.sessions.recheck = devices.guard
+    people = People(
+        database=ground.database,
+        clock=ground.clock,
+        ids=ground.ids,
+        audit=features.audit,
+        accounts=accounts,
+        guard=devices.guard,
+    )
+    people.on_leaving += [devices.end_all, agents.end_all, sign_in.sessions.end_all]
+    people.on_narrowed.append(devices.renew_all)
+    return people
