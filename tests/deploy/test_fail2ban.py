@@ -17,7 +17,7 @@ import structlog
 from entobot.client.device import Credentials, Device
 from entobot.client.keys import DeviceKey
 from entobot.core.clock import SystemClock
-from entobot.core.errors import Problem
+from entobot.core.errors import Code, Problem
 from entobot.core.secrets import SystemEntropy
 from entobot.telemetry.credential_log import EVENT
 from entobot.telemetry.log import bind, configure, get_logger, unbind
@@ -124,12 +124,25 @@ async def test_a_story_that_goes_well_bans_nobody(gateway: GatewayProcess) -> No
         await asyncio.to_thread(device.decide, asked, "approve")
         await phone.until_event("RUN_FINISHED")
     await asyncio.to_thread(device.refresh)
+    await asyncio.to_thread(what_does_not_hold_any_more, gateway)
     thing = await asyncio.to_thread(Thing.make, gateway, "Board")
     assert (await asyncio.to_thread(thing.request, "GET", "/api/v1/conversations")).status_code == 200
     async with raw_socket(gateway) as silent:
         await receive(silent)
     assert len(gateway.log.read_text().splitlines()) > 10
     assert addresses(gateway.log) == []
+
+
+def what_does_not_hold_any_more(gateway: GatewayProcess) -> None:
+    """Devices that were signed out or revoked go on asking for a while."""
+    operator = Operator(gateway)
+    renewed, revoked = operator.pair("Renewed"), operator.pair("Revoked")
+    operator.change(revoked, "revoke")
+    operator.execute("UPDATE devices SET epoch = epoch + 1 WHERE name = 'Renewed'")
+    for device, doing in ((renewed, "request"), (revoked, "request"), (revoked, "refresh")):
+        with pytest.raises(Problem) as refused:
+            device.refresh() if doing == "refresh" else device.request("GET", "/api/v1/conversations")
+        assert refused.value.code in (Code.UNAUTHENTICATED, Code.REFRESH_INVALID)
 
 
 async def test_nobody_can_write_a_line_that_bans_somebody_else(gateway: GatewayProcess) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.core.clock import rfc3339
-from entobot.core.errors import Code, Problem
+from entobot.core.errors import Code, NoLonger, Problem
 from entobot.core.permissions import ALL_SCOPES, DEFAULT_DEVICE_SCOPES
 from entobot.core.principal import Principal
 from entobot.core.secrets import sha256_b64u
@@ -187,12 +187,14 @@ async def test_anything_else_is_unauthenticated(house: House, authorization: str
     phone, _ = await house.pair()
     problem = await refused(house, show(PATH, authorization, phone.proof(PATH, house.now_ms)))
     assert problem.code is Code.UNAUTHENTICATED
+    assert not isinstance(problem, NoLonger)
 
 
-async def test_an_expired_token_is_refused(house: House) -> None:
+async def test_an_expired_token_is_refused_and_no_guess(house: House) -> None:
     phone, _ = await house.pair()
     house.clock.advance(300)
-    assert (await refused(house, phone.ask(PATH, house.now_ms))).code is Code.UNAUTHENTICATED
+    problem = await refused(house, phone.ask(PATH, house.now_ms))
+    assert (problem.code, isinstance(problem, NoLonger)) == (Code.UNAUTHENTICATED, True)
 
 
 async def test_a_token_whose_device_does_not_exist_is_refused(house: House) -> None:

@@ -114,5 +114,9 @@ class Problem(Exception):  # noqa: N818  the field's word (RFC 9457); it is show
         return body | self.extra
 
 
+class NoLonger(Problem):
+    """A refusal of credentials that are ours and do not hold any more: ran out, were replaced or taken back. No guess."""
+
+
 class StartupRefused(Exception):  # noqa: N818  a refusal, told to the operator at start
     """The gateway will not start (or a command will not run) like this; the text says what to change."""

@@ -6,7 +6,7 @@ from entobot.accounts.service import Accounts
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit
 from entobot.core.clock import Clock
-from entobot.core.errors import Code, Problem
+from entobot.core.errors import Code, NoLonger, Problem
 from entobot.core.permissions import narrow
 from entobot.core.principal import Principal
 from entobot.devices import dpop, store
@@ -96,7 +96,8 @@ class Authentication:
         try:
             claims = self._tokens.verify_access(token, now_ms)
         except TokenRefused as error:
-            raise Problem(Code.UNAUTHENTICATED, str(error)) from None
+            kind = NoLonger if error.is_expired else Problem
+            raise kind(Code.UNAUTHENTICATED, str(error)) from None
         if scheme != "dpop" or not presented.proofs:
             await self._alert(claims, store.ALERT_BEARER, "no_proof", now_ms)
             raise Problem(
@@ -124,7 +125,8 @@ class Authentication:
             if refused.reason is Refusal.RATE_LIMITED:
                 raise Problem(Code.RATE_LIMITED, refused.detail, retry_after_s=refused.retry_after_s) from None
             code = Code.DEVICE_SUSPENDED if refused.reason is Refusal.SUSPENDED else Code.UNAUTHENTICATED
-            raise Problem(code, refused.detail) from None
+            kind = Problem if refused.reason is Refusal.BAD_CREDENTIALS else NoLonger
+            raise kind(code, refused.detail) from None
 
     def scale(self, nodes: int) -> None:
         """How many nodes share what is allowed in failures."""

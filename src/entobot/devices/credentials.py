@@ -6,7 +6,7 @@ from entobot.accounts.service import Accounts
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit
 from entobot.core.clock import Clock
-from entobot.core.errors import Code, Problem
+from entobot.core.errors import Code, NoLonger, Problem
 from entobot.core.ids import Ids, Prefix
 from entobot.core.permissions import narrow
 from entobot.core.secrets import same, sha256_b64u
@@ -19,6 +19,7 @@ from entobot.devices.model import (
     Change,
     Credentials,
     Device,
+    Expired,
     Family,
     Refusal,
     RevokeFamily,
@@ -108,7 +109,7 @@ class CredentialsDesk:
             family = store.find_family(tx, claims.family_id)
             device = None if family is None else store.find_device(tx, family.device_id)
             if family is None or device is None or device.status is Status.REVOKED:
-                return _invalid()
+                return _invalid(NoLonger)
             return self._renew(tx, device, family, attempt)
 
         renewed = await self._database.write(unit)
@@ -138,7 +139,7 @@ class CredentialsDesk:
         elif isinstance(rotation, Rotated) and same(sha256_b64u(attempt.token), family.digest):
             family = self._advance(tx, family, rotation.generation, attempt.now_ms)
         elif not isinstance(rotation, SameSuccessor):
-            return _invalid()
+            return _invalid(NoLonger if isinstance(rotation, Expired) else Problem)
         note_use(tx, device, attempt.now_ms)
         newest = self._tokens.mint_refresh(family.family_id, family.generation)
         return self._credentials(tx, device, family, newest, attempt.now_ms)
@@ -206,5 +207,5 @@ class CredentialsDesk:
         )
 
 
-def _invalid() -> Problem:
-    return Problem(Code.REFRESH_INVALID, "This refresh token is not valid any more. Pair the device again.")
+def _invalid(kind: type[Problem] = Problem) -> Problem:
+    return kind(Code.REFRESH_INVALID, "This refresh token is not valid any more. Pair the device again.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from entobot.core.errors import Code, Problem
+from entobot.core.errors import Code, NoLonger, Problem
 from entobot.core.names import clean_name, is_showable
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
@@ -156,7 +156,8 @@ def refused_connection(reason: Refusal, retry_after_s: float | None = None) -> C
 
 def refused_request(reason: Refusal) -> Problem:
     code = Code.DEVICE_SUSPENDED if reason is Refusal.SUSPENDED else Code.UNAUTHENTICATED
-    return Problem(code, _REFUSAL_TEXTS[reason])
+    kind = Problem if reason is Refusal.BAD_CREDENTIALS else NoLonger
+    return kind(code, _REFUSAL_TEXTS[reason])
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from entobot.core.access import FRESH, ROUTES, Access, Open
 from entobot.core.clock import Clock, SystemClock
-from entobot.core.errors import Code, Problem
+from entobot.core.errors import Code, NoLonger, Problem
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.core.rates import Rate, rate_of
@@ -27,7 +27,7 @@ from entobot.web.idempotency import Idempotency, Redact, keyed
 
 UNSAFE_METHODS = frozenset({"DELETE", "PATCH", "POST", "PUT"})
 GUESSES = frozenset({Code.INVITE_NOT_FOUND, Code.PROOF_INVALID, Code.REFRESH_INVALID, Code.UNAUTHENTICATED})
-"""Answers to credentials that no device of ours shows: not those that ran out, and not those of a suspended device."""
+"""Answers to credentials that no device of ours shows. What does not hold any more is a `NoLonger`."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Wrapped = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -214,7 +214,8 @@ class Api:
             raise
 
     def _tell_guess(self, problem: Problem, request: Request) -> None:
-        if self._on_guess is not None and problem.code in GUESSES and request.client and not is_local(request):
+        is_guess = problem.code in GUESSES and not isinstance(problem, NoLonger)
+        if self._on_guess is not None and is_guess and request.client and not is_local(request):
             self._on_guess(problem.code, request.client.host)
 
 
