@@ -1,5 +1,6 @@
 """People are added, changed, disabled and enabled, and nobody gets above whoever does it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -85,6 +86,11 @@ async def test_a_login_belongs_to_one_person(town: Town) -> None:
     owner = await town.owner()
     await town.add(Role.MEMBER, "bob")
     assert await refused(town.people.add(owner, login="BOB", name="Other", role=Role.MEMBER)) is Code.LOGIN_TAKEN
+    adding = [town.people.add(owner, login="carol", name=str(n), role=Role.MEMBER) for n in range(20)]
+    outcomes = await asyncio.gather(*adding, return_exceptions=True)
+    added = [one for one in outcomes if isinstance(one, User)]
+    taken = [one for one in outcomes if isinstance(one, Problem) and one.code is Code.LOGIN_TAKEN]
+    assert (len(added), len(taken)) == (1, 19)
     for wrong in ("", "a b", "ä", "-bob", "x" * 65):
         assert await refused(town.people.add(owner, login=wrong, name="Other", role=Role.MEMBER)) is Code.INVALID
     assert clean_login("a.b_c+d@e-f") == "a.b_c+d@e-f"

@@ -88,8 +88,6 @@ class People:
         def unit(tx: Transaction) -> User:
             self._guard(tx, principal)
             self._check_role(tx, principal, role)
-            if store.find_by_login(tx, login) is not None:
-                raise Problem(Code.LOGIN_TAKEN, f"The login '{login}' is taken.")
             self._accounts.insert(tx, user)
             self._record(tx, principal, AuditEvent.USER_ADDED, user, now_ms)
             return user

@@ -24,8 +24,9 @@ class Accounts:
         return owner
 
     def insert(self, tx: Transaction, user: User) -> None:
-        """A person comes with an empty stream."""
-        store.insert_user(tx, user)
+        """A person comes with an empty stream. Raises `login_taken`."""
+        if not store.insert_user(tx, user):
+            raise Problem(Code.LOGIN_TAKEN, f"The login '{user.login}' is taken.")
         self._stream.open(tx, user.user_id)
 
     def get_user(self, tx: Transaction, user_id: str) -> User:

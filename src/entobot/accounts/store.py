@@ -1,10 +1,11 @@
 """The table of people."""
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, func, literal_column, select, update
 
 from entobot.accounts.model import User
 from entobot.core.permissions import Role
 from entobot.storage.database import Row, Transaction, metadata
+from entobot.storage.upsert import upsert
 
 users = Table(
     "users",
@@ -18,9 +19,8 @@ users = Table(
     Index("ix_users_login", "login", unique=True),
 )
 
-_INSERT = insert(users)
+_INSERT = upsert(users).on_conflict_do_nothing()
 _BY_ID = select(users).where(users.c.user_id == bindparam("user"))
-_BY_LOGIN = select(users).where(users.c.login == bindparam("login"))
 _OWNER = (
     select(users)
     .where(users.c.role == bindparam("role"), users.c.disabled_at_ms.is_(None))
@@ -43,18 +43,17 @@ _CHANGE = (
 )
 
 
-def insert_user(tx: Transaction, user: User) -> None:
-    tx.run(
-        _INSERT,
-        {
-            "user_id": user.user_id,
-            "name": user.name,
-            "role": user.role,
-            "created_at_ms": user.created_at_ms,
-            "login": user.login,
-            "disabled_at_ms": user.disabled_at_ms,
-        },
-    )
+def insert_user(tx: Transaction, user: User) -> bool:
+    """False when somebody has the login."""
+    values = {
+        "user_id": user.user_id,
+        "name": user.name,
+        "role": user.role,
+        "created_at_ms": user.created_at_ms,
+        "login": user.login,
+        "disabled_at_ms": user.disabled_at_ms,
+    }
+    return tx.run(_INSERT, values) == 1
 
 
 def change_user(tx: Transaction, after: User) -> None:
@@ -70,10 +69,6 @@ def change_user(tx: Transaction, after: User) -> None:
 
 def find_user(tx: Transaction, user_id: str) -> User | None:
     return _user(tx.first(_BY_ID, {"user": user_id}))
-
-
-def find_by_login(tx: Transaction, login: str) -> User | None:
-    return _user(tx.first(_BY_LOGIN, {"login": login}))
 
 
 def find_owner(tx: Transaction) -> User | None:
