@@ -22,6 +22,11 @@ def told(name: str, after_s: float, out: TextIO) -> Generator[threading.Timer]:
 
 def _tell(name: str, out: TextIO) -> None:
     print(f"\n{name} hangs. Its tasks:", file=out)
-    for task in [one for one in gc.get_objects() if isinstance(one, asyncio.Task) and not one.done()]:
+    for task in _tasks():
         task.print_stack(file=out)
     out.flush()
+
+
+def _tasks() -> list[asyncio.Task[object]]:
+    """Those of every loop that are not done. By type: `isinstance` asks a weak proxy for its dead object's class."""
+    return [one for one in gc.get_objects() if issubclass(type(one), asyncio.Task) and not one.done()]

@@ -1,6 +1,7 @@
 """A test that hangs is ended, and what it waited for is told before."""
 
 import asyncio
+import weakref
 from io import StringIO
 
 from tests.support.hangs import told
@@ -19,6 +20,14 @@ async def test_what_hangs_is_told_with_the_place_where_it_waits() -> None:
     task.cancel()
     assert "the_test hangs" in out.getvalue()
     assert "in wait_for_nothing" in out.getvalue()
+
+
+async def test_a_weak_proxy_of_something_gone_does_not_hide_what_hangs() -> None:
+    gone = asyncio.Event()
+    proxy = weakref.proxy(gone)
+    del gone
+    await test_what_hangs_is_told_with_the_place_where_it_waits()
+    del proxy
 
 
 def test_what_ends_in_time_is_not_told() -> None:
