@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from entobot.accounts import store as accounts_store
 from entobot.audit.events import AuditEvent
 from entobot.core.errors import Code
-from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Scope
+from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Role, Scope
+from entobot.core.principal import Principal
 from entobot.pairing.model import Confirm, Reason, State
 from tests.pairing.gatehouse import Gatehouse, minutes, refused
 from tests.pairing.phones import NewPhone
@@ -205,3 +207,15 @@ async def test_the_users_other_devices_are_told_at_the_confirmation(gate: Gateho
     assert await told() == [{"device_id": device_id, "change": "pairing"}]
     await gate.collect(phone, claimed)
     assert (await told())[1:] == [{"device_id": device_id, "change": "paired"}]
+
+
+async def test_whoever_has_risen_above_the_inviter_is_not_paired_for(gate: Gatehouse, phone: NewPhone) -> None:
+    admin, bob = await gate.add_user(Role.ADMIN), await gate.add_user()
+    inviter = Principal(admin.user_id, admin.scopes)
+    created = await gate.invite(by=inviter, user_id=bob.user_id)
+    claimed = await gate.claim(phone, created)
+    await gate.database.write(lambda tx: accounts_store.change_user(tx, bob.given(Role.OWNER)))
+    with refused(Code.PAIRING_DENIED):
+        await gate.confirm(created, claimed, by=inviter)
+    invite = await gate.look(created)
+    assert (invite.state, invite.reason) == (State.CANCELLED, Reason.RIGHT_LOST)

@@ -36,9 +36,13 @@ class Accounts:
             raise Problem(Code.NOT_FOUND, "There is no such user.")
         return user
 
+    def reaches(self, tx: Transaction, by_user_id: str, user_id: str) -> bool:
+        """Whether what is the second person's is the first one's to change: see `User.may_manage`."""
+        if by_user_id == user_id:
+            return True
+        return self.get_user(tx, by_user_id).may_manage(self.get_user(tx, user_id).role)
+
     def check_reach(self, tx: Transaction, principal: Principal, user_id: str) -> None:
-        """Raise `forbidden` where what is that person's is not the caller's to change: see `User.may_manage`."""
-        if user_id == principal.user_id:
-            return
-        if not self.get_user(tx, principal.user_id).may_manage(self.get_user(tx, user_id).role):
+        """Raise `forbidden` where what is that person's is not the caller's to change."""
+        if not self.reaches(tx, principal.user_id, user_id):
             raise Problem(Code.FORBIDDEN, "This person's role is above yours. Ask somebody who holds that role.")

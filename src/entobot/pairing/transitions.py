@@ -65,12 +65,15 @@ class Transitions:
     # -- rights
 
     def may_give(self, tx: Transaction, invite: Invite) -> bool:
-        """Whether the inviter could make this invite today: still allowed to pair, still holding every scope."""
+        """Whether the inviter could make this invite today: still allowed to pair, still holding every scope, and the
+        person not above them by now.
+        """
         held = self.rights(tx, invite.inviter)
         is_for_self = invite.user_id == invite.inviter.user_id
         return (
             Scope.PAIR in held
             and (is_for_self or Scope.USERS_MANAGE in held)
+            and self._accounts.reaches(tx, invite.inviter.user_id, invite.user_id)
             and narrow(invite.scopes, held, self._user_scopes(tx, invite.user_id)) == invite.scopes
         )
 
