@@ -1,6 +1,7 @@
 """Signing in with a browser: by a one-time link, then by a passkey; and what a thief of either gets."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -120,12 +121,17 @@ def test_signing_out_ends_the_session_and_clears_the_browser(gateway: GatewayPro
 
 def test_what_is_dangerous_wants_a_fresh_sign_in(gateway: GatewayProcess, operator: Operator) -> None:
     browser = signed_in(gateway, operator)
-    session = browser.request("GET", ME)["session_id"]
+    me = browser.request("GET", ME)
+    session = me["session_id"]
     operator.execute("UPDATE sessions SET created_at_ms = created_at_ms - 300001 WHERE session_id = ?", session)
+    phone = operator.pair("Suspended", user_id=me["user_id"])
+    assert phone.credentials is not None
+    operator.change(phone, "suspend")
     dangerous: dict[str, dict[str, Any]] = {
         "/api/v1/users": {"json": {"login": "late", "name": "Late"}},
         "/api/v1/pairing/invites": {"json": {"kind": "qr"}},
         "/api/v1/api-keys": {"json": {"device_name": "Board"}},
+        f"/api/v1/devices/{phone.credentials.device_id}/reactivate": {},
         ME + "/passkey-options": {},
     }
     for path, options in dangerous.items():
@@ -311,6 +317,21 @@ def test_a_session_decides_no_approval_and_opens_no_event_stream(gateway: Gatewa
     decision = {"approval_id": "apr_0", "decision": "approve", "action_sha256": "x", "signature": "x"}
     body = {"id": "01M7ZVT6BGR5YMWG6NQZR1AYJJ", "name": "approval.decide", "data": decision}
     assert code_of(browser.request, "POST", "/api/v1/commands", json=body) in (Code.FORBIDDEN, Code.INVALID)
+
+
+def test_a_refused_sign_in_is_counted_and_told_to_whoever_bans_addresses(gateway: GatewayProcess) -> None:
+    def count() -> float:
+        text = gateway.cli("metrics", "--raw").stdout
+        found = re.search(
+            r'^entobot_auth_failures_total{reason="unauthenticated",transport="http"} (\S+)$', text, re.MULTILINE
+        )
+        return 0.0 if found is None else float(found[1])
+
+    before = count()
+    for _ in range(3):
+        assert code_of(Browser(gateway).follow, "#link=ent_lnk_wrong") is Code.UNAUTHENTICATED
+    assert count() == before + 3
+    assert '"event": "credentials.refused"' in gateway.log.read_text()
 
 
 async def test_sign_ins_of_one_address_are_limited(tmp_path: Path) -> None:

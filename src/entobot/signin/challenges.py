@@ -2,7 +2,7 @@
 often, costs no row.
 """
 
-from entobot.core.secrets import Entropy, b64u, keyed_digest, same, unb64u
+from entobot.core.secrets import Entropy, keyed_digest, same, unb64u
 from entobot.signin.model import CHALLENGE_LIFE_MS
 
 _RANDOM_BYTES, _TIME_BYTES, _MAC_BYTES = 16, 8, 24
@@ -23,7 +23,7 @@ class Challenges:
     def end_ms(self, challenge: bytes, purpose: str, now_ms: int) -> int | None:
         """When it ends; None for one that is over, for another purpose, or none of ours."""
         head, mac = challenge[: SIZE_BYTES - _MAC_BYTES], challenge[SIZE_BYTES - _MAC_BYTES :]
-        if len(challenge) != SIZE_BYTES or not same(b64u(mac), b64u(self._mac(purpose, head))):
+        if len(challenge) != SIZE_BYTES or not same(mac, self._mac(purpose, head)):
             return None
         ends_ms = int.from_bytes(head[_RANDOM_BYTES:], "big")
         return ends_ms if now_ms < ends_ms <= now_ms + CHALLENGE_LIFE_MS else None

@@ -41,6 +41,8 @@ class Rule:
     path: str
     access: Access
     rate: Rate
+    is_fresh: bool = False
+    """A browser's session must be of the last minutes."""
     max_body_bytes: int = DEFAULT_MAX_BYTES
     is_idempotent: bool = False
     redact: Redact | None = None
@@ -155,12 +157,13 @@ class Api:
         return await self._authenticator.authenticate(presented(request))
 
     def _rule(self, method: str, path: str, max_body_bytes: int, *, is_idempotent: bool = False, **more: Any) -> Rule:
-        access = ROUTES[f"{method} {path}"]
+        name = f"{method} {path}"
+        access = ROUTES[name]
         if any(rule.method == method and rule.path == path for rule in self.rules):
-            raise ValueError(f"two handlers for {method} {path}")
+            raise ValueError(f"two handlers for {name}")
         is_keyed = is_idempotent and method in UNSAFE_METHODS and access not in (Open.ANYONE, Open.PROOF)
         rate = rate_of(method, path)
-        rule = Rule(method, path, access, rate, max_body_bytes, is_idempotent=is_keyed, **more)
+        rule = Rule(method, path, access, rate, name in FRESH, max_body_bytes, is_idempotent=is_keyed, **more)
         self.rules.append(rule)
         return rule
 
@@ -200,7 +203,7 @@ class Api:
             throttle.check_principal(rule.rate, principal)
         if isinstance(rule.access, Scope):
             principal.require(rule.access)
-        if f"{rule.method} {rule.path}" in FRESH:
+        if rule.is_fresh:
             principal.require_fresh(self._clock.now_ms())
         request.state.principal = principal
         return principal
@@ -210,6 +213,8 @@ class Api:
         try:
             return await handler(request)
         except Problem as problem:
+            if problem.code in GUESSES:
+                self._meters.counter(Metric.AUTH_FAILURES, transport="http", reason=problem.code).add()
             self._tell_guess(problem, request)
             raise
 
