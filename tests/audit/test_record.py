@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.model import canonical, parse_head
-from entobot.audit.service import ALL, Filters
+from entobot.audit.searching import ALL, Filters
 from entobot.core.errors import Problem
 from entobot.core.principal import Principal
 from tests.audit.conftest import OWNER, Log
@@ -143,9 +143,9 @@ async def test_each_filter_narrows(log: Log) -> None:
     await log.record(1, subject="inv_1", event=AuditEvent.INVITE_CLAIM_REFUSED, outcome=Outcome.DENIED, actor=None)
     await log.record(1, subject="dev_1", actor=Principal("usr_2", frozenset(), "dev_2"))
     at = log.clock.now_ms()
-    assert (await search(log, Filters(event_prefix="invite.")))[0] == [2, 1]
-    assert (await search(log, Filters(event_prefix="INVITE.")))[0] == []
-    assert (await search(log, Filters(event_prefix="invite.%")))[0] == []
+    assert (await search(log, Filters(event="invite.")))[0] == [2, 1]
+    assert (await search(log, Filters(event="INVITE.")))[0] == []
+    assert (await search(log, Filters(event="invite.%")))[0] == []
     assert (await search(log, Filters(subject="inv_1", outcome=Outcome.DENIED)))[0] == [2]
     assert (await search(log, Filters(actor=OWNER.user_id)))[0] == [1]
     assert (await search(log, Filters(actor="dev_2")))[0] == [3]

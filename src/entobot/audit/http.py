@@ -9,7 +9,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from entobot.audit.events import Outcome
 from entobot.audit.model import Found, Verification
-from entobot.audit.service import MAX_PAGE, Audit, Filters
+from entobot.audit.searching import Filters
+from entobot.audit.service import MAX_PAGE, Audit
 from entobot.core.clock import rfc3339
 from entobot.core.errors import Code, Problem
 from entobot.core.secrets import b64u
@@ -24,13 +25,30 @@ class AuditQuery(BaseModel):
 
     after: int | None = Field(default=None, ge=0, le=LARGEST_SEQ, description="Oldest first, from behind this `seq`.")
     before: int | None = Field(default=None, ge=1, le=LARGEST_SEQ, description="Newest first, below this `seq`.")
-    event: str | None = Field(default=None, max_length=64, description="The beginning of an event's name: `invite.`")
+    event: str | None = Field(default=None, max_length=64, description="An event's name, or its beginning: `invite.`")
     actor: str | None = Field(default=None, max_length=64, description="A user id or a device id.")
     subject: str | None = Field(default=None, max_length=64, description="The id of what was acted on.")
     outcome: Outcome | None = None
     since: AwareDatetime | None = Field(default=None, description="RFC 3339; this instant and later.")
     until: AwareDatetime | None = Field(default=None, description="RFC 3339; before this instant.")
+    text: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Stands in the event's name, an id, a fact or a personal value; upper and lower case are alike.",
+    )
     limit: int = Field(default=100, ge=1, le=MAX_PAGE)
+
+    def filters(self) -> Filters:
+        return Filters(
+            event=self.event or None,
+            actor=self.actor,
+            subject=self.subject,
+            outcome=self.outcome,
+            since_ms=_ms(self.since),
+            until_ms=_ms(self.until),
+            text=self.text,
+        )
 
 
 class ActorView(BaseModel):
@@ -54,7 +72,10 @@ class EntryView(BaseModel):
 
 
 class PageView(BaseModel):
-    """`next` goes into `before` (into `after`, if the page was asked for with it); null at the end."""
+    """`next` goes into `before` (into `after`, if the page was asked for with it); null at the end.
+
+    One page looks at a bounded number of entries: it may be short, or empty, and have a `next` all the same.
+    """
 
     rows: list[EntryView]
     next: int | None
@@ -81,14 +102,7 @@ def add_routes(api: Api, audit: Audit, database: Database) -> None:
     walking = asyncio.Semaphore(1)
 
     async def list_audit(query: Annotated[AuditQuery, Query()]) -> PageView:
-        filters = Filters(
-            event_prefix=query.event or None,
-            actor=query.actor,
-            subject=query.subject,
-            outcome=query.outcome,
-            since_ms=_ms(query.since),
-            until_ms=_ms(query.until),
-        )
+        filters = query.filters()
         page = await database.read(
             lambda tx: audit.find(tx, filters, after=query.after, before=query.before, limit=query.limit)
         )

@@ -1,7 +1,7 @@
 """Write, search, erase from and verify the audit log."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from entobot.audit import store
@@ -22,6 +22,7 @@ from entobot.audit.model import (
     commitment,
     salted,
 )
+from entobot.audit.searching import ALL, Filters, find_page
 from entobot.audit.signer import HeadSigner
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix
@@ -32,29 +33,6 @@ from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
 
 MAX_PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which entries: all that are given must hold.
-
-    `event_prefix` is the beginning of an event's name (`invite.`); `actor` a user id or a device id; times are
-    since ≤ at < until.
-    """
-
-    event_prefix: str | None = None
-    actor: str | None = None
-    subject: str | None = None
-    outcome: Outcome | None = None
-    since_ms: int | None = None
-    until_ms: int | None = None
-
-    def given(self) -> dict[str, object]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
-
-
-ALL = Filters()
 
 
 class Audit:
@@ -143,22 +121,18 @@ class Audit:
     ) -> Page:
         """One page: oldest first from behind `after`, else newest first, below `before` where it is given.
 
-        `limit` is 1 to 500. Raises `invalid` when both cursors are given.
+        It looks at a bounded number of entries, so it may be short, or empty, and have a `next` all the same. `limit` is 1 to 500. Raises `invalid` when both cursors are given.
         """
         if after is not None and before is not None:
             raise Problem(Code.INVALID, "Give 'after' or 'before', not both.")
         if not 1 <= limit <= MAX_PAGE:
             raise Problem(Code.INVALID, f"'limit' is 1 to {MAX_PAGE}.")
-        cursor = {"after": after, "before": before}
-        given = filters.given() | {name: seq for name, seq in cursor.items() if seq is not None}
         try:
-            found = store.search(tx, given, limit + 1)
+            return find_page(tx, filters, after=after, before=before, limit=limit)
         except ValueError:
             raise Problem(
                 Code.INTERNAL, "An entry of the audit log was altered and cannot be read. Run 'entobot audit verify'."
             ) from None
-        shown = found[:limit]
-        return Page(shown, shown[-1].entry.seq if len(found) > limit else None)
 
     def erase_personal(
         self,
@@ -176,7 +150,8 @@ class Audit:
         Returns how many entries lost their personal values, and records that by whom. Raises ValueError when nothing
         is given.
         """
-        chosen = Filters(actor=actor, subject=subject, until_ms=until_ms).given()
+        given = {"actor": actor, "subject": subject, "until_ms": until_ms}
+        chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
         if not chosen:
             raise ValueError("say whose personal values are to be erased")
         erased = store.erase(tx, chosen)

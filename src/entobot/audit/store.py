@@ -10,7 +10,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    Select,
     Table,
     Text,
     bindparam,
@@ -44,7 +43,12 @@ log = Table(
     Column("commitments", Text, nullable=False),
     Column("previous", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
-    Index("ix_audit_log_subject", "subject"),
+    Index("ix_audit_log_actor_device", "actor_device", "seq"),
+    Index("ix_audit_log_actor_user", "actor_user", "seq"),
+    Index("ix_audit_log_at", "at_ms", "seq"),
+    Index("ix_audit_log_event", "event", "seq"),
+    Index("ix_audit_log_outcome", "outcome", "seq"),
+    Index("ix_audit_log_subject", "subject", "seq"),
 )
 personal = Table(
     "audit_personal",
@@ -78,9 +82,9 @@ _INSERT_ENTRY = insert(log)
 _INSERT_PERSONAL = insert(personal)
 _INSERT_SIGNED = upsert(signed_heads).on_conflict_do_nothing()
 _HASH_AT = select(log.c.hash).where(log.c.seq == bindparam("at_seq"))
-_WITH_PERSONAL = select(log, personal.c.fields).select_from(log.outerjoin(personal, log.c.seq == personal.c.seq))
+with_personal = select(log, personal.c.fields).select_from(log.outerjoin(personal, log.c.seq == personal.c.seq))
 _WALK = (
-    _WITH_PERSONAL.where(log.c.seq > bindparam("after"), log.c.seq <= bindparam("through"))
+    with_personal.where(log.c.seq > bindparam("after"), log.c.seq <= bindparam("through"))
     .order_by(log.c.seq)
     .limit(bindparam("count"))
 )
@@ -92,25 +96,13 @@ _SIGNED = (
 _LAST_SIGNED = select(func.max(signed_heads.c.seq).label("seq"))
 _LAST_ENTRY = select(func.max(log.c.seq).label("seq"))
 
-_FILTERS: dict[str, ColumnElement[bool]] = {
+_EVENT_AFTER = select(log.c.event).where(log.c.event > bindparam("name")).order_by(log.c.event).limit(1)
+
+_ERASABLE: dict[str, ColumnElement[bool]] = {
     "actor": (log.c.actor_user == bindparam("actor")) | (log.c.actor_device == bindparam("actor")),
-    "event_prefix": func.substr(log.c.event, 1, func.length(bindparam("event_prefix", type_=Text)))
-    == bindparam("event_prefix"),
-    "outcome": log.c.outcome == bindparam("outcome"),
-    "since_ms": log.c.at_ms >= bindparam("since_ms"),
     "subject": log.c.subject == bindparam("subject"),
     "until_ms": log.c.at_ms < bindparam("until_ms"),
-    "after": log.c.seq > bindparam("after"),
-    "before": log.c.seq < bindparam("before"),
 }
-_ERASABLE = ("actor", "before", "since_ms", "subject", "until_ms")
-
-
-@cache
-def _search(filters: frozenset[str]) -> Select[tuple[object, ...]]:
-    statement = _WITH_PERSONAL.where(*(_FILTERS[name] for name in sorted(filters)))
-    order = log.c.seq.asc() if "after" in filters else log.c.seq.desc()
-    return statement.order_by(order).limit(bindparam("count"))
 
 
 def find_head(tx: Transaction) -> Head | None:
@@ -185,26 +177,28 @@ def walk(
             yield int(row["seq"]), None, None
 
 
-def search(tx: Transaction, filters: Mapping[str, object], count: int) -> list[Found]:
-    """Entries that meet every filter (keys of `_FILTERS`): upwards with `after`, else downwards.
-
-    Raises ValueError for an altered entry that cannot be read.
-    """
-    return [_found(row) for row in tx.rows(_search(frozenset(filters)), {**filters, "count": count})]
+def find_event_after(tx: Transaction, name: str) -> str | None:
+    """The first event in the order of names behind `name` that is in the log."""
+    row = tx.first(_EVENT_AFTER, {"name": name})
+    return None if row is None else row["event"]
 
 
 def erase(tx: Transaction, filters: Mapping[str, object]) -> int:
-    """Delete the personal values of the entries that meet every filter. Returns how many entries lost theirs."""
+    """Delete the personal values of the entries that meet every filter (keys of `_ERASABLE`).
+
+    Returns how many entries lost theirs.
+    """
     return tx.run(_erase(frozenset(filters)), filters)
 
 
 @cache
 def _erase(filters: frozenset[str]):  # noqa: ANN202  a Delete without a type of its own worth naming
-    chosen = select(log.c.seq).where(*(_FILTERS[name] for name in sorted(filters) if name in _ERASABLE))
+    chosen = select(log.c.seq).where(*(_ERASABLE[name] for name in sorted(filters)))
     return delete(personal).where(personal.c.seq.in_(chosen))
 
 
-def _found(row: Row) -> Found:
+def found(row: Row) -> Found:
+    """An entry of `with_personal`. Raises ValueError for an altered one that cannot be read."""
     entry = _entry(row)
     fields = _personal(row)
     if fields is None:
