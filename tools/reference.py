@@ -104,7 +104,7 @@ SCOPE_TEXTS: dict[Scope, str] = {
     Scope.METRICS: "`GET /metrics`, and the details of `/api/ready`.",
     Scope.NOTIFY: "Be notified. Nothing asks for it yet.",
     Scope.PAIR: "Invite devices and confirm them, with no more scopes than the inviter holds.",
-    Scope.SETTINGS: "Read and change the agent's settings over the API.",
+    Scope.SETTINGS: "Read and change the agent's settings over the API; see and renew the certificate.",
     Scope.USERS_MANAGE: "Add, change and disable people; invite devices for them, and see everybody's invites.",
 }
 
@@ -118,6 +118,9 @@ AUDIT_TEXTS: dict[str, str] = {
     "approval.requested": "An agent asked to run a tool.",
     "audit.personal_erased": "Personal values of entries were erased; the chain stayed whole.",
     "auth.refused": "A valid token was shown without, or with somebody else's, proof of its key. At most one a minute.",
+    "certificate.issued": "A certificate was ordered by ACME, and is served.",
+    "certificate.renewal_failed": "There was no new certificate; `facts.reason` says why. The old one goes on.",
+    "certificate.replaced": "A new certificate is served: given files had changed, or the local one was renewed.",
     "device.paired": "A device collected its credentials.",
     "device.reactivated": "A suspended device was let in again.",
     "device.renamed": "A device got another name.",

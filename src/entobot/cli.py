@@ -8,7 +8,7 @@ import typer
 
 from entobot.accounts import cli as accounts_cli
 from entobot.agents import cli as agents_cli
-from entobot.app import cli as store_cli
+from entobot.app import cli as app_cli
 from entobot.approvals import cli as approvals_cli
 from entobot.audit import cli as audit_cli
 from entobot.backup import cli as backup_cli
@@ -186,8 +186,9 @@ def node_join(
 root.add_typer(approvals_cli.app, name="approvals")
 root.add_typer(audit_cli.app, name="audit")
 root.add_typer(backup_cli.app, name="backup")
+root.add_typer(app_cli.certificate, name="cert")
 root.add_typer(config, name="config")
-root.add_typer(store_cli.app, name="db")
+root.add_typer(app_cli.store, name="db")
 root.add_typer(devices_cli.app, name="devices")
 root.add_typer(node, name="node")
 root.add_typer(pairing_cli.app, name="pair")

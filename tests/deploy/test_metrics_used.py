@@ -24,7 +24,7 @@ RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
 UNITS = {"bytes", "dateTimeFromNow", "none", "ops", "percentunit", "reqps", "s"}
 """Grafana's own names."""
 WORDS: dict[str, frozenset[str]] = {
-    "check": frozenset({"accepting", "bus", "listener", "storage", "worker"}),
+    "check": frozenset({"accepting", "bus", "listener", "renewal", "storage", "worker"}),
     "event": frozenset(AuditEvent),
     "limit": frozenset(Rate),
     "path": frozenset({"live", "replay"}),

@@ -85,7 +85,7 @@ async def test_stale_credentials_are_told_so(client: httpx.AsyncClient) -> None:
 
 
 async def test_certificate_files_are_served_as_phones_expect_them(build: Build) -> None:
-    settings = WebSettings(origin=ORIGIN, version="1", gateway_name="x", certificate=CERTIFICATE)
+    settings = WebSettings(origin=ORIGIN, version="1", gateway_name="x", certificate=lambda: CERTIFICATE)
     async with client_of(build(settings)) as client:
         description = await client.get("/api/certificate")
         authority = await client.get("/ca.crt")

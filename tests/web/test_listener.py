@@ -403,12 +403,12 @@ async def test_a_renewed_certificate_is_served_without_a_restart_and_a_bad_one_c
                 SystemClock().now_ms(),
                 SystemEntropy(),
             )
-            server.listener.reload_certificate()
+            server.listener.use_certificate(first.files)
             assert await served() == der(renewed) != der(first)
             other = local_tls(tmp_path / "other")
             first.files.certificate.write_bytes(other.files.certificate.read_bytes())
             with pytest.raises(ssl.SSLError):
-                server.listener.reload_certificate()
+                server.listener.use_certificate(first.files)
             assert await served() == der(renewed)
             await ask(kept)
 

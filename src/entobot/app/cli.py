@@ -1,18 +1,24 @@
-"""`entobot db …`."""
+"""`entobot cert …` and `entobot db …`."""
 
 import asyncio
 import json
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from entobot.client.console import AsJson, Exit, hint, place, say, table, told
+from entobot.client.console import AsJson, Exit, give_up, hint, place, say, show, table, told
 
-app = typer.Typer(help="Look after the store: SQLite or PostgreSQL.", no_args_is_help=True, rich_markup_mode=None)
+certificate = typer.Typer(help="Look at the certificate, and renew it.", no_args_is_help=True, rich_markup_mode=None)
+store = typer.Typer(help="Look after the store: SQLite or PostgreSQL.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command()
+PATIENCE_S = 300.0
+_ASK_AGAIN_S = 0.5
+
+
+@store.command()
 @told
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """What the store is, and whether it keeps what it takes. Touches nothing."""
@@ -31,7 +37,7 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
         raise typer.Exit(Exit.REFUSED)
 
 
-@app.command()
+@store.command()
 @told
 def migrate(context: typer.Context) -> None:
     """Bring the schema to this version's. The gateway does so by itself at each start."""
@@ -43,7 +49,7 @@ def migrate(context: typer.Context) -> None:
     say(asyncio.run(moving.migrate(home, load(home.path, system_environment()).storage)))
 
 
-@app.command()
+@store.command()
 @told
 def copy(
     context: typer.Context,
@@ -90,3 +96,54 @@ def copy(
     table(rows, ("TABLE", "ROWS", "SHA-256 OF BOTH"), empty="No tables.")
     say(f"{moved.target} holds all of it; {moved.audit_entries} audit entries, whole and in order.")
     hint("Set storage.url to it and start the gateway. Never start one on the old SQLite file again: move it away.")
+
+
+@certificate.command()
+@told
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Which certificate is served, until when, and what went wrong last."""
+    state = place(context).gateway.request("GET", "/api/v1/certificate")
+    show(state, as_json=as_json, human=lambda: say("\n".join(_lines(state))))
+
+
+@certificate.command()
+@told
+def renew(context: typer.Context, as_json: AsJson = False) -> None:
+    """Get a new certificate now, or read the given files again; waits until it is done."""
+    gateway = place(context).gateway
+    state = gateway.request("POST", "/api/v1/certificate/renew")
+    if not as_json:
+        hint("Asked for. This can take a minute …")
+    until = time.monotonic() + PATIENCE_S
+    while state["is_renewing"]:
+        if time.monotonic() > until:
+            give_up("It is not done yet. See 'entobot cert status'.", Exit.GAVE_UP)
+        time.sleep(_ASK_AGAIN_S)
+        state = gateway.request("GET", "/api/v1/certificate")
+    show(state, as_json=as_json, human=lambda: say("\n".join(_lines(state))))
+    if state["last_error"] is not None:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _lines(state: dict[str, Any]) -> list[str]:
+    if state["source"] is None:
+        return ["No certificate: tls.mode is 'off'."]
+    rows = [
+        ("Mode", state["mode"]),
+        ("Served", _SOURCES[state["source"]]),
+        ("Names", ", ".join(state["names"])),
+        ("Issuer", state["issuer"]),
+        ("SHA-256", state["fingerprint"]),
+        ("Until", state["not_after"]),
+        ("Renewal", "now" if state["is_renewing"] else state["renews_at"] or "by whoever renews the files"),
+    ]
+    if (error := state["last_error"]) is not None:
+        rows.append(("Last try", f"failed at {error['at']}: {error['detail']}"))
+    return [f"{name:<9}{value}" for name, value in rows]
+
+
+_SOURCES = {
+    "acme": "a public one, ordered by this gateway",
+    "given": "the given files",
+    "local-ca": "one of this gateway's own authority",
+}

@@ -17,13 +17,15 @@ from entobot.agents import http as agents_http
 from entobot.agents.choice import Choice
 from entobot.app.answering import Features, Overrides, build_answering
 from entobot.app.backups import Backups
+from entobot.app.certificate import Certificate
+from entobot.app.certificates import Certificates
 from entobot.app.cluster import Cluster, Parts
 from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of, strangers_of
-from entobot.app.ground import Ground, lay_ground, public_files, renew_certificate
+from entobot.app.ground import Ground, lay_ground
 from entobot.app.measuring import Counts, Measuring
-from entobot.app.observing import observe_bus, observe_certificate, observe_database, observe_process
+from entobot.app.observing import observe_bus, observe_database, observe_process
 from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
 from entobot.app.signing_in import build_sign_in, gather_people
@@ -75,6 +77,7 @@ from entobot.telemetry.exposition import expose
 from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.telemetry.loop_watch import LoopWatch
 from entobot.telemetry.metrics import Metric
+from entobot.web import certificate_routes
 from entobot.web import metrics as web_metrics
 from entobot.web.application import WebSettings, build_application
 from entobot.web.idempotency import Idempotency
@@ -124,6 +127,7 @@ class Gateway:
         )
         self.conversations = Conversations(ids, self.stream, bus)
         self.pairing = self._make_pairing()
+        self.certificates = Certificates(ground, self.audit, self._certificate_changed)
         self._answer(environment, overrides)
         self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
         self.hub = Hub(
@@ -181,6 +185,7 @@ class Gateway:
         self._periodic = Periodic(ground.clock, ground.meters)
         row = random_secret(ground.entropy, 9)
         parts = parts_of(lambda: self._is_draining, lambda: self._listener, lambda: self._worker.is_running, ground.bus)
+        parts["renewal"] = self.certificates.check
         self._readiness = Readiness(ground.database, ground.clock, ground.meters, row, parts)
         self._measuring = Measuring(ground.database, ground.clock, ground.meters, self._count, self._readiness.report)
         self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
@@ -284,7 +289,7 @@ class Gateway:
                 gateway_name=ground.name,
                 allowed_origins=gateway.allowed_origins,
                 has_tls=certificate is not None,
-                certificate=certificate.public if certificate is not None else public_files(None, None),
+                certificate=lambda: self.certificates.public,
             ),
             pages=await asyncio.to_thread(load_pages),
             ready=self._readiness.report,
@@ -309,9 +314,8 @@ class Gateway:
         observe_process(ground.meters, listener)
         observe_bus(ground.meters, ground.bus)
         observe_database(ground.meters, ground.database)
-        if certificate is not None:
-            observe_certificate(ground.meters, certificate.description.not_after_ms)
         await listener.start()
+        self.certificates.serve(listener)
         return listener
 
     def _add_routes(self, api: Api) -> None:
@@ -331,6 +335,7 @@ class Gateway:
         )
         gateway_http.add_routes(api, self._executor, parts)
         web_metrics.add_routes(api, self._expose)
+        certificate_routes.add_routes(api, self.certificates)
 
     def _websockets(self) -> WebSockets:
         ground, limits = self.ground, self.ground.settings.limits
@@ -380,7 +385,8 @@ class Gateway:
         every(timedelta(hours=1), self._idempotency.sweep)
         every(timedelta(hours=1), self.sign_in.sessions.expire)
         every(timedelta(hours=6), self.devices.rotate_keys_if_due)
-        every(timedelta(hours=6), self._renew_certificate)
+        if self.certificates.source is not None:
+            every(self.certificates.source.every, self.certificates.look)
 
     @property
     def _retention(self) -> Retention:
@@ -415,13 +421,8 @@ class Gateway:
         wait_s = self.rates.wait_of_address(Rate.REQUESTS, address)
         return wait_s if wait_s > 0 else None
 
-    async def _renew_certificate(self) -> None:
-        """The local authority's leaf lives 90 days; a given certificate is read again, in case it was replaced."""
-        not_after_ms = await asyncio.to_thread(renew_certificate, self.ground)
-        if self._listener is not None:
-            self._listener.reload_certificate()
-        if not_after_ms is not None:
-            observe_certificate(self.ground.meters, not_after_ms)
+    def _certificate_changed(self, certificate: Certificate) -> None:
+        self.pairing.spki = certificate.spki
 
     async def _record(self, event: AuditEvent) -> None:
         now_ms = self.ground.clock.now_ms()
@@ -449,6 +450,7 @@ class Gateway:
         if self._listener is not None:
             self._listener.shut()
         await self._periodic.stop()
+        await self.certificates.stop()
         self.pairing.stop()
         await asyncio.gather(
             self._guarded("connections", self.hub.drain()),

@@ -1,52 +1,26 @@
 """What the features stand on: data folder, keys, origin, certificate, storage, bus. Blocking parts run in threads."""
 
 import asyncio
-import json
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-
+from entobot.app.certificate import Certificate, load_certificate
 from entobot.app.doorbell import make_bus
 from entobot.app.observing import make_tracer
 from entobot.app.store import open_database
 from entobot.audit.signer_local import LocalHeadSigner
 from entobot.bus.bus import Bus
 from entobot.config import Settings
-from entobot.core.clock import Clock, rfc3339
-from entobot.core.errors import StartupRefused
+from entobot.core.clock import Clock
 from entobot.core.ids import Ids, Prefix, RandomIds
-from entobot.core.secrets import Entropy, b64u
+from entobot.core.secrets import Entropy
 from entobot.devices.signing import SigningKeys
 from entobot.home import Home, Lock, Purpose, ServerKeys, read_private, write_private
 from entobot.storage.database import Database
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.tracing import Tracer
 from entobot.web.addresses import primary_lan_address
-from entobot.web.certificates import (
-    Description,
-    describe,
-    ensure_local_tls,
-    fingerprint_sha256,
-    load_given,
-    mobileconfig,
-    spki_sha256,
-    this_machine,
-)
-from entobot.web.http import CertificateFiles
-from entobot.web.tls import TlsFiles
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """The certificate that is served. `public` is what phones may download about it."""
-
-    files: TlsFiles
-    description: Description
-    spki: str
-    public: CertificateFiles
-    left_out: tuple[str, ...]
+from entobot.web.certificates import this_machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +42,7 @@ class Ground:
     origin: str
     name: str
     certificate: Certificate | None
+    """What the start found; later ones are in `Certificates.served`."""
     tightened: list[str]
 
     @property
@@ -111,7 +86,7 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
             bus=make_bus(settings, node_id, keys.key(Purpose.BUS), entropy),
             origin=find_origin(home, settings),
             name=settings.gateway.name or this_machine().names[0],
-            certificate=_certificate(home, settings, now_ms, entropy),
+            certificate=load_certificate(home, settings, now_ms, entropy),
             tightened=tightened,
         )
     except BaseException:
@@ -149,48 +124,3 @@ def _is_any(host: str) -> bool:
         return ip_address(host).is_unspecified
     except ValueError:
         return False
-
-
-def _certificate(home: Home, settings: Settings, now_ms: int, entropy: Entropy) -> Certificate | None:
-    tls = settings.tls
-    if tls.mode == "off":
-        return None
-    if tls.mode == "given":
-        if tls.certificate is None or tls.key is None:
-            raise StartupRefused("tls.mode is 'given': set tls.certificate and tls.key to the PEM files.")
-        leaf, authority, left_out = load_given(tls.certificate, tls.key, now_ms), None, ()
-        files = TlsFiles(tls.certificate, tls.key)
-    else:
-        local = ensure_local_tls(home.tls, this_machine(), now_ms, entropy)
-        leaf, authority, left_out, files = local.leaf, local.authority, local.left_out, local.files
-    about = describe(leaf)
-    return Certificate(files, about, b64u(spki_sha256(leaf)), public_files(about, authority), left_out)
-
-
-def renew_certificate(ground: Ground) -> int | None:
-    """Bring the local authority's certificate up to date on disk, where it is used. Blocks.
-
-    Returns when the certificate that is on disk now ends, in milliseconds since 1970; None without TLS. Raises OSError
-    or ValueError when it cannot be read.
-    """
-    if ground.certificate is None:
-        return None
-    if ground.settings.tls.mode == "local-ca":
-        ensure_local_tls(ground.home.tls, this_machine(), ground.clock.now_ms(), ground.entropy)
-    leaf = x509.load_pem_x509_certificates(ground.certificate.files.certificate.read_bytes())[0]
-    return describe(leaf).not_after_ms
-
-
-def public_files(about: Description | None, authority: x509.Certificate | None) -> CertificateFiles:
-    """What anybody may know of the certificate, and what a phone installs to trust a local CA."""
-    description = {
-        "kind": "none" if about is None else "local-ca" if authority is not None else "given",
-        "ca_fingerprint": None if authority is None else fingerprint_sha256(authority),
-        "not_after": None if about is None else rfc3339(about.not_after_ms),
-        "names": [] if about is None else list(about.names),
-    }
-    return CertificateFiles(
-        description=json.dumps(description).encode(),
-        ca_crt=None if authority is None else authority.public_bytes(serialization.Encoding.DER),
-        ca_mobileconfig=None if authority is None else mobileconfig(authority, "Entobot"),
-    )

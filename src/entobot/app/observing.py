@@ -31,10 +31,6 @@ def observe_process(meters: Meters, listener: Listener) -> None:
     meters.gauge(Metric.LISTENER_CONNECTIONS).follow(lambda: listener.connection_count)
 
 
-def observe_certificate(meters: Meters, not_after_ms: int) -> None:
-    meters.gauge(Metric.CERTIFICATE_END).set(not_after_ms / 1000)
-
-
 def observe_database(meters: Meters, database: Database) -> None:
     meters.gauge(Metric.DATABASE_UP).follow(lambda: not database.trouble())
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from entobot.app.certificate import Certificate
 from entobot.core.clock import to_ms
 from entobot.core.networks import Networks, plain_address
 from entobot.web.addresses import primary_lan_address
@@ -69,7 +70,7 @@ def _of_address(gateway: "Gateway") -> list[WeakPoint]:
 
 
 def _of_certificate(gateway: "Gateway") -> list[WeakPoint]:
-    certificate, ground = gateway.ground.certificate, gateway.ground
+    certificate, ground = gateway.certificates.served, gateway.ground
     if certificate is None and ground.settings.gateway.trusted_proxies and ground.origin.startswith("https:"):
         return []  # TLS ends at the proxy, on this machine
     if certificate is None:
@@ -83,10 +84,14 @@ def _of_certificate(gateway: "Gateway") -> list[WeakPoint]:
                 "or set tls.certificate and tls.key to a public one.",
             )
         )
+    if said := gateway.certificates.complaint():
+        points.append(WeakPoint(said, "Put that right, then 'entobot cert renew'. 'entobot cert status' tells more."))
     left_ms = certificate.description.not_after_ms - ground.clock.now_ms()
-    if left_ms < to_ms(EXPIRES_SOON):
-        days = max(0, left_ms // to_ms(timedelta(days=1)))
-        points.append(WeakPoint(f"The certificate ends in {days} days.", "Renew it, then restart the gateway."))
+    if 0 < left_ms < to_ms(EXPIRES_SOON) and _is_late(gateway, certificate):
+        days = left_ms // to_ms(timedelta(days=1))
+        points.append(
+            WeakPoint(f"The certificate ends in {days} days.", "Renew it; the new files are taken up by themselves.")
+        )
     if certificate.left_out:
         names = ", ".join(certificate.left_out)
         points.append(
@@ -95,6 +100,13 @@ def _of_certificate(gateway: "Gateway") -> list[WeakPoint]:
             )
         )
     return points
+
+
+def _is_late(gateway: "Gateway", certificate: Certificate) -> bool:
+    """Some live for days only, and are renewed in time by this gateway."""
+    source = gateway.certificates.source
+    renews_at_ms = None if source is None else source.renews_at_ms(certificate)
+    return renews_at_ms is None or renews_at_ms < gateway.ground.clock.now_ms()
 
 
 def _of_networks(gateway: "Gateway") -> list[WeakPoint]:

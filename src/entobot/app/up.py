@@ -34,6 +34,9 @@ def run(place: Place, overrides: Mapping[str, Mapping[str, object]], *, pair: bo
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop_once, loop, stop)
+        if not sys.stdin.isatty() and gateway.certificates.source is not None:
+            # at a terminal SIGHUP means that it was closed
+            loop.add_signal_handler(signal.SIGHUP, gateway.certificates.ask)
         sys.stdout.write(banner(gateway))
         sys.stdout.flush()
         if pair:

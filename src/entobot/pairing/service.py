@@ -81,7 +81,8 @@ class Pairing:
         self._keys = PairingKeys(server_key)
         self._origin = origin
         self._gateway_name = gateway_name
-        self._spki = spki
+        self.spki = spki
+        """Changes with the certificate's key."""
         self._transitions = Transitions(audit, accounts, devices, bus)
         self._claiming = Claiming(self._transitions, devices, self._keys)
         self._collecting = Collecting(self._transitions, devices)
@@ -375,8 +376,8 @@ class Pairing:
     def _url(self, invite: Invite, secret: str) -> str:
         """What stands after `#` is never sent to a server, so it stays out of logs."""
         parts = {"v": "1", "i": invite.invite_id, "s": secret}
-        if self._spki is not None:
-            parts["g"] = self._spki
+        if self.spki is not None:
+            parts["g"] = self.spki
         parts["x"] = str(invite.deadline_ms // 1000)
         return f"{self._origin}/pair#{urlencode(parts)}"
 

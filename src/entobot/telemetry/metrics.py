@@ -95,6 +95,11 @@ class Metric(Enum):
         "entobot_certificate_end_timestamp_seconds",
         "When the certificate that is served ends, in seconds since 1970. Not there without TLS.",
     )
+    CERTIFICATE_RENEWALS = _counter(
+        "entobot_certificate_renewals_total",
+        "Tries for a new certificate: `ok` where it is served now, `failed` where the old one goes on.",
+        "outcome",
+    )
     COMMAND_SECONDS = _histogram(
         "entobot_command_seconds",
         FAST_SECONDS,

@@ -1,5 +1,6 @@
 """Puts the web kit together: one ASGI application from the features' routes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -39,7 +40,8 @@ class WebSettings:
     allowed_origins: tuple[str, ...] = ()
     has_tls: bool = True
     hsts: timedelta | None = None
-    certificate: CertificateFiles | None = None
+    certificate: Callable[[], CertificateFiles] | None = None
+    """Asked each time: a certificate may be replaced while the gateway runs."""
 
     def __post_init__(self) -> None:
         for origin in (self.origin, *self.allowed_origins):

@@ -63,7 +63,7 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class LocalTls:
-    """`has_new_leaf` asks for `Listener.reload_certificate`. `left_out` are names the CA may not vouch for."""
+    """`has_new_leaf` asks for `Listener.use_certificate`. `left_out` are names the CA may not vouch for."""
 
     files: TlsFiles
     authority: x509.Certificate

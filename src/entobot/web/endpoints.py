@@ -58,7 +58,6 @@ class Door:
 
     listening: socket.socket
     context: ssl.SSLContext | None = None
-    tls: TlsFiles | None = None
     unix_path: Path | None = None
     only_websocket: bool = False
 
@@ -84,7 +83,7 @@ def open_door(endpoint: TcpEndpoint | UnixEndpoint) -> Door:
         except (OSError, ssl.SSLError) as error:
             raise StartupRefused(f"The certificate {endpoint.tls.certificate} does not load: {error}") from None
     listening = _bind_tcp(endpoint.host, endpoint.port)
-    return Door(listening, context=context, tls=endpoint.tls, only_websocket=endpoint.only_websocket)
+    return Door(listening, context=context, only_websocket=endpoint.only_websocket)
 
 
 def _bind_tcp(host: str, port: int) -> socket.socket:

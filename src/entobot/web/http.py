@@ -128,7 +128,7 @@ def add_routes(
     origin: str,
     clock: Clock,
     ready: Ready,
-    certificate: CertificateFiles | None,
+    certificate: Callable[[], CertificateFiles] | None,
     pages: Pages,
     description: Callable[[], dict[str, Any]],
 ) -> None:
@@ -192,8 +192,9 @@ async def _may_see_details(api: Api, request: Request) -> bool:
         return False
 
 
-def _add_certificate(api: Api, certificate: CertificateFiles | None) -> None:
-    def file(content: bytes | None, media_type: str, name: str | None = None) -> Response:
+def _add_certificate(api: Api, certificate: Callable[[], CertificateFiles] | None) -> None:
+    def file(pick: Callable[[CertificateFiles], bytes | None], media_type: str, name: str | None = None) -> Response:
+        content = None if certificate is None else pick(certificate())
         if content is None:
             raise Problem(Code.NOT_FOUND, "This gateway does not use a certificate authority of its own.")
         headers = {"content-disposition": f'attachment; filename="{name}"'} if name else {}
@@ -201,14 +202,14 @@ def _add_certificate(api: Api, certificate: CertificateFiles | None) -> None:
 
     async def get_certificate() -> Response:
         """The certificate the gateway presents, and what browsers allow with it."""
-        return file(certificate and certificate.description, "application/json")
+        return file(lambda files: files.description, "application/json")
 
     async def get_ca_crt() -> Response:
-        return file(certificate and certificate.ca_crt, "application/x-x509-ca-cert", "entobot-ca.crt")
+        return file(lambda files: files.ca_crt, "application/x-x509-ca-cert", "entobot-ca.crt")
 
     async def get_ca_mobileconfig() -> Response:
         name = "entobot-ca.mobileconfig"
-        return file(certificate and certificate.ca_mobileconfig, "application/x-apple-aspen-config", name)
+        return file(lambda files: files.ca_mobileconfig, "application/x-apple-aspen-config", name)
 
     missing = (Code.NOT_FOUND,)
     api.add("GET", "/api/certificate", get_certificate, problems=missing)

@@ -27,7 +27,7 @@ from entobot.web.endpoints import Door, TcpEndpoint, UnixEndpoint, open_door, sh
 from entobot.web.http_protocol import GuardedHttpProtocol, HttpLimits, Shared, Timers
 from entobot.web.proxy_protocol import HeaderRefused, read_source
 from entobot.web.refusal import App, websocket_only, with_upgrade_hint
-from entobot.web.tls import reload_files
+from entobot.web.tls import TlsFiles, server_context
 from entobot.web.unix_socket import peer_credentials
 
 log = logging.getLogger(__name__)
@@ -173,14 +173,16 @@ class Listener:
         most = min(self._max_connections, max(allowed, 1))
         return _Running(shared, connections, max_connections=most, websocket_only=only)
 
-    def reload_certificate(self) -> None:
-        """Use the certificate files as they are now for new connections; live ones stay.
+    def use_certificate(self, files: TlsFiles) -> None:
+        """Handshakes from now on use these files as they are now; live connections keep what they have.
 
         Raises OSError or ssl.SSLError, and keeps the old pair, when the new one does not load.
         """
+        # A context of its own: one that held an RSA pair before would go on offering it beside the new one.
+        context = server_context(files)
         for door in self._doors():
-            if door.context is not None and door.tls is not None:
-                reload_files(door.context, door.tls)
+            if door.context is not None:
+                door.context = context
 
     def shut(self) -> None:
         """Accept no more; what is open goes on. Idempotent."""

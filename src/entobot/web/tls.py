@@ -27,18 +27,5 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 1  # OpenSSL makes two; a device that comes back uses one, and each is 8 % of a handshake
-    load_files(context, files)
-    return context
-
-
-def load_files(context: ssl.SSLContext, files: TlsFiles) -> None:
     context.load_cert_chain(files.certificate, files.key)
-
-
-def reload_files(context: ssl.SSLContext, files: TlsFiles) -> None:
-    """Handshakes from now on use the files as they are now; live connections keep theirs.
-
-    The files are tried on a context of their own first: a failed load would leave half of the old pair in place.
-    """
-    server_context(files)
-    load_files(context, files)
+    return context
