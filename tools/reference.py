@@ -117,6 +117,8 @@ AUDIT_TEXTS: dict[str, str] = {
     "approval.refused": "A decision was not accepted; `facts.code` says why.",
     "approval.requested": "An agent asked to run a tool.",
     "audit.personal_erased": "Personal values of entries were erased; the chain stayed whole.",
+    "authenticator.added": "A person added an authenticator app; its recovery codes were made with it.",
+    "authenticator.removed": "A person removed their authenticator app, and its recovery codes.",
     "auth.refused": "A valid token was shown without, or with somebody else's, proof of its key. At most one a minute.",
     "certificate.issued": "A certificate was ordered by ACME, and is served.",
     "certificate.renewal_failed": "There was no new certificate; `facts.reason` says why. The old one goes on.",
@@ -147,13 +149,19 @@ AUDIT_TEXTS: dict[str, str] = {
     "tool.outcome_unknown": "The gateway stopped while a tool ran. It is not run again.",
     "passkey.added": "A person added a passkey.",
     "passkey.removed": "A person removed a passkey.",
+    "password.removed": "A person removed their password.",
+    "password.set": "A person set a password, or changed it: then their other sessions ended.",
+    "recovery_code.used": "Somebody signed in with a recovery code; `facts.left` says how many there are still.",
+    "recovery_codes.made": "A person had new recovery codes made; those before are void.",
     "session.ended": "A browser was signed out.",
     "session.opened": "Somebody signed in with a browser; `facts.method` says how.",
     "sign_in.link_made": "A one-time link to sign in was made for a person.",
+    "sign_in.refused": "A password, or the code after it, was refused. One entry at once, then one each ten minutes for an account and a network, with `facts.count`.",
     "user.added": "A person was added, in a role.",
     "user.changed": "A person got another name or role.",
     "user.disabled": "A person was shut out; their devices were revoked and their runs ended.",
     "user.enabled": "A disabled person was let in again.",
+    "user.factors_reset": "All that a person signs in with was taken away, and their sessions ended.",
 }
 
 RUN_ERROR_TEXTS: dict[RunErrorCode, str] = {

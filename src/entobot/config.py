@@ -113,6 +113,13 @@ class TlsSettings(Section):
     key: Path | None = Field(default=None, description="PEM key for `given`.")
 
 
+class SigninSettings(Section):
+    passwords: bool = Field(
+        default=False,
+        description="Whether browsers may sign in with a password, and an authenticator app. Passkeys and links always go.",
+    )
+
+
 class StorageSettings(Section):
     url: SecretStr = Field(
         default=SecretStr(""),
@@ -301,6 +308,7 @@ class BackupSettings(Section):
 class Settings(Section):
     gateway: GatewaySettings = GatewaySettings()
     tls: TlsSettings = TlsSettings()
+    signin: SigninSettings = SigninSettings()
     storage: StorageSettings = StorageSettings()
     backup: BackupSettings = BackupSettings()
     stream: StreamSettings = StreamSettings()

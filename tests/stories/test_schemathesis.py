@@ -44,6 +44,18 @@ NEVER_2XX = {
         ("add_passkey", "begin_passkey", "end_session", "remove_passkey", "rename_passkey", "sign_in_by_passkey"),
         "Only a browser that is signed in has these: tests/stories/test_signing_in.py.",
     ),
+    **dict.fromkeys(
+        (
+            "begin_totp",
+            "confirm_totp",
+            "remove_password",
+            "remove_totp",
+            "renew_recovery_codes",
+            "set_password",
+            "sign_in_by_password",
+        ),
+        "These too, and only where passwords are on: tests/stories/test_passwords.py.",
+    ),
 }
 
 
@@ -225,7 +237,7 @@ class Existing:
     def get_user(self) -> dict[str, Any]:
         return {"path_parameters": {"user_id": self.operator.add_user("Somebody")}}
 
-    disable_user = enable_user = get_user
+    disable_user = enable_user = reset_factors = get_user
 
     def change_user(self) -> dict[str, Any]:
         return {**self.get_user(), "body": {"role": "operator"}}
@@ -247,6 +259,15 @@ class Existing:
 
     def rename_passkey(self) -> dict[str, Any]:
         return {**self.remove_passkey(), "body": {"name": "Laptop"}}
+
+    def sign_in_by_password(self) -> dict[str, Any]:
+        return {"body": {"login": "nobody", "password": "of nobody in particular"}}
+
+    def set_password(self) -> dict[str, Any]:
+        return {"body": {"password": "of nobody in particular"}}
+
+    def confirm_totp(self) -> dict[str, Any]:
+        return {"body": {"enrolment": "none", "code": "000000"}}
 
     def end_session(self) -> dict[str, Any]:
         return {"path_parameters": {"session_id": "ses_00000000000000000000000000"}}

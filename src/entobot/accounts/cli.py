@@ -76,6 +76,20 @@ def link(context: typer.Context, login: Login, as_json: AsJson = False) -> None:
     show(made, as_json=as_json, human=human)
 
 
+@app.command("reset-factors")
+@told
+def reset_factors(context: typer.Context, login: Login, as_json: AsJson = False) -> None:
+    """Take away all that a person signs in with, and sign them out; they come back by a link."""
+    row = _find(context, login)
+    place(context).gateway.request("POST", _path(row) + "/reset-factors")
+
+    def human() -> None:
+        say(f"{row['login']} has no passkey, password or authenticator app any more, and is signed out.")
+        hint(f"entobot users link {row['login']} makes a link with which they come back.")
+
+    show({"user_id": row["user_id"]}, as_json=as_json, human=human)
+
+
 @app.command()
 @told
 def disable(context: typer.Context, login: Login, as_json: AsJson = False) -> None:

@@ -1,7 +1,7 @@
 """Use cases about people."""
 
 from entobot.accounts import store
-from entobot.accounts.model import User
+from entobot.accounts.model import User, clean_login
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix
 from entobot.core.permissions import Role
@@ -35,6 +35,13 @@ class Accounts:
         if user is None:
             raise Problem(Code.NOT_FOUND, "There is no such user.")
         return user
+
+    def find_by_login(self, tx: Transaction, typed: str) -> User | None:
+        """Whoever has that login; None also for what cannot be one."""
+        try:
+            return store.find_by_login(tx, clean_login(typed))
+        except Problem:
+            return None
 
     def reaches(self, tx: Transaction, by_user_id: str, user_id: str) -> bool:
         """Whether what is the second person's is the first one's to change: see `User.may_manage`."""

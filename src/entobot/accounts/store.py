@@ -21,6 +21,7 @@ users = Table(
 
 _INSERT = upsert(users).on_conflict_do_nothing()
 _BY_ID = select(users).where(users.c.user_id == bindparam("user"))
+_BY_LOGIN = select(users).where(users.c.login == bindparam("login"))
 _OWNER = (
     select(users)
     .where(users.c.role == bindparam("role"), users.c.disabled_at_ms.is_(None))
@@ -69,6 +70,10 @@ def change_user(tx: Transaction, after: User) -> None:
 
 def find_user(tx: Transaction, user_id: str) -> User | None:
     return _user(tx.first(_BY_ID, {"user": user_id}))
+
+
+def find_by_login(tx: Transaction, login: str) -> User | None:
+    return _user(tx.first(_BY_LOGIN, {"login": login}))
 
 
 def find_owner(tx: Transaction) -> User | None:

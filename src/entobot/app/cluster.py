@@ -21,6 +21,7 @@ from entobot.nodes.identity import Identity, agree
 from entobot.nodes.marks import Mark, read_marks
 from entobot.nodes.membership import BEAT_EVERY, DEAD_AFTER, Membership, alive
 from entobot.nodes.presence import Presence
+from entobot.signin.attempts import Attempts
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.stream.service import Stream
 from entobot.telemetry.metrics import Metric
@@ -47,6 +48,7 @@ class Parts:
     bot: Bot
     worker: Worker
     rates: Rates
+    attempts: Attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ class Cluster:
         """Each node gives its part of every limit that is counted in memory."""
         self._parts.rates.scale(self.membership.count)
         self._parts.devices.scale(self.membership.count)
+        self._parts.attempts.scale(self.membership.count)
 
     async def _forget_texts(self) -> None:
         self._parts.stream.forget_silent_texts()

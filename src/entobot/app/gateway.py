@@ -66,7 +66,6 @@ from entobot.gateway.wire import SUBPROTOCOL, Close
 from entobot.home import Home, Purpose
 from entobot.pairing import http as pairing_http
 from entobot.pairing.service import Pairing
-from entobot.signin import http as signin_http
 from entobot.storage.database import Transaction
 from entobot.stream import commands as stream_commands
 from entobot.stream.model import Retention
@@ -212,7 +211,7 @@ class Gateway:
 
     def _find_cluster(self) -> Cluster | None:
         """The other nodes, where there may be some."""
-        parts = Parts(self.hub, self.stream, self.devices, self.bot, self._worker, self.rates)
+        parts = Parts(self.hub, self.stream, self.devices, self.bot, self._worker, self.rates, self.sign_in.attempts)
         return Cluster(self.ground, parts) if self.ground.is_shared else None
 
     def _commands(self) -> list[Command]:
@@ -321,8 +320,7 @@ class Gateway:
     def _add_routes(self, api: Api) -> None:
         database = self.ground.database
         accounts_http.add_routes(api, self.people)
-        at = self.sign_in
-        signin_http.add_routes(api, at.sessions, at.links, at.passkeys, self.people, self.ground.origin)
+        self.sign_in.add_routes(api, self.people, self.ground.origin)
         agents_http.add_routes(api, self.bot)
         approvals_http.add_routes(api, self.approvals, database)
         audit_http.add_routes(api, self.audit, database)
@@ -384,6 +382,7 @@ class Gateway:
         every(timedelta(minutes=10), self._executor.sweep)
         every(timedelta(hours=1), self._idempotency.sweep)
         every(timedelta(hours=1), self.sign_in.sessions.expire)
+        every(timedelta(minutes=1), self.sign_in.passwords.settle)
         every(timedelta(hours=6), self.devices.rotate_keys_if_due)
         if self.certificates.source is not None:
             every(self.certificates.source.every, self.certificates.look)
@@ -469,6 +468,7 @@ class Gateway:
         await ground.bus.stop()
         await self._stop_tracing()
         self._timers.close()
+        self.sign_in.hashing.close()
         self._refusals.flush()
         ground.lock.release()
 

@@ -8,11 +8,21 @@ from entobot.agents.service import Agents
 from entobot.app.answering import Features
 from entobot.app.ground import Ground
 from entobot.audit.service import Audit
+from entobot.gateway.rates import limit_meter
 from entobot.home import Purpose
+from entobot.signin import http, http_factors
+from entobot.signin.attempts import Attempts
 from entobot.signin.challenges import Challenges
+from entobot.signin.factors import Factors
+from entobot.signin.hashing import Hashing
+from entobot.signin.http import SigningIn
+from entobot.signin.known_browsers import KnownBrowsers
 from entobot.signin.links import Links
 from entobot.signin.passkeys import Passkeys
+from entobot.signin.passwords import Passwords
+from entobot.signin.sealing import Seal
 from entobot.signin.sessions import Sessions
+from entobot.web.routes import Api
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +30,15 @@ class SignIn:
     sessions: Sessions
     links: Links
     passkeys: Passkeys
+    passwords: Passwords
+    factors: Factors
+    hashing: Hashing
+    attempts: Attempts
+    signing_in: SigningIn
+
+    def add_routes(self, api: Api, people: People, origin: str) -> None:
+        http.add_routes(api, self.sessions, self.links, self.passkeys, people, self.signing_in, origin)
+        http_factors.add_routes(api, self.passwords, self.factors, self.passkeys, self.signing_in)
 
 
 def build_sign_in(ground: Ground, audit: Audit, accounts: Accounts) -> SignIn:
@@ -52,7 +71,39 @@ def build_sign_in(ground: Ground, audit: Audit, accounts: Accounts) -> SignIn:
         origin=ground.origin,
         gateway_name=ground.name,
     )
-    return SignIn(sessions, links, passkeys)
+    hashing = Hashing(ground.keys.key(Purpose.PASSWORDS), ground.entropy)
+    factors = _build_factors(ground, audit, accounts, sessions, hashing)
+    attempts = Attempts(ground.clock.monotonic, limit_meter(ground.meters))
+    browsers = KnownBrowsers(ground.keys.key(Purpose.KNOWN_BROWSERS), ground.entropy)
+    passwords = Passwords(
+        database=ground.database,
+        clock=ground.clock,
+        audit=audit,
+        accounts=accounts,
+        sessions=sessions,
+        factors=factors,
+        hashing=hashing,
+        attempts=attempts,
+        browsers=browsers,
+    )
+    signing_in = SigningIn(browsers, ground.clock)
+    return SignIn(sessions, links, passkeys, passwords, factors, hashing, attempts, signing_in)
+
+
+def _build_factors(ground: Ground, audit: Audit, accounts: Accounts, sessions: Sessions, hashing: Hashing) -> Factors:
+    return Factors(
+        database=ground.database,
+        clock=ground.clock,
+        entropy=ground.entropy,
+        audit=audit,
+        accounts=accounts,
+        sessions=sessions,
+        hashing=hashing,
+        seal=Seal(ground.keys.key(Purpose.AUTHENTICATORS), ground.entropy),
+        recovery_key=ground.keys.key(Purpose.RECOVERY_CODES),
+        gateway_name=ground.name,
+        are_passwords_on=ground.settings.signin.passwords,
+    )
 
 
 def gather_people(ground: Ground, features: Features, agents: Agents, accounts: Accounts, sign_in: SignIn) -> People:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 
-from entobot.app.banner import banner
+from entobot.app.banner import banner, setup_hint
 from entobot.app.gateway import Gateway
 from entobot.client.console import Place, hint
 from entobot.config import load, system_environment
@@ -37,7 +37,7 @@ def run(place: Place, overrides: Mapping[str, Mapping[str, object]], *, pair: bo
         if not sys.stdin.isatty() and gateway.certificates.source is not None:
             # at a terminal SIGHUP means that it was closed
             loop.add_signal_handler(signal.SIGHUP, gateway.certificates.ask)
-        sys.stdout.write(banner(gateway))
+        sys.stdout.write(banner(gateway, await setup_hint(gateway)))
         sys.stdout.flush()
         if pair:
             _pair_in_terminal(place)

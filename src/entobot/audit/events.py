@@ -12,6 +12,8 @@ class AuditEvent(StrEnum):
     APPROVAL_REFUSED = "approval.refused"
     APPROVAL_REQUESTED = "approval.requested"
     AUDIT_PERSONAL_ERASED = "audit.personal_erased"
+    AUTHENTICATOR_ADDED = "authenticator.added"
+    AUTHENTICATOR_REMOVED = "authenticator.removed"
     AUTH_REFUSED = "auth.refused"
     CERTIFICATE_ISSUED = "certificate.issued"
     CERTIFICATE_RENEWAL_FAILED = "certificate.renewal_failed"
@@ -35,11 +37,16 @@ class AuditEvent(StrEnum):
     KEY_ROTATED = "key.rotated"
     PASSKEY_ADDED = "passkey.added"
     PASSKEY_REMOVED = "passkey.removed"
+    PASSWORD_REMOVED = "password.removed"  # noqa: S105  an event name
+    PASSWORD_SET = "password.set"  # noqa: S105  an event name
+    RECOVERY_CODES_MADE = "recovery_codes.made"
+    RECOVERY_CODE_USED = "recovery_code.used"
     RUN_CANCELLED = "run.cancelled"
     SESSION_ENDED = "session.ended"
     SESSION_OPENED = "session.opened"
     SETTINGS_CHANGED = "settings.changed"
     SIGN_IN_LINK_MADE = "sign_in.link_made"
+    SIGN_IN_REFUSED = "sign_in.refused"
     TOKEN_FAMILY_CAUGHT_UP = "token.family_caught_up"  # noqa: S105  an event name
     TOKEN_FAMILY_REVOKED = "token.family_revoked"  # noqa: S105  an event name
     TOKEN_REFRESH_REFUSED = "token.refresh_refused"  # noqa: S105  an event name
@@ -49,6 +56,7 @@ class AuditEvent(StrEnum):
     USER_CHANGED = "user.changed"
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
+    USER_FACTORS_RESET = "user.factors_reset"
 
 
 class Outcome(StrEnum):

@@ -30,9 +30,11 @@ class Code(StrEnum):
     RATE_LIMITED = "rate_limited"
     REFRESH_INVALID = "refresh_invalid"
     REFRESH_SUPERSEDED = "refresh_superseded"
+    SECOND_FACTOR_REQUIRED = "second_factor_required"
     SIGNATURE_INVALID = "signature_invalid"
     STEP_UP_REQUIRED = "step_up_required"
     TOO_LARGE = "too_large"
+    TOTP_REQUIRED = "totp_required"
     UNAUTHENTICATED = "unauthenticated"
 
 
@@ -63,9 +65,11 @@ STATUS: dict[Code, int] = {
     Code.RATE_LIMITED: 429,
     Code.REFRESH_INVALID: 401,
     Code.REFRESH_SUPERSEDED: 409,
+    Code.SECOND_FACTOR_REQUIRED: 403,
     Code.SIGNATURE_INVALID: 400,
     Code.STEP_UP_REQUIRED: 403,
     Code.TOO_LARGE: 413,
+    Code.TOTP_REQUIRED: 401,
     Code.UNAUTHENTICATED: 401,
 }
 """HTTP status of each code (RFC 9110)."""

@@ -77,6 +77,7 @@ ROUTE_RATES: dict[str, Rate] = {
     "POST /api/v1/sign-in/link": Rate.SIGN_INS,
     "POST /api/v1/sign-in/passkey": Rate.SIGN_INS,
     "POST /api/v1/sign-in/passkey/options": Rate.SIGN_INS,
+    "POST /api/v1/sign-in/password": Rate.SIGN_INS,
 }
 """Routes with a class of their own; every other one is a read or a write."""
 

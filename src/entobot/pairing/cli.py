@@ -128,7 +128,7 @@ class Desk:
         return Exit.DONE
 
     def _present(self, invite: dict[str, Any], code: dict[str, Any] | None) -> None:
-        from entobot.pairing.qr import terminal
+        from entobot.core.qr import terminal
 
         say("\nScan this with the phone's camera:\n")
         say(terminal(invite["url"]))
@@ -201,7 +201,7 @@ def _digits() -> str:
 def _write_png(path: Path, url: str) -> None:
     import os
 
-    from entobot.pairing.qr import png
+    from entobot.core.qr import png
 
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(png(url))

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from entobot.accounts.service import Accounts
 from entobot.audit.service import Audit
 from entobot.bus.bus import Bus
+from entobot.core import qr
 from entobot.core.clock import Clock, to_ms
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix, is_id
@@ -18,7 +19,7 @@ from entobot.devices.dpop import Proof
 from entobot.devices.model import Credentials
 from entobot.devices.service import Devices
 from entobot.pairing import proof as claim_proof
-from entobot.pairing import qr, store
+from entobot.pairing import store
 from entobot.pairing.bearer import Bearers
 from entobot.pairing.claiming import Attempt, Claiming
 from entobot.pairing.collecting import Collecting
@@ -144,7 +145,9 @@ class Pairing:
         if is_code:
             return CreatedInvite(invite, code=secret)
         url = self._url(invite, secret)
-        return CreatedInvite(invite, secret=secret, url=url, qr_svg=await asyncio.to_thread(qr.svg, url))
+        return CreatedInvite(
+            invite, secret=secret, url=url, qr_svg=await asyncio.to_thread(qr.svg, url, "Pairing code")
+        )
 
     async def list_invites(self, principal: Principal) -> list[Invite]:
         """Newest first, as they stand now. Without `users.manage` only those by or for the caller's user."""

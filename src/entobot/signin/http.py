@@ -7,18 +7,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from entobot.accounts.model import User
 from entobot.accounts.people import People
-from entobot.core.clock import rfc3339, rfc3339_or_none
+from entobot.core.clock import Clock, rfc3339, rfc3339_or_none
 from entobot.core.errors import Code
 from entobot.core.permissions import Role, Scope
+from entobot.signin.known_browsers import COOKIE as KNOWN_COOKIE
+from entobot.signin.known_browsers import LIFE_MS, KnownBrowsers
 from entobot.signin.links import Links
 from entobot.signin.model import Method, Passkey, Session
 from entobot.signin.passkeys import Passkeys
 from entobot.signin.sessions import Browser, Opened, Sessions
-from entobot.web.authentication import SESSION_COOKIE, Caller, presented
+from entobot.web.authentication import SESSION_COOKIE, Caller, only_cookie, presented
 from entobot.web.routes import Api
 
-CLEARED = '"cache", "cookies"'
-"""When somebody signs out (W3C Clear Site Data). Not "storage": a phone app in the same browser keeps its device there."""
+CLEARED = '"cache"'
+"""When somebody signs out (W3C Clear Site Data). Not "storage": a phone app in the same browser keeps its device there.
+Not "cookies": the session's is deleted by name, and the browser stays a known one."""
 MAX_CREDENTIAL_BYTES = 32_768
 
 
@@ -89,8 +92,32 @@ class LinkBody(_Body):
     expires_at: str
 
 
-def add_routes(api: Api, sessions: Sessions, links: Links, passkeys: Passkeys, people: People, origin: str) -> None:
-    routes = _Routes(sessions, links, passkeys, people, origin)
+class SigningIn:
+    """What every way to sign in asks of the request, and gives to the browser."""
+
+    def __init__(self, browsers: KnownBrowsers, clock: Clock) -> None:
+        self._browsers = browsers
+        self._clock = clock
+
+    def browser(self, request: Request) -> Browser:
+        shown = presented(request)
+        known = only_cookie(request.headers.getlist("cookie"), KNOWN_COOKIE)
+        return Browser(request.headers.get("user-agent", ""), shown.address, shown.session, known)
+
+    def answer(self, response: Response, user: User, opened: Opened) -> SignedIn:
+        """The session's cookie goes when the browser does, and our side of it by itself; that of the known browser stays."""
+        own: dict[str, Any] = {"path": "/", "secure": True, "httponly": True, "samesite": "strict"}
+        response.set_cookie(SESSION_COOKIE, opened.secret, **own)
+        known = self._browsers.new(user.user_id, self._clock.now_ms())
+        response.set_cookie(KNOWN_COOKIE, known, max_age=LIFE_MS // 1000, **own)
+        session = opened.session
+        return _me(user, session.narrowed(user.scopes), session.session_id, session.fresh_until_ms)
+
+
+def add_routes(
+    api: Api, sessions: Sessions, links: Links, passkeys: Passkeys, people: People, signing_in: SigningIn, origin: str
+) -> None:
+    routes = _Routes(sessions, links, passkeys, people, signing_in, origin)
     me, refused = "/api/v1/me", (Code.UNAUTHENTICATED, Code.INVALID)
     big: dict[str, Any] = {"max_body_bytes": MAX_CREDENTIAL_BYTES, "idempotent": False}
     api.add("POST", "/api/v1/sign-in/link", routes.sign_in_by_link, problems=refused)
@@ -102,7 +129,7 @@ def add_routes(api: Api, sessions: Sessions, links: Links, passkeys: Passkeys, p
     api.add("POST", me + "/passkey-options", routes.begin_passkey, problems=(Code.FORBIDDEN,), idempotent=False)
     api.add("POST", me + "/passkeys", routes.add_passkey, status_code=201, problems=(Code.FORBIDDEN,), **big)
     api.add("PATCH", me + "/passkeys/{passkey_id}", routes.rename_passkey, status_code=204, problems=_ONE)
-    api.add("DELETE", me + "/passkeys/{passkey_id}", routes.remove_passkey, status_code=204, problems=_ONE)
+    api.add("DELETE", me + "/passkeys/{passkey_id}", routes.remove_passkey, status_code=204, problems=_REACH)
     api.add("GET", "/api/v1/sessions", routes.list_sessions, problems=_ONE)
     api.add("DELETE", "/api/v1/sessions/{session_id}", routes.end_session, status_code=204, problems=_REACH)
     api.add(
@@ -120,21 +147,32 @@ _REACH = (Code.NOT_FOUND, Code.FORBIDDEN)
 
 
 class _Routes:
-    def __init__(self, sessions: Sessions, links: Links, passkeys: Passkeys, people: People, origin: str) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        links: Links,
+        passkeys: Passkeys,
+        people: People,
+        signing_in: SigningIn,
+        origin: str,
+    ) -> None:
         self._sessions = sessions
         self._links = links
         self._passkeys = passkeys
         self._people = people
+        self._signing_in = signing_in
         self._origin = origin
 
     async def sign_in_by_link(self, body: SpendLink, request: Request, response: Response) -> SignedIn:
-        return _signed_in(response, *await self._links.spend(body.link, _browser(request)))
+        found = await self._links.spend(body.link, self._signing_in.browser(request))
+        return self._signing_in.answer(response, *found)
 
     async def begin_passkey_sign_in(self) -> Options:
         return Options(public_key=await self._passkeys.sign_in_options())
 
     async def sign_in_by_passkey(self, body: Assertion, request: Request, response: Response) -> SignedIn:
-        return _signed_in(response, *await self._passkeys.sign_in(body.credential, _browser(request)))
+        found = await self._passkeys.sign_in(body.credential, self._signing_in.browser(request))
+        return self._signing_in.answer(response, *found)
 
     async def sign_out(self, principal: Caller) -> Response:
         if principal.session_id is not None:
@@ -174,18 +212,6 @@ class _Routes:
     async def make_link(self, user_id: str, principal: Caller) -> LinkBody:
         made = await self._links.make(principal, user_id)
         return LinkBody(url=f"{self._origin}/admin#link={made.secret}", expires_at=rfc3339(made.expires_at_ms))
-
-
-def _browser(request: Request) -> Browser:
-    shown = presented(request)
-    return Browser(request.headers.get("user-agent", ""), shown.address, shown.session)
-
-
-def _signed_in(response: Response, user: User, opened: Opened) -> SignedIn:
-    """The cookie is a session cookie of the browser: it goes when the browser does, and ours ends by itself."""
-    response.set_cookie(SESSION_COOKIE, opened.secret, path="/", secure=True, httponly=True, samesite="strict")
-    session = opened.session
-    return _me(user, user.scopes, session.session_id, session.fresh_until_ms)
 
 
 def _me(user: User, scopes: frozenset[Scope], session_id: str | None, fresh_until_ms: int | None) -> SignedIn:

@@ -12,7 +12,7 @@ from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy, keyed_digest, random_secret
 from entobot.signin import store
-from entobot.signin.model import LINK_LIFE_MS, Link, Method
+from entobot.signin.model import FIRST_LINK_LIFE_MS, LINK_LIFE_MS, Link, Method
 from entobot.signin.sessions import Browser, Opened, Sessions
 from entobot.storage.database import Database, Transaction
 
@@ -69,6 +69,31 @@ class Links:
         await self._database.write(unit)
         return made
 
+    async def make_first(self) -> MadeLink | None:
+        """A short link for an owner who has no way to sign in yet; None where there is one, or they are signed in."""
+        secret, now_ms = LINK_PREFIX + random_secret(self._entropy), self._clock.now_ms()
+        made = MadeLink(secret, now_ms + FIRST_LINK_LIFE_MS)
+
+        def unit(tx: Transaction) -> MadeLink | None:
+            owner = self._accounts.ensure_owner(tx, now_ms)
+            if not is_newcomer(tx, owner.user_id, now_ms):
+                return None
+            store.delete_links_of(tx, owner.user_id)
+            store.insert_link(tx, Link(self._digest(secret), owner.user_id, made.expires_at_ms))
+            self._audit.record(tx, AuditEvent.SIGN_IN_LINK_MADE, now_ms=now_ms, subject=owner.user_id)
+            return made
+
+        return await self._database.write(unit)
+
+    async def is_first_due(self) -> bool:
+        """Whether `make_first` would make one."""
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> bool:
+            return is_newcomer(tx, self._accounts.ensure_owner(tx, now_ms).user_id, now_ms)
+
+        return await self._database.write(unit)
+
     async def spend(self, secret: str, browser: Browser) -> tuple[User, Opened]:
         """A session for whom the link is for; of many who try at once one gets it. Raises `unauthenticated`."""
         if len(secret) > MAX_LINK_CHARACTERS or not secret.startswith(LINK_PREFIX):
@@ -89,6 +114,15 @@ class Links:
 
     def _digest(self, secret: str) -> bytes:
         return keyed_digest(self._key, secret.encode("utf-8", "surrogatepass"))
+
+
+def is_newcomer(tx: Transaction, user_id: str, now_ms: int) -> bool:
+    """Whether this person has nothing to sign in with, and is signed in nowhere."""
+    return (
+        not store.count_passkeys(tx, user_id)
+        and store.find_password(tx, user_id) is None
+        and all(session.is_over(now_ms) for session in store.sessions_of(tx, user_id))
+    )
 
 
 def _spent() -> Problem:

@@ -51,11 +51,21 @@ class Passkeys:
         self._host = urlsplit(origin).hostname or ""
         self._gateway_name = gateway_name
 
+    @property
+    def are_possible(self) -> bool:
+        """Browsers make passkeys for names, not for addresses."""
+        try:
+            ip_address(self._host)
+        except ValueError:
+            return True
+        return False
+
     # -- a passkey is added
 
     async def registration_options(self, principal: Principal) -> dict[str, Any]:
         """For `navigator.credentials.create`. Raises `forbidden` outside a session, `invalid` where the address is no name."""
         self._check_session(principal)
+        self._check_name()
         known = await self._database.read(lambda tx: self._known(tx, principal))
         user, passkeys = known
         library = await _library()
@@ -81,6 +91,7 @@ class Passkeys:
     async def add(self, principal: Principal, name: str, credential: Credential) -> Passkey:
         """Raises `forbidden` for what was not made for this person and this gateway just now, `invalid`."""
         self._check_session(principal)
+        self._check_name()
         name, now_ms = clean_name(name, "passkey's name"), self._clock.now_ms()
         challenge, ends_ms = self._answered(credential, _registering(principal.user_id), now_ms)
         library = await _library()
@@ -191,7 +202,8 @@ class Passkeys:
         await self._database.write(unit)
 
     async def remove(self, principal: Principal, passkey_id: str) -> None:
-        """Raises `not_found`."""
+        """Raises `not_found`, and `forbidden` outside a session."""
+        self._check_session(principal)
         now_ms = self._clock.now_ms()
 
         def unit(tx: Transaction) -> None:
@@ -209,13 +221,10 @@ class Passkeys:
 
     def _check_session(self, principal: Principal) -> None:
         if principal.session_id is None:
-            raise Problem(Code.FORBIDDEN, "A passkey is added by a person who is signed in with a browser.")
-        self._check_name()
+            raise Problem(Code.FORBIDDEN, "This is for a person who is signed in with a browser.")
 
     def _check_name(self) -> None:
-        try:
-            ip_address(self._host)
-        except ValueError:
+        if self.are_possible:
             return
         raise Problem(
             Code.INVALID,

@@ -25,11 +25,14 @@ SEEN_EVERY_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """Where a sign-in comes from, as the request tells it. `secret` is of the session that it takes the place of."""
+    """Where a sign-in comes from, as the request tells it. `secret` is of the session that it takes the place of,
+    `known` the cookie of `KnownBrowsers`.
+    """
 
     user_agent: str
     address: str
     secret: str | None = None
+    known: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,10 @@ class Sessions:
 
     def principal(self, user: User, session: Session) -> Principal:
         return Principal(
-            user.user_id, user.scopes, session_id=session.session_id, fresh_until_ms=session.fresh_until_ms
+            user.user_id,
+            session.narrowed(user.scopes),
+            session_id=session.session_id,
+            fresh_until_ms=session.fresh_until_ms,
         )
 
     def _check_page(self, presented: Presented) -> None:
@@ -188,6 +194,9 @@ class Sessions:
         store.delete_sessions_of(tx, user_id)
         store.delete_links_of(tx, user_id)
         store.delete_passkeys_of(tx, user_id)
+        store.delete_password(tx, user_id)
+        store.delete_authenticator(tx, user_id)
+        store.delete_recovery_codes(tx, user_id)
 
     async def expire(self) -> None:
         """Forget those that are over."""
@@ -198,8 +207,9 @@ class Sessions:
 
 
 def sign_everybody_out(tx: Transaction) -> None:
-    """Of a store that is an older copy: a session may have been ended, a link used, since it was made."""
+    """Of a store that is an older copy: a session may have been ended, a link or a recovery code used, since then."""
     store.delete_every_session_and_link(tx)
+    store.delete_every_recovery_code(tx)
 
 
 def _over() -> Problem:

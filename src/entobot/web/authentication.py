@@ -53,15 +53,16 @@ def presented(request: Request) -> Presented:
         proofs=tuple(headers.getlist("dpop")),
         has_cookie="cookie" in headers,
         address=request.client.host if request.client else "",
-        session=_session_of(headers.getlist("cookie")),
+        session=only_cookie(headers.getlist("cookie"), SESSION_COOKIE),
         origin=headers.get("origin"),
         fetch_site=headers.get("sec-fetch-site"),
     )
 
 
-def _session_of(cookies: list[str]) -> str | None:
-    pairs = [pair.strip().partition("=") for line in cookies for pair in line.split(";")]
-    found = [value for name, _, value in pairs if name == SESSION_COOKIE]
+def only_cookie(lines: list[str], wanted: str) -> str | None:
+    """Its value, where the `Cookie` headers hold exactly one of that name."""
+    pairs = [pair.strip().partition("=") for line in lines for pair in line.split(";")]
+    found = [value for name, _, value in pairs if name == wanted]
     return found[0] if len(found) == 1 else None
 
 

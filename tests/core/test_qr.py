@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import segno
 
-from entobot.pairing import qr
+from entobot.core import qr
 
 URL = f"https://192.168.1.20:18790/pair#v=1&i=inv_{'0' * 26}&s={'s' * 43}&g={'g' * 43}&x=1790000000"
 BORDER = 4
@@ -30,7 +30,7 @@ def framed(size: int, dark: Modules) -> Modules:
 def test_the_svg_draws_the_code() -> None:
     modules = expected()
     size = len(modules) + 2 * BORDER
-    root = ET.fromstring(qr.svg(URL))
+    root = ET.fromstring(qr.svg(URL, "A link"))
     assert root.attrib["viewBox"] == f"0 0 {size} {size}"
     ground, lines = [child for child in root if child.tag.endswith("path")]
     assert (ground.attrib["fill"], lines.attrib["stroke"]) == ("#fff", "#000")
@@ -50,7 +50,7 @@ def test_the_svg_draws_the_code() -> None:
 
 
 def test_the_svg_is_allowed_by_a_strict_content_security_policy() -> None:
-    text = qr.svg(URL)
+    text = qr.svg(URL, "A link")
     assert text.startswith("<svg ")
     assert not re.search(r"style|script|class=|\son\w+=|href|<\?xml|<!DOCTYPE", text, re.IGNORECASE)
     assert "/pair" not in text

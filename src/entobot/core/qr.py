@@ -1,4 +1,4 @@
-"""A pairing link as a picture. Pure and slow (13 to 46 ms): call it through `asyncio.to_thread`."""
+"""A link as a picture. Pure and slow (13 to 46 ms): call it through `asyncio.to_thread`."""
 
 import io
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ def _code(url: str) -> "segno.QRCode":
     return segno.make_qr(url, error="m", boost_error=False)
 
 
-def svg(url: str) -> str:
+def svg(url: str, title: str) -> str:
     """An `<svg>` element with its namespace (inline or as an image), on a white ground.
 
     No style, script, class or declaration in it, so any content security policy takes it.
@@ -37,7 +37,7 @@ def svg(url: str) -> str:
         nl=False,
         svgclass=None,
         lineclass=None,
-        title="Pairing code",
+        title=title,
     )
     return picture.getvalue().decode("utf-8")
 
