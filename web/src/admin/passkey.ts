@@ -24,3 +24,7 @@ export async function addPasskey(name: string): Promise<void> {
   const credential = (await navigator.credentials.create({ publicKey })) as PublicKeyCredential;
   await call("POST", "/api/v1/me/passkeys", { name, credential: credential.toJSON() });
 }
+
+export async function renamePasskey(passkeyId: string, name: string): Promise<void> {
+  await call("PATCH", `/api/v1/me/passkeys/${passkeyId}`, { name });
+}
