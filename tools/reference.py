@@ -116,6 +116,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "approval.expired": "Nobody decided in time; nothing was executed.",
     "approval.refused": "A decision was not accepted; `facts.code` says why.",
     "approval.requested": "An agent asked to run a tool.",
+    "audit.exported": "Somebody took entries away as a file; the facts say which, the actor who.",
     "audit.personal_erased": "Personal values of entries were erased; the chain stayed whole.",
     "authenticator.added": "A person added an authenticator app; its recovery codes were made with it.",
     "authenticator.removed": "A person removed their authenticator app, and its recovery codes.",

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from entobot.audit.events import AuditEvent
+from entobot.audit.note import NoteSigner
 from entobot.audit.service import Audit
 from entobot.core.ids import RandomIds
 from entobot.core.permissions import ALL_SCOPES
@@ -15,6 +16,7 @@ from tests.support.loop_guard import LoopGuard
 from tests.support.signing import TestSigner
 from tests.support.time import ManualClock, SeededEntropy
 
+NOTES = NoteSigner(b"n" * 32)
 OWNER = Principal("usr_owner", ALL_SCOPES, "dev_phone")
 
 
@@ -33,7 +35,9 @@ class Log:
         """The log as the next start of the gateway sees it."""
         entropy = SeededEntropy(f"audit{self.clock.at_ms}")
         ids = RandomIds(self.clock, entropy)
-        self.audit = Audit(ids=ids, entropy=entropy, signer=signer or self.signer, head_file=self.file, every=4)
+        self.audit = Audit(
+            ids=ids, entropy=entropy, signer=signer or self.signer, head_file=self.file, notes=NOTES, every=4
+        )
         return self.audit
 
     async def start(self) -> None:
@@ -53,6 +57,9 @@ class Log:
 
     def tamper(self, sql: str, *values: object) -> None:
         assert stores.change(self.folder, sql, *values) != 0, "tampering that touches nothing proves nothing"
+
+    def change(self, sql: str, *values: object) -> None:
+        stores.change(self.folder, sql, *values)
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         return stores.ask(self.folder, sql)

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
@@ -9,6 +10,8 @@ from entobot.audit.events import AuditEvent
 from entobot.audit.heads import RunUnit
 from entobot.audit.http import add_routes
 from entobot.audit.model import Verification
+from entobot.audit.note import VerifierKey, open_note
+from entobot.audit.walks import Walks
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import ALL_SCOPES, Scope
 from entobot.core.principal import Principal
@@ -24,9 +27,10 @@ class Everybody:
     """Whoever comes is the owner, with the scopes that the test gives."""
 
     scopes: frozenset[Scope] = ALL_SCOPES
+    session_id: str | None = None
 
     async def authenticate(self, presented: Presented) -> Principal:
-        return Principal("usr_owner", self.scopes, "dev_phone")
+        return Principal("usr_owner", self.scopes, "dev_phone", session_id=self.session_id)
 
     async def local_owner(self) -> Principal:
         raise Problem(Code.UNAUTHENTICATED, "not here")
@@ -40,7 +44,7 @@ def everybody() -> Everybody:
 @pytest.fixture
 async def client(log: Log, everybody: Everybody) -> AsyncIterator[httpx.AsyncClient]:
     api = Api(everybody, Idempotency(log.database, log.clock, SeededEntropy()))
-    add_routes(api, log.audit, log.database)
+    add_routes(api, log.audit, log.database, log.clock)
     app = FastAPI(routes=api.routes)
     install(app, api.methods_for)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://gateway") as client:
@@ -86,10 +90,10 @@ async def test_a_senseless_query_is_invalid(client: httpx.AsyncClient, query: st
     assert (await client.get(f"/api/v1/audit?{query}")).status_code == 422
 
 
-@pytest.mark.parametrize("path", ["/api/v1/audit", "/api/v1/audit/verify"])
+@pytest.mark.parametrize("path", ["", "/checkpoint", "/export", "/verify", "/verify/progress"])
 async def test_reading_the_log_needs_its_scope(client: httpx.AsyncClient, everybody: Everybody, path: str) -> None:
     everybody.scopes = ALL_SCOPES - {Scope.AUDIT}
-    assert (await client.get(path)).status_code == 403
+    assert (await client.get(f"/api/v1/audit{path}")).status_code == 403
 
 
 async def test_verification_says_where_the_log_was_touched(log: Log, client: httpx.AsyncClient) -> None:
@@ -106,7 +110,7 @@ async def test_the_log_is_walked_once_at_a_time(
 ) -> None:
     is_walking, may_end = asyncio.Event(), asyncio.Event()
 
-    async def slow(read: RunUnit) -> Verification:
+    async def slow(read: RunUnit, progress: object = None) -> Verification:
         is_walking.set()
         await may_end.wait()
         return Verification(None, 0, None, 0)
@@ -118,3 +122,68 @@ async def test_the_log_is_walked_once_at_a_time(
     may_end.set()
     assert (await first).status_code == 200
     assert (await client.get("/api/v1/audit/verify")).status_code == 200
+
+
+async def test_a_walk_tells_how_far_it_is_and_what_it_found(log: Log, client: httpx.AsyncClient) -> None:
+    await log.record(3)
+    answer = await client.get("/api/v1/audit/verify/progress")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    *news, last = [json.loads(line) for line in answer.text.splitlines()]
+    assert news[0] == {"checked": 0, "total": 0}
+    assert last == {"result": (await client.get("/api/v1/audit/verify")).json()}
+
+
+async def test_whoever_leaves_ends_the_walk_and_another_may_begin(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = asyncio.Event()
+
+    async def endless(read: RunUnit, progress: Callable[[int, int], None]) -> Verification:
+        try:
+            progress(7, 9)
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    monkeypatch.setattr(log.audit, "verify", endless)
+    walks = Walks(log.audit, log.database.read)
+    told = walks.watched()
+    assert await anext(told) == (0, 0)
+    with pytest.raises(Problem, match="verified"):
+        await anext(walks.watched())
+    assert await anext(told) == (7, 9)
+    await told.aclose()
+    await ended.wait()
+    assert await anext(walks.watched()) == (0, 0)
+
+
+async def test_the_whole_log_is_taken_away_as_lines_or_as_a_table(log: Log, client: httpx.AsyncClient) -> None:
+    await log.record(600)
+    answer = await client.get("/api/v1/audit/export")
+    assert answer.headers["content-type"] == "application/jsonl"
+    assert answer.headers["content-disposition"].startswith('attachment; filename="audit-2026-')
+    assert len(answer.text.splitlines()) == 601 + 3
+    answer = await client.get("/api/v1/audit/export", params={"format": "csv", "event": "audit."})
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert [line.split(",")[2] for line in answer.text.splitlines()] == ["event", "audit.exported", "audit.exported"]
+
+
+@pytest.mark.parametrize("query", ["format=xml", "limit=3", "after=1&event=a", "after=1&format=csv", "before=3"])
+async def test_a_senseless_export_is_invalid_and_not_recorded(log: Log, client: httpx.AsyncClient, query: str) -> None:
+    assert (await client.get(f"/api/v1/audit/export?{query}")).status_code == 422
+    assert log.ask("SELECT count(*) FROM audit_log") == [(0,)]
+
+
+async def test_a_browser_needs_a_fresh_sign_in_to_export(
+    log: Log, client: httpx.AsyncClient, everybody: Everybody
+) -> None:
+    everybody.session_id = "ses_1"
+    assert (await client.get("/api/v1/audit/export")).json()["code"] == "step_up_required"
+    assert (await client.get("/api/v1/audit")).status_code == 200
+
+
+async def test_a_checkpoint_is_signed_by_the_key_that_is_told(log: Log, client: httpx.AsyncClient) -> None:
+    assert (await client.get("/api/v1/audit/checkpoint")).status_code == 404
+    await log.record(3)
+    body = (await client.get("/api/v1/audit/checkpoint")).json()
+    assert open_note(body["note"], VerifierKey.parse(body["key"])).size == body["size"] == 3
+    assert (await client.get("/api/v1/audit/checkpoint")).json() == body

@@ -18,7 +18,7 @@ async def rehash(log: Log, seq: int) -> None:
     """Give a changed row the hash that fits its new content, as somebody who knows the format would."""
 
     def unit(tx: Transaction) -> bytes:
-        _, entry, _ = next(iter(walk(tx, seq - 1, seq, 1)))
+        _, entry, _ = next(iter(walk(tx, seq - 1, seq)))
         assert entry is not None
         return chain_hash(entry)
 

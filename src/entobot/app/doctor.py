@@ -18,6 +18,7 @@ from cryptography import x509
 from entobot.app.backups import complaint, installed_for, read_last
 from entobot.app.posture import outside_allowed
 from entobot.app.settings import check_settings
+from entobot.audit.cli_verify import watched
 from entobot.client.local import GatewayNotRunning, LocalGateway
 from entobot.config import load, system_environment
 from entobot.core.clock import SystemClock, rfc3339
@@ -225,7 +226,7 @@ def _tls(home: Path, origin: str) -> Finding:
 
 def _audit(gateway: LocalGateway) -> Finding:
     try:
-        found = gateway.request("GET", "/api/v1/audit/verify")
+        found = watched(gateway, lambda _done, _total: None)
     except (Problem, StartupRefused) as error:
         return Finding("audit log", Level.FAILURE, str(error))
     if found["ok"]:

@@ -175,7 +175,12 @@ class Gateway:
     def _make_audit(self) -> Audit:
         at = self.ground
         return Audit(
-            ids=at.ids, entropy=at.entropy, signer=at.head_signer, head_file=at.home.audit_head, meters=at.meters
+            ids=at.ids,
+            entropy=at.entropy,
+            signer=at.head_signer,
+            head_file=at.home.audit_head,
+            notes=at.head_signer.notes(),
+            meters=at.meters,
         )
 
     def _build_watch(self) -> None:
@@ -323,7 +328,7 @@ class Gateway:
         self.sign_in.add_routes(api, self.people, self.ground.origin)
         agents_http.add_routes(api, self.bot)
         approvals_http.add_routes(api, self.approvals, database)
-        audit_http.add_routes(api, self.audit, database)
+        audit_http.add_routes(api, self.audit, database, self.ground.clock)
         conversations_http.add_routes(api, self.conversations, database)
         devices_http.add_routes(api, self.devices)
         pairing_http.add_routes(api, self.pairing)

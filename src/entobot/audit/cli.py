@@ -1,10 +1,14 @@
 """`entobot audit …`."""
 
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from entobot.client.console import AsJson, Exit, Place, place, say, show, table, told
+from entobot.client.console import AsJson, Exit, Place, give_up, place, say, show, table, told
 
 app = typer.Typer(help="Read and verify the audit log.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -59,20 +63,75 @@ def _newest(where: Place, query: dict[str, Any], limit: int) -> list[dict[str, A
 
 @app.command()
 @told
-def verify(context: typer.Context, as_json: AsJson = False) -> None:
-    """Walk the whole log and name the first entry that was changed, removed or cut off."""
-    found = place(context).gateway.request("GET", "/api/v1/audit/verify")
-    show(found, as_json=as_json, human=lambda: _tell(found))
-    if not found["ok"]:
+def verify(
+    context: typer.Context,
+    files: Annotated[list[Path] | None, typer.Argument(help="Exported files or segments, oldest first.")] = None,
+    key: Annotated[str | None, typer.Option(help="The verifier key, or a file with it.")] = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A file of checkpoints that was kept elsewhere.")
+    ] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="The files must reach to the newest checkpoint.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Walk the whole log and name the first entry that was changed, removed or cut off.
+
+    Without files: the log of the running gateway. With them: these files, which needs no gateway and no data folder.
+    """
+    from entobot.audit.cli_verify import verify_offline, verify_online
+
+    if files:
+        is_good = verify_offline(files, key, checkpoint or [], is_complete=complete, as_json=as_json)
+    elif key or checkpoint or complete:
+        give_up("--key, --checkpoint and --complete are for files: name them.", Exit.USAGE)
+    else:
+        is_good = verify_online(place(context), as_json=as_json)
+    if not is_good:
         raise typer.Exit(Exit.REFUSED)
 
 
-def _tell(found: dict[str, Any]) -> None:
-    if found["ok"]:
-        say(f"{found['checked']} entries, whole and in order. Signed up to entry {found['signed_seq'] or 0}.")
-    else:
-        finding = found["finding"]
-        say(f"The log was altered at entry {finding['seq']} ({finding['kind']}): {finding['detail']}")
+@app.command()
+@told
+def checkpoint(context: typer.Context, as_json: AsJson = False) -> None:
+    """A signed checkpoint of the log as it is now, and the key that verifies it. Keep both away from this machine."""
+    from entobot.audit.cli_verify import tell_checkpoint
+
+    found = place(context).gateway.request("GET", "/api/v1/audit/checkpoint")
+    show(found, as_json=as_json, human=lambda: tell_checkpoint(found))
+
+
+@app.command()
+@told
+def export(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Written anew, readable by you alone; '-' is standard output.")],
+    format_: Annotated[str, typer.Option("--format", help="jsonl or csv. jsonl can be verified offline.")] = "jsonl",
+    after: Annotated[int | None, typer.Option(min=0, help="The chain from behind this entry.")] = None,
+    event: Event = None,
+    subject: Subject = None,
+    actor: Actor = None,
+    outcome: OutcomeIs = None,
+    since: Since = None,
+    until: Until = None,
+    text: Text = None,
+) -> None:
+    """Write the log to a file: all of it, or with filters a selection. This is recorded in the log."""
+    query = _given(event=event, subject=subject, actor=actor, outcome=outcome, since=since, until=until, text=text)
+    asked = {"format": format_, **query, **_given(after=after)}
+    with place(context).gateway.stream("/api/v1/audit/export", **asked) as pieces:
+        size = _write(file, pieces)
+    if str(file) != "-":
+        say(f"Written to {file}: {size} bytes.")
+
+
+def _write(file: Path, pieces: Iterator[bytes]) -> int:
+    if str(file) == "-":
+        return sum(sys.stdout.buffer.write(piece) for piece in pieces)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as output:
+        os.fchmod(descriptor, 0o600)
+        return sum(output.write(piece) for piece in pieces)
 
 
 def _by(row: dict[str, Any]) -> str:

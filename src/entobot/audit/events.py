@@ -11,6 +11,7 @@ class AuditEvent(StrEnum):
     APPROVAL_EXPIRED = "approval.expired"
     APPROVAL_REFUSED = "approval.refused"
     APPROVAL_REQUESTED = "approval.requested"
+    AUDIT_EXPORTED = "audit.exported"
     AUDIT_PERSONAL_ERASED = "audit.personal_erased"
     AUTHENTICATOR_ADDED = "authenticator.added"
     AUTHENTICATOR_REMOVED = "authenticator.removed"

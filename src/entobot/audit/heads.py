@@ -37,7 +37,8 @@ class HeadKeeper:
         self.file = file
         self._every = every
         self._last: Head | None = None
-        self._refusal = ""
+        self.refusal = ""
+        """Why nothing is signed any more; empty while all is well."""
         self._unwritten: str | None = None
         self._writing: asyncio.Task[None] | None = None
 
@@ -63,7 +64,7 @@ class HeadKeeper:
 
     def sign(self, tx: Transaction, head: Head, now_ms: int) -> None:
         """Sign `head` in the unit that made it; the file follows after the commit."""
-        if self.signer is None or head.seq == 0 or self._refusal:
+        if self.signer is None or head.seq == 0 or self.refusal:
             return
         last = self._last
         if last is not None and not _contains(tx, head, last):
@@ -95,7 +96,7 @@ class HeadKeeper:
                 get_logger("audit").error("audit.head_not_written", file=file.name, reason=error.strerror)
 
     def _refuse(self, reason: str) -> None:
-        self._refusal = reason
+        self.refusal = reason
         get_logger("audit").error(
             "audit.not_signed",
             reason=reason,

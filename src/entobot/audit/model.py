@@ -52,10 +52,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An entry as shown. `personal` is None once its personal values were erased, `{}` where it never had any."""
+    """An entry as shown. `personal` is None once its personal values were erased, `{}` where it never had any.
+
+    `salted` are the same values with the salts of their commitments.
+    """
 
     entry: Entry
     personal: Mapping[str, str] | None
+    salted: Mapping[str, Personal] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +126,25 @@ def commitment(name: str, personal: Personal) -> str:
     return b64u(keyed_digest(personal.salt, name.encode("ascii") + b"\0" + personal.value.encode("utf-8")))
 
 
+def content(entry: Entry) -> dict[str, Any]:
+    """Everything in an entry but its place in the chain."""
+    actor = entry.actor
+    return {
+        "actor": None if actor is None else {"device_id": actor.device_id, "user_id": actor.user_id},
+        "at_ms": entry.at_ms,
+        "audit_id": entry.audit_id,
+        "event": entry.event,
+        "facts": entry.facts,
+        "outcome": entry.outcome,
+        "personal": entry.commitments,
+        "seq": entry.seq,
+        "subject": entry.subject,
+    }
+
+
 def chain_hash(entry: Entry) -> bytes:
     """SHA-256(previous ‖ RFC 8785 text of everything else in the entry)."""
-    actor = entry.actor
-    text = canonical(
-        {
-            "actor": None if actor is None else {"device_id": actor.device_id, "user_id": actor.user_id},
-            "at_ms": entry.at_ms,
-            "audit_id": entry.audit_id,
-            "event": entry.event,
-            "facts": entry.facts,
-            "outcome": entry.outcome,
-            "personal": entry.commitments,
-            "seq": entry.seq,
-            "subject": entry.subject,
-        }
-    )
-    return sha256(entry.previous + text.encode("utf-8"))
+    return sha256(entry.previous + canonical(content(entry)).encode("utf-8"))
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
@@ -226,8 +232,12 @@ def parse_head(payload: bytes) -> Head:
     return Head(log_id, seq, unb64u(digest))
 
 
+def personal_fields(personal: Mapping[str, Personal]) -> dict[str, dict[str, str]]:
+    return {name: {"salt": b64u(field.salt), "value": field.value} for name, field in personal.items()}
+
+
 def personal_text(personal: Mapping[str, Personal]) -> str:
-    return canonical({name: {"salt": b64u(field.salt), "value": field.value} for name, field in personal.items()})
+    return canonical(personal_fields(personal))
 
 
 def parse_personal(text: str) -> dict[str, Personal]:

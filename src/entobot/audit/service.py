@@ -1,11 +1,13 @@
 """Write, search, erase from and verify the audit log."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from entobot.audit import store
+from entobot.audit import exporting, store
 from entobot.audit import verify as walking
+from entobot.audit.checkpoints import Checkpoints
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.heads import HeadKeeper, RunUnit
 from entobot.audit.model import (
@@ -22,6 +24,7 @@ from entobot.audit.model import (
     commitment,
     salted,
 )
+from entobot.audit.note import NoteSigner
 from entobot.audit.searching import ALL, Filters, find_page
 from entobot.audit.signer import HeadSigner
 from entobot.core.errors import Code, Problem
@@ -35,11 +38,21 @@ from entobot.telemetry.metrics import Metric
 MAX_PAGE = 500
 
 
+@dataclass(frozen=True, slots=True)
+class ExportWanted:
+    """Without filters the chain behind `after`, which the offline verifier takes; with them a selection."""
+
+    format: Literal["csv", "jsonl"]
+    filters: Filters = ALL
+    after: int | None = None
+
+
 class Audit:
     """The log of what matters, hash-chained; see `model.chain_hash`.
 
     The head of the chain is signed every `every` entries, at start and at stop, and kept in `head_file`. Without a
     `signer` the chain still shows edits, but whoever can write to the database can rewrite it from some entry on.
+    `notes` signs `checkpoints`, which others can verify.
     """
 
     def __init__(
@@ -49,12 +62,14 @@ class Audit:
         entropy: Entropy,
         signer: HeadSigner | None,
         head_file: Path | None,
+        notes: NoteSigner | None = None,
         every: int = 256,
         meters: Meters | None = None,
     ) -> None:
         self._ids = ids
         self._entropy = entropy
         self._heads = HeadKeeper(signer, head_file, every)
+        self.checkpoints = Checkpoints(notes, self._heads)
         self._meters = meters or Meters()
 
     async def start(self, write: RunUnit, now_ms: int) -> None:
@@ -164,6 +179,30 @@ class Audit:
             facts={"entries": erased, "until_ms": until_ms},
         )
         return erased
+
+    async def export(
+        self, read: RunUnit, write: RunUnit, wanted: ExportWanted, *, now_ms: int, by: Principal | None
+    ) -> AsyncGenerator[bytes]:
+        """What was asked for as text, page by page. That, by whom and how far, is recorded before the first page."""
+        after = wanted.after or 0
+        facts: dict[str, Fact] = {"format": wanted.format, "after": after}
+        filters = wanted.filters.given()
+        personal = {"text": str(filters.pop("text"))} if "text" in filters else {}  # may well be somebody's name
+        facts |= {name: value for name, value in filters.items() if isinstance(value, str | int)}
+
+        def unit(tx: Transaction) -> Head:
+            self.record(tx, AuditEvent.AUDIT_EXPORTED, now_ms=now_ms, actor=by, facts=facts, personal=personal)
+            head = store.find_head(tx)
+            assert head is not None
+            return head
+
+        head = await write(unit)
+        if wanted.format == "csv":
+            return exporting.table(read, wanted.filters, head.seq)
+        if wanted.filters.given():
+            return exporting.selected_lines(read, head.log_id, wanted.filters, head.seq)
+        made = await self.checkpoints.make(read, write, now_ms)
+        return exporting.chain_lines(read, head.log_id, min(after, head.seq), made or head.seq)
 
     async def verify(self, read: RunUnit, progress: walking.Progress | None = None) -> Verification:
         """Walk the whole log in pages, beside everything else, and report the first thing that is wrong."""

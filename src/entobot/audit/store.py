@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -22,11 +24,23 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 
 from entobot.audit.model import Actor, Entry, Found, Head, Personal, canonical, genesis, parse_personal, personal_text
+from entobot.audit.tree import Frontier
 from entobot.storage.database import Row, Transaction, metadata
 from entobot.storage.upsert import upsert
 
 BIG = BigInteger().with_variant(Integer, "sqlite")
 THE_HEAD = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """`hash` is the chain's hash at the newest of the tree's entries; `note` the signed note over the tree."""
+
+    tree: Frontier
+    hash: bytes
+    note: str
+    made_at_ms: int
+
 
 log = Table(
     "audit_log",
@@ -70,6 +84,15 @@ signed_heads = Table(
     Column("seq", BIG, primary_key=True, autoincrement=False),
     Column("jws", Text, nullable=False),
 )
+checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("size", BIG, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("tree", LargeBinary, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("made_at_ms", BigInteger, nullable=False),
+)
 
 _HEAD = select(head.c.log_id, head.c.seq, head.c.hash).where(head.c.id == THE_HEAD)
 _CREATE_HEAD = upsert(head).on_conflict_do_nothing()
@@ -83,11 +106,8 @@ _INSERT_PERSONAL = insert(personal)
 _INSERT_SIGNED = upsert(signed_heads).on_conflict_do_nothing()
 _HASH_AT = select(log.c.hash).where(log.c.seq == bindparam("at_seq"))
 with_personal = select(log, personal.c.fields).select_from(log.outerjoin(personal, log.c.seq == personal.c.seq))
-_WALK = (
-    with_personal.where(log.c.seq > bindparam("after"), log.c.seq <= bindparam("through"))
-    .order_by(log.c.seq)
-    .limit(bindparam("count"))
-)
+_WALK = select(log).where(log.c.seq > bindparam("after"), log.c.seq <= bindparam("through")).order_by(log.c.seq)
+_WALK_PERSONAL = select(personal).where(personal.c.seq > bindparam("after"), personal.c.seq <= bindparam("through"))
 _SIGNED = (
     select(signed_heads.c.seq, signed_heads.c.jws)
     .where(signed_heads.c.seq > bindparam("after"), signed_heads.c.seq <= bindparam("through"))
@@ -97,6 +117,16 @@ _LAST_SIGNED = select(func.max(signed_heads.c.seq).label("seq"))
 _LAST_ENTRY = select(func.max(log.c.seq).label("seq"))
 
 _EVENT_AFTER = select(log.c.event).where(log.c.event > bindparam("name")).order_by(log.c.event).limit(1)
+
+_CHECKPOINT = (
+    select(checkpoints).where(checkpoints.c.size <= bindparam("at_most")).order_by(checkpoints.c.size.desc()).limit(1)
+)
+_INSERT_CHECKPOINT = upsert(checkpoints).on_conflict_do_nothing()
+_HASHES = (
+    select(log.c.seq, log.c.previous, log.c.hash)
+    .where(log.c.seq > bindparam("after"), log.c.seq <= bindparam("through"))
+    .order_by(log.c.seq)
+)
 
 _ERASABLE: dict[str, ColumnElement[bool]] = {
     "actor": (log.c.actor_user == bindparam("actor")) | (log.c.actor_device == bindparam("actor")),
@@ -166,15 +196,53 @@ def signed_between(tx: Transaction, after: int, through: int) -> dict[int, str]:
     return {int(row["seq"]): row["jws"] for row in tx.rows(_SIGNED, {"after": after, "through": through})}
 
 
-def walk(
-    tx: Transaction, after: int, through: int, count: int
-) -> Iterator[tuple[int, Entry | None, Mapping[str, Personal] | None]]:
-    """Number, entry, personal values in order. An entry that cannot even be read is None."""
-    for row in tx.rows(_WALK, {"after": after, "through": through, "count": count}):
+def find_checkpoint(tx: Transaction, at_most: int) -> StoredCheckpoint | None:
+    """The newest of no more than `at_most` entries. Raises ValueError for an altered one."""
+    row = tx.first(_CHECKPOINT, {"at_most": at_most})
+    if row is None:
+        return None
+    size = int(row["size"])
+    return StoredCheckpoint(Frontier.unpacked(size, row["tree"]), _digest(row["hash"]), row["note"], row["made_at_ms"])
+
+
+def insert_checkpoint(tx: Transaction, made: StoredCheckpoint) -> None:
+    values = {"size": made.tree.size, "hash": made.hash, "tree": made.tree.packed(), "note": made.note}
+    tx.run(_INSERT_CHECKPOINT, values | {"made_at_ms": made.made_at_ms})
+
+
+def links(tx: Transaction, after: int, through: int) -> list[tuple[int, bytes, bytes]]:
+    """(seq, previous, hash) of the entries behind `after`, in order. Raises ValueError for an altered one."""
+    rows = tx.rows(_HASHES, {"after": after, "through": through})
+    return [(int(row["seq"]), _digest(row["previous"]), _digest(row["hash"])) for row in rows]
+
+
+Walked = tuple[int, Entry | None, Mapping[str, Personal] | None]
+"""Number, entry, personal values. An entry that cannot even be read is None."""
+
+
+def raw_rows(tx: Transaction, after: int, through: int) -> list[dict[str, Any]]:
+    """The rows of the entries after < seq ≤ through, for `walked`, which need not run in the unit."""
+    bounds = {"after": after, "through": through}
+    # One query for both tables would be planned by statistics: it may go through all personal values for each page.
+    values: dict[int, Any] = {int(row["seq"]): row["fields"] for row in tx.rows(_WALK_PERSONAL, bounds)}
+    return [{name: row[name] for name in _NAMES} | {"fields": values.get(row["seq"])} for row in tx.rows(_WALK, bounds)]
+
+
+_NAMES = [column.name for column in log.columns]
+
+
+def walked(rows: list[dict[str, Any]]) -> Iterator[Walked]:
+    """What the rows say, in order."""
+    for row in rows:
         try:
             yield int(row["seq"]), _entry(row), _personal(row)
         except (ValueError, TypeError, KeyError, AttributeError):
             yield int(row["seq"]), None, None
+
+
+def walk(tx: Transaction, after: int, through: int) -> Iterator[Walked]:
+    """The entries after < seq ≤ through, in order."""
+    return walked(raw_rows(tx, after, through))
 
 
 def find_event_after(tx: Transaction, name: str) -> str | None:
@@ -203,7 +271,7 @@ def found(row: Row) -> Found:
     fields = _personal(row)
     if fields is None:
         return Found(entry, None if entry.commitments else {})
-    return Found(entry, {name: field.value for name, field in fields.items()})
+    return Found(entry, {name: field.value for name, field in fields.items()}, fields)
 
 
 def _personal(row: Row) -> dict[str, Personal] | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from entobot.audit import store
 from entobot.audit.heads import BadHead, HeadKeeper, RunUnit
@@ -23,6 +24,7 @@ from entobot.core.secrets import same
 from entobot.storage.database import Transaction
 
 PAGE = 256
+"""Entries that are read at once: on PostgreSQL their rows are taken apart on the event loop."""
 
 Progress = Callable[[int, int], None]
 """Called on the loop after each page with (entries checked, entries in all)."""
@@ -65,8 +67,9 @@ async def verify(keeper: HeadKeeper, read: RunUnit, progress: Progress | None = 
         return Verification(finding, checked=0, signed_seq=None, erased=0)
     walk = _Walk(0, genesis(head.log_id), 0, 0)
     while walk.finding is None and walk.seq < min(head.seq, bounds.last_seq):
-        before = walk
-        walk = await read(lambda tx, before=before: _check_page(tx, before, head, kept, keeper.signer))
+        after, through = walk.seq, min(walk.seq + PAGE, head.seq)
+        rows = await read(lambda tx, a=after, t=through: _read_page(tx, a, t))
+        walk = await asyncio.to_thread(_check_page, rows, walk, head, kept, keeper.signer)
         if progress is not None:
             progress(walk.seq, head.seq)
     if walk.finding is None:
@@ -90,15 +93,26 @@ def _without_head(bounds: _Bounds, kept: Head | None, *, is_forged: bool) -> Fin
     return None
 
 
-def _check_page(tx: Transaction, walk: _Walk, head: Head, kept: Head | None, signer: HeadSigner | None) -> _Walk:
-    page = list(store.walk(tx, walk.seq, head.seq, PAGE))
-    if not page:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """One page as it stands in the store."""
+
+    entries: list[dict[str, Any]]
+    signed: dict[int, str]
+
+
+def _read_page(tx: Transaction, after: int, through: int) -> _Rows:
+    return _Rows(store.raw_rows(tx, after, through), store.signed_between(tx, after, through))
+
+
+def _check_page(rows: _Rows, walk: _Walk, head: Head, kept: Head | None, signer: HeadSigner | None) -> _Walk:
+    """Blocks for some milliseconds: not for the loop."""
+    if not rows.entries:
         return walk.found(Defect.MISSING, walk.seq + 1, f"Entry {walk.seq + 1} is missing.")
-    signed = {} if signer is None else store.signed_between(tx, walk.seq, page[-1][0])
-    for seq, entry, fields in page:
+    for seq, entry, fields in store.walked(rows.entries):
         walk = _check_entry(walk, seq, entry, fields)
-        if walk.finding is None and signer is not None and seq in signed:
-            walk = _check_signature(walk, signer, signed[seq], head)
+        if walk.finding is None and signer is not None and seq in rows.signed:
+            walk = _check_signature(walk, signer, rows.signed[seq], head)
         if walk.finding is None and kept is not None and kept.seq == seq:
             walk = _check_signed(walk, kept, head)
         if walk.finding is not None:

@@ -1,6 +1,6 @@
 """Requests to the gateway of this machine over its Unix socket, as the owner."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,27 @@ class LocalGateway:
             answer(response)
         return response.text
 
+    @contextmanager
+    def stream(self, path: str, **parameters: Any) -> Generator[Iterator[bytes]]:
+        """The pieces of a long answer as they arrive; leaving early ends it. Raises as `request`."""
+        try:
+            with local_http(self._socket_path) as http, http.stream("GET", path, params=parameters) as response:
+                if response.is_error:
+                    response.read()
+                    answer(response)
+                yield response.iter_bytes()
+        except (httpx.ConnectError, FileNotFoundError):
+            raise self._not_running() from None
+
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             with local_http(self._socket_path) as http:
                 return http.request(method, path, **options)
         except (httpx.ConnectError, FileNotFoundError):
-            raise GatewayNotRunning(
-                f"No gateway runs on {self._socket_path.parent}. Start one with 'entobot up'."
-            ) from None
+            raise self._not_running() from None
+
+    def _not_running(self) -> GatewayNotRunning:
+        return GatewayNotRunning(f"No gateway runs on {self._socket_path.parent}. Start one with 'entobot up'.")
 
     def pages(self, path: str, **parameters: Any) -> list[dict[str, Any]]:
         """Every row of a list route, page after page."""

@@ -66,7 +66,10 @@ RATES: dict[Rate, Rule] = {
 
 ROUTE_RATES: dict[str, Rate] = {
     "GET /api/v1/audit": Rate.EXPENSIVE,
+    "GET /api/v1/audit/checkpoint": Rate.EXPENSIVE,
+    "GET /api/v1/audit/export": Rate.EXPENSIVE,
     "GET /api/v1/audit/verify": Rate.EXPENSIVE,
+    "GET /api/v1/audit/verify/progress": Rate.EXPENSIVE,
     "GET /api/v1/events": Rate.EVENTS,
     "POST /api/v1/api-keys": Rate.CREDENTIALS,
     "POST /api/v1/auth/pair": Rate.PAIRING,
