@@ -79,6 +79,7 @@ export const strings = {
   "signin.login": "Login",
   "signin.password": "Password",
   "signin.password.instead": "Use a password",
+  "signin.passkey.instead": "Use a passkey",
   "signin.password.use": "Sign in",
   "signin.code": "Code of your authenticator app",
   "signin.code.hint": "Six digits, as the app shows them now.",
