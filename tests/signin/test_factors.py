@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import tempfile
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from entobot.signin.model import Method, Password
 from entobot.signin.passwords import Passwords
 from entobot.signin.refusals import WINDOW_MS
 from entobot.signin.sealing import Seal
-from entobot.signin.sessions import Browser, Sessions
+from entobot.signin.sessions import Browser, Sessions, sign_everybody_out
 from entobot.storage.database import Database
 from entobot.stream.service import Stream
 from tests.support.stores import new_database
@@ -199,6 +200,27 @@ async def test_a_password_of_older_parameters_is_hashed_anew_when_it_is_used(hou
     assert f"m={hashing.MEMORY_KIB},t={hashing.PASSES},p={hashing.LANES}" in new.encoded
     house.clock.advance(90)
     assert await house.sign_in(house.code(secret)) is Method.TOTP
+
+
+async def test_a_restored_store_has_no_recovery_codes_for_some_may_have_been_used_since(house: House) -> None:
+    _, principal = await house.enter()
+    secret, codes = await house.enrol(principal)
+    await house.factors.set_password(principal, PASSWORD)
+    await house.database.write(sign_everybody_out)
+    house.clock.advance(90)
+    assert await house.sign_in(codes[0]) is Code.UNAUTHENTICATED
+    assert await house.sign_in(house.code(secret)) is Method.TOTP
+
+
+async def test_a_secret_that_was_sealed_for_one_person_is_no_other_ones(house: House) -> None:
+    _, principal = await house.enter()
+    secret, _ = await house.enrol(principal)
+    app = await house.database.read(lambda tx: store.find_authenticator(tx, principal.user_id))
+    assert app is not None
+    now_ms, code = house.clock.now_ms(), house.code(secret)
+    assert await asyncio.to_thread(house.factors.seen_step, app, code, now_ms) is not None
+    moved = replace(app, user_id="usr_other")
+    assert await asyncio.to_thread(house.factors.seen_step, moved, code, now_ms) is None
 
 
 async def test_strangers_fill_half_of_the_queue_and_the_gateway_hashes_on(house: House) -> None:
