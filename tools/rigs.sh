@@ -16,7 +16,7 @@ else
     echo "· some fault rigs will be skipped. They need root and the packages:$missing"
 fi
 
-# Tests of deploy/ use the real servers and tools. Unpacked into .venv/rigs instead of installed, they start no service,
+# Tests of deploy/ and of certificates use the real servers and tools. Unpacked into .venv/rigs instead of installed, they start no service,
 # take no port and need no root.
 rigs=.venv/rigs
 unpack() { # command, packages
@@ -38,4 +38,5 @@ unpack promtool prometheus
 unpack nginx nginx nginx-common
 unpack fail2ban-regex fail2ban
 unpack caddy caddy
-[ -z "$skipped" ] || echo "· some tests of deploy/ will be skipped. They need Debian's packages:$skipped"
+unpack pebble pebble
+[ -z "$skipped" ] || echo "· some tests will be skipped. They need Debian's packages:$skipped"

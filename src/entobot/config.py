@@ -5,6 +5,7 @@ variable are written with commas or spaces.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
@@ -106,11 +107,73 @@ class GatewaySettings(Section):
 
 
 class TlsSettings(Section):
-    mode: Literal["local-ca", "given", "off"] = Field(
-        default="local-ca", description="`off` is plain HTTP and works on loopback only."
+    mode: Literal["local-ca", "given", "acme", "off"] = Field(
+        default="local-ca",
+        description="`acme` orders a public certificate. `off` is plain HTTP and works on loopback only.",
     )
     certificate: Path | None = Field(default=None, description="PEM chain for `given`.")
     key: Path | None = Field(default=None, description="PEM key for `given`.")
+    http_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port for plain HTTP: sends browsers to `gateway.public_url`, answers `http-01`. "
+        "0: none, but 80 where `acme.challenge` is `http-01`.",
+    )
+
+
+def _directory(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise ValueError("must be an https:// URL.")
+    return url
+
+
+_DNS_NAME = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def _dns_names(values: tuple[str, ...]) -> tuple[str, ...]:
+    for text in values:
+        if not _DNS_NAME.fullmatch(text) or len(text) > 253:
+            raise ValueError(f"'{text}' is no DNS name in lower case, as in gateway.example.org.")
+    return values
+
+
+class AcmeSettings(Section):
+    agree: bool = Field(default=False, description="You agree to the terms of the authority. Needed.")
+    authority: Path | None = Field(
+        default=None, description="PEM to trust for `directory`, where it is a private one. Empty: the system's."
+    )
+    challenge: Literal["http-01", "tls-alpn-01", "dns-01"] = Field(
+        default="http-01", description="How a name is proven: on port 80, on port 443, or in DNS."
+    )
+    directory: Annotated[str, AfterValidator(_directory)] = Field(
+        default="https://acme-v02.api.letsencrypt.org/directory", description="The authority: URL of its directory."
+    )
+    dns_hook: Path | None = Field(
+        default=None,
+        description="For `dns-01`: a program, run as `HOOK add NAME VALUE` and `HOOK remove NAME VALUE` for a TXT "
+        "record. It returns when the record can be seen.",
+    )
+    eab_key_file: Path | None = Field(
+        default=None, description="File with the HMAC key (base64url) of an external account, where the authority asks."
+    )
+    eab_kid: str = Field(default="", description="Key id of that external account.")
+    email: str = Field(default="", description="Where the authority may write. Empty: nowhere.")
+    names: Annotated[Words, AfterValidator(_dns_names)] = Field(
+        default=(), description="Names of the certificate. Empty: the host of `gateway.public_url`."
+    )
+    profile: str = Field(default="", description="A profile of the authority, as in `shortlived`. Empty: its default.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "AcmeSettings":
+        if self.challenge == "dns-01" and self.dns_hook is None:
+            raise ValueError("challenge dns-01 needs dns_hook, the program that sets the record.")
+        if self.challenge != "dns-01" and any(name.startswith("*") for name in self.names):
+            raise ValueError("names with a * can be proven by challenge dns-01 only.")
+        if bool(self.eab_kid) != (self.eab_key_file is not None):
+            raise ValueError("eab_kid and eab_key_file belong together.")
+        return self
 
 
 class SigninSettings(Section):
@@ -309,6 +372,7 @@ class Settings(Section):
     gateway: GatewaySettings = GatewaySettings()
     tls: TlsSettings = TlsSettings()
     signin: SigninSettings = SigninSettings()
+    acme: AcmeSettings = AcmeSettings()
     storage: StorageSettings = StorageSettings()
     backup: BackupSettings = BackupSettings()
     stream: StreamSettings = StreamSettings()
@@ -317,6 +381,47 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if self.tls.mode == "acme":
+            self._check_acme()
+        if self.tls.http_port and self.tls.mode == "off":
+            raise ValueError("tls.http_port needs TLS: there is nothing to send browsers to.")
+        if self.plain_port and self.plain_port in (self.gateway.port, self.gateway.ws_port):
+            raise ValueError("tls.http_port is a port of its own: it is gateway.port or gateway.ws_port already.")
+        return self
+
+    @property
+    def plain_port(self) -> int:
+        """Where plain HTTP is answered; 0: nowhere."""
+        is_needed = self.tls.mode == "acme" and self.acme.challenge == "http-01"
+        return self.tls.http_port or (80 if is_needed else 0)
+
+    @property
+    def acme_names(self) -> tuple[str, ...]:
+        """What the certificate is ordered for."""
+        host = urlsplit(self.gateway.public_url).hostname or ""
+        return self.acme.names or (host,)
+
+    def _check_acme(self) -> None:
+        host = urlsplit(self.gateway.public_url).hostname or ""
+        if not self.gateway.public_url.startswith("https://") or not _DNS_NAME.fullmatch(host):
+            raise ValueError(
+                "tls.mode 'acme' needs gateway.public_url with a DNS name that leads here, "
+                "as in https://gateway.example.org."
+            )
+        if not {host, f"*.{host.partition('.')[2]}"} & set(self.acme_names):
+            raise ValueError(f"acme.names must hold {host}, the host of gateway.public_url.")
+        if not self.acme.agree:
+            raise ValueError(
+                f"tls.mode 'acme' orders from {self.acme.directory}. Read the authority's terms, then set acme.agree = true."
+            )
+        if self.gateway.allowed_networks and self.acme.challenge == "tls-alpn-01":
+            raise ValueError(
+                "acme.challenge 'tls-alpn-01' cannot work with gateway.allowed_networks: the authority connects from "
+                "addresses that nobody knows. Use http-01, whose port lets everybody in, or dns-01."
+            )
 
 
 def system_environment() -> Mapping[str, str]:
@@ -369,6 +474,6 @@ def _explain(error: ValidationError) -> str:
     for item in error.errors(include_url=False, include_input=False):
         place = ".".join(str(part) for part in item["loc"])
         text = "is not a known setting" if item["type"] == "extra_forbidden" else item["msg"]
-        lines.append(f"  {place}: {text}")
+        lines.append(f"  {place}: {text}" if place else f"  {text}")
     lines.append("See 'entobot config show' for every setting and its default.")
     return "\n".join(lines)

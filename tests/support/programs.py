@@ -15,7 +15,14 @@ import pytest
 from tests.support.process import GENEROUS_S, ROOT
 
 UNPACKED = ROOT / ".venv" / "rigs"
-_VERSION = {"caddy": "version", "haproxy": "-v", "nginx": "-v", "systemd-analyze": "--version"}
+_VERSION = {
+    "caddy": "version",
+    "haproxy": "-v",
+    "nginx": "-v",
+    "pebble": "-help",
+    "pebble-challtestsrv": "-help",
+    "systemd-analyze": "--version",
+}
 """How a program is asked whether it runs at all; the others know `--version`."""
 
 

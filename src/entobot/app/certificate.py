@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 from cryptography import x509
@@ -25,7 +26,8 @@ from entobot.web.certificates import (
 from entobot.web.http import CertificateFiles
 from entobot.web.tls import TlsFiles, server_context
 
-Source = Literal["given", "local-ca"]
+ACME_FILE = "acme.crt"
+Source = Literal["acme", "given", "local-ca"]
 """Where a certificate comes from."""
 
 
@@ -59,7 +61,23 @@ def load_certificate(home: Home, settings: Settings, now_ms: int, entropy: Entro
         return None
     if settings.tls.mode == "given":
         return load_given_files(settings, now_ms)
-    return load_local(home, now_ms, entropy)
+    local = load_local(home, now_ms, entropy)
+    if settings.tls.mode == "acme":
+        if find_spec("acme") is None:
+            raise StartupRefused("tls.mode 'acme' needs more packages: pip install 'entobot[acme]'")
+        return load_acme(home) or local
+    return local
+
+
+def load_acme(home: Home) -> Certificate | None:
+    """The one that was ordered, where there is one that can be served. Its key is that of the local leaf."""
+    files = TlsFiles(home.tls / ACME_FILE, home.tls / "leaf.key")
+    try:
+        server_context(files)
+        leaf = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return _certificate("acme", files, leaf, None)
 
 
 def load_given_files(settings: Settings, now_ms: int) -> Certificate:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,14 @@ Signature = tuple[tuple[int, int, int], ...]
 """Of each file its inode, size and modification time in nanoseconds; zeros where there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the last try for a certificate did not work, for the person who can put it right."""
+
+    at_ms: int
+    text: str
+
+
 class Source(Protocol):
     every: timedelta
     """How often to look."""
@@ -27,12 +36,30 @@ class Source(Protocol):
         """
         ...
 
+    def remembered(self) -> Failure | None:
+        """What went wrong last before this start."""
+        ...
+
+    def waits_for(self, served: Certificate) -> str:
+        """What is still to come before a certificate of this source is served; empty when it is."""
+        ...
+
     def renews_at_ms(self, served: Certificate) -> int | None:
         """When it will be renewed; None where somebody else does it."""
         ...
 
 
-class GivenFiles:
+class _AtOnce:
+    """Of sources that have a certificate from the start."""
+
+    def remembered(self) -> Failure | None:
+        return None
+
+    def waits_for(self, served: Certificate) -> str:  # noqa: ARG002  the port's signature
+        return ""
+
+
+class GivenFiles(_AtOnce):
     """Looks at the files' times; reads them when those have changed, and each version once."""
 
     every = timedelta(seconds=10)
@@ -69,7 +96,7 @@ def _signature(*paths: Path | None) -> Signature:
     return tuple(found)
 
 
-class LocalAuthority:
+class LocalAuthority(_AtOnce):
     """Renews the leaf by itself when a third of its life is left or this machine has another address."""
 
     every = timedelta(hours=6)

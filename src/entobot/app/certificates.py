@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from entobot.app.certificate import Certificate, public_files
-from entobot.app.certificate_sources import GivenFiles, LocalAuthority, Source
+from entobot.app.certificate_sources import Failure, GivenFiles, LocalAuthority, Source
 from entobot.app.ground import Ground
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.model import Fact
@@ -15,19 +14,13 @@ from entobot.core.clock import rfc3339, rfc3339_or_none
 from entobot.core.errors import Code, Problem, StartupRefused
 from entobot.storage.database import Transaction
 from entobot.telemetry.metrics import Metric
+from entobot.web.acme_challenges import DnsHook, Http01, Presenter, TlsAlpn01
 from entobot.web.certificate_routes import CertificateState, LastError
 from entobot.web.http import CertificateFiles, Check
 from entobot.web.listener import Listener
+from entobot.web.tls import TlsFiles
 
 log = logging.getLogger("entobot.app")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why the last attempt at a certificate did not work, for the person who can put it right."""
-
-    at_ms: int
-    text: str
 
 
 class Certificates:
@@ -38,9 +31,10 @@ class Certificates:
         self._ground = ground
         self._audit = audit
         self._on_change = on_change
-        self._source = _source_of(ground)
         self._listener: Listener | None = None
-        self._failure: Failure | None = None
+        self._http = Http01()
+        self._source = self._make_source()
+        self._failure = None if self._source is None else self._source.remembered()
         self._turn = asyncio.Lock()
         self._asked: asyncio.Task[None] | None = None
         counter = ground.meters.counter
@@ -52,6 +46,36 @@ class Certificates:
     def source(self) -> Source | None:
         """None without TLS."""
         return self._source
+
+    def _make_source(self) -> Source | None:
+        at, mode = self._ground, self._ground.settings.tls.mode
+        if mode == "off":
+            return None
+        if mode == "given":
+            return GivenFiles(at.settings, at.clock)
+        if mode == "acme":
+            from entobot.app.acme import Acme
+
+            return Acme(at.home, at.settings, at.clock, at.entropy, self._make_presenter())
+        return LocalAuthority(at.home, at.clock, at.entropy)
+
+    def _make_presenter(self) -> Presenter:
+        acme = self._ground.settings.acme
+        if acme.challenge == "dns-01":
+            assert acme.dns_hook is not None, "the settings want one"
+            return DnsHook(acme.dns_hook)
+        if acme.challenge == "tls-alpn-01":
+            return TlsAlpn01(self._ground.home.tls, self._ground.clock, self._use_challenge)
+        return self._http
+
+    def _use_challenge(self, files: TlsFiles | None) -> None:
+        if self._listener is not None:
+            self._listener.use_challenge(files)
+
+    @property
+    def answers(self) -> Mapping[str, str]:
+        """What the plain port answers an authority, by token."""
+        return self._http.answers
 
     @property
     def public(self) -> CertificateFiles:
@@ -105,7 +129,8 @@ class Certificates:
         end = rfc3339(found.description.not_after_ms)
         log.info("a new certificate is served, until %s: %s", end, ", ".join(found.description.names))
         facts = {"source": found.source, "not_after": end, "fingerprint": found.fingerprint}
-        await self._record(AuditEvent.CERTIFICATE_REPLACED, Outcome.SUCCESS, facts)
+        event = AuditEvent.CERTIFICATE_ISSUED if found.source == "acme" else AuditEvent.CERTIFICATE_REPLACED
+        await self._record(event, Outcome.SUCCESS, facts)
 
     async def _failed(self, text: str) -> None:
         self._failure = Failure(self._ground.clock.now_ms(), text)
@@ -135,7 +160,9 @@ class Certificates:
         if self.served.description.not_after_ms <= self._ground.clock.now_ms():
             since = f"The certificate ended at {rfc3339(self.served.description.not_after_ms)}."
             return since if self._failure is None else f"{since} {self._failure.text}"
-        return "" if self._failure is None else f"The last try for a new certificate failed: {self._failure.text}"
+        if self._failure is not None:
+            return f"The last try for a new certificate failed: {self._failure.text}"
+        return "" if self._source is None else self._source.waits_for(self.served)
 
     def check(self) -> Check:
         """For readiness, of the certificate. A bad certificate makes phones warn; the gateway works."""
@@ -159,12 +186,3 @@ class Certificates:
             is_renewing=self.is_renewing,
             last_error=None if failure is None else LastError(at=rfc3339(failure.at_ms), detail=failure.text),
         )
-
-
-def _source_of(ground: Ground) -> Source | None:
-    mode = ground.settings.tls.mode
-    if mode == "off":
-        return None
-    if mode == "given":
-        return GivenFiles(ground.settings, ground.clock)
-    return LocalAuthority(ground.home, ground.clock, ground.entropy)

@@ -76,7 +76,7 @@ def examine(home: Path) -> list[Finding]:
         lambda: [_clock(health)],
         lambda: _address(home, health["origin"]),
         lambda: [_networks(home, health["origin"])],
-        lambda: [_tls(home, health["origin"])],
+        lambda: [_tls(home, health["origin"], gateway.request("GET", "/api/v1/certificate")["source"])],
         lambda: [_audit(gateway)],
     ]
     for step in steps:
@@ -195,13 +195,13 @@ def _networks(home: Path, origin: str) -> Finding:
     return Finding("networks", Level.WARNING, detail, fix)
 
 
-def _tls(home: Path, origin: str) -> Finding:
+def _tls(home: Path, origin: str, source: str | None) -> Finding:
     parts = urlsplit(origin)
     if parts.scheme != "https":
         return Finding("certificate", Level.WARNING, "Plain HTTP, on this machine only.", "Leave out tls.mode = 'off'.")
     context = ssl.create_default_context()
     authority = home / "tls" / "ca.crt"
-    if authority.exists():
+    if source == "local-ca":
         context.load_verify_locations(authority)
     try:
         with (
@@ -213,7 +213,7 @@ def _tls(home: Path, origin: str) -> Finding:
         return Finding("certificate", Level.FAILURE, f"It does not hold for {origin}: {error.reason}.", "Renew it.")
     except OSError as error:
         return Finding("certificate", Level.FAILURE, f"{origin} does not answer: {error}.", "Look at the firewall.")
-    if authority.exists():
+    if source == "local-ca":
         # The certificate page tells people to compare it with what stands here.
         fingerprint = fingerprint_sha256(x509.load_pem_x509_certificate(authority.read_bytes()))
         detail = (

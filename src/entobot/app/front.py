@@ -1,8 +1,11 @@
 """The settings of the front door, as the parts that carry them out."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
-from entobot.config import GatewaySettings, LimitSettings
+from entobot.config import GatewaySettings, LimitSettings, Settings
 from entobot.core.clock import Clock
 from entobot.core.networks import Networks
 from entobot.gateway.limits import CountCaps, WaitingRoom
@@ -11,6 +14,9 @@ from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
 from entobot.web.callers import Callers
 from entobot.web.endpoints import TcpEndpoint, UnixEndpoint
+from entobot.web.http_protocol import HttpLimits, Timers
+from entobot.web.listener import Listener
+from entobot.web.plain_http import PlainHttp
 from entobot.web.tls import TlsFiles
 
 
@@ -20,6 +26,41 @@ def endpoints_of(gateway: GatewaySettings, tls: TlsFiles | None, unix_socket: Pa
     if gateway.ws_port:
         endpoints.append(TcpEndpoint(gateway.host, gateway.ws_port, tls, only_websocket=True))
     return [*endpoints, UnixEndpoint(unix_socket)]
+
+
+PLAIN_LIMITS = HttpLimits(
+    request_head=timedelta(seconds=5),
+    request_body=timedelta(seconds=5),
+    keep_alive=timedelta(seconds=5),
+    stalled_write=timedelta(seconds=5),
+    max_head_bytes=8 * 1024,
+    max_body_bytes=1024,
+)
+MAX_PLAIN_CONNECTIONS = 256
+MAX_PLAIN_CONNECTIONS_PER_ADDRESS = 16
+
+
+def plain_listener(
+    settings: Settings, origin: str, answers: Mapping[str, str], clock: Clock, timers: Timers
+) -> Listener | None:
+    """The port for plain HTTP, where there is one: redirects, and answers for an authority. Not started."""
+    if not settings.plain_port:
+        return None
+    callers = callers_of(settings.gateway)
+    if settings.tls.mode == "acme" and settings.acme.challenge == "http-01":
+        callers = replace(callers, allowed=Networks())  # the authority comes from anywhere
+    return Listener(
+        app=PlainHttp(origin, answers),
+        websocket=None,
+        endpoints=[TcpEndpoint(settings.gateway.host, settings.plain_port, says_nothing_secret=True)],
+        clock=clock,
+        timers=timers,
+        waiting=WaitingRoom(per_key=MAX_PLAIN_CONNECTIONS_PER_ADDRESS, total=MAX_PLAIN_CONNECTIONS, clock=clock),
+        per_address=CountCaps(per_key=MAX_PLAIN_CONNECTIONS_PER_ADDRESS, total=MAX_PLAIN_CONNECTIONS),
+        callers=callers,
+        limits=PLAIN_LIMITS,
+        max_connections=MAX_PLAIN_CONNECTIONS,
+    )
 
 
 def callers_of(gateway: GatewaySettings) -> Callers:

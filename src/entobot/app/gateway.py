@@ -22,7 +22,7 @@ from entobot.app.certificates import Certificates
 from entobot.app.cluster import Cluster, Parts
 from entobot.app.connections import ConnectionDoor
 from entobot.app.feed import Snapshots, make_feed
-from entobot.app.front import callers_of, endpoints_of, per_address_of, rates_of, strangers_of
+from entobot.app.front import callers_of, endpoints_of, per_address_of, plain_listener, rates_of, strangers_of
 from entobot.app.ground import Ground, lay_ground
 from entobot.app.measuring import Counts, Measuring
 from entobot.app.observing import observe_bus, observe_database, observe_process
@@ -146,6 +146,7 @@ class Gateway:
         self.cluster = self._find_cluster()
         self._loop_watch = LoopWatch(clock, ground.meters)
         self._listener: Listener | None = None
+        self._plain = plain_listener(ground.settings, ground.origin, self.certificates.answers, clock, self._timers)
         self._build_watch()
 
     def _answer(self, environment: Mapping[str, str], overrides: Overrides) -> None:
@@ -255,6 +256,8 @@ class Gateway:
         await self.audit.start(ground.database.write, now_ms)
         await self.bot.load()
         self._listener = await self._open_listener()
+        if self._plain is not None:
+            await self._plain.start()
         await self._record(AuditEvent.GATEWAY_STARTED)
         if self.cluster is not None:  # the first entry may be another node's: each keeps a signed head of its own
             await self.audit.seal(ground.database.write, ground.clock.now_ms())
@@ -270,6 +273,8 @@ class Gateway:
         await self._periodic.stop()
         if self._listener is not None:
             await self._guarded("listener", self._listener.stop(0))
+        if self._plain is not None:
+            await self._guarded("plain listener", self._plain.stop(0))
         await self._guarded("agents", self._worker.stop(timedelta(0)))
         if self.cluster is not None:
             await self._guarded("nodes", self.cluster.stop())
@@ -390,7 +395,8 @@ class Gateway:
         every(timedelta(minutes=1), self.sign_in.passwords.settle)
         every(timedelta(hours=6), self.devices.rotate_keys_if_due)
         if self.certificates.source is not None:
-            every(self.certificates.source.every, self.certificates.look)
+            is_ordered = self.ground.settings.tls.mode == "acme"
+            every(self.certificates.source.every, self.certificates.look, at_once=is_ordered)
 
     @property
     def _retention(self) -> Retention:
@@ -455,6 +461,8 @@ class Gateway:
             self._listener.shut()
         await self._periodic.stop()
         await self.certificates.stop()
+        if self._plain is not None:
+            await self._guarded("plain listener", self._plain.stop(0))
         self.pairing.stop()
         await asyncio.gather(
             self._guarded("connections", self.hub.drain()),

@@ -76,12 +76,12 @@ def _of_certificate(gateway: "Gateway") -> list[WeakPoint]:
     if certificate is None:
         return [WeakPoint("Plain HTTP, on this machine only.", 'Leave out tls.mode = "off" to reach it by phone.')]
     points: list[WeakPoint] = []
-    if certificate.public.ca_crt is not None:
+    if certificate.public.ca_crt is not None and ground.settings.tls.mode != "acme":
         points.append(
             WeakPoint(
                 "The certificate is this gateway's own: phones warn once, and cannot install the app or get push.",
                 f"Open {ground.origin}/certificate on the phone and install it, "
-                "or set tls.certificate and tls.key to a public one.",
+                "or have a public one: docs/how-to/public-certificate.md.",
             )
         )
     if said := gateway.certificates.complaint():

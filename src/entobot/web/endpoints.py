@@ -30,16 +30,18 @@ class PlainBeyondLoopback(StartupRefused, ValueError):  # noqa: N818  a refusal,
 class TcpEndpoint:
     """`host` is a literal address or `localhost`; port 0 picks a free one. `tls` None is plain, on loopback only.
 
-    With `only_websocket` everything but the WebSocket is answered with 404.
+    With `only_websocket` everything but the WebSocket is answered with 404. `says_nothing_secret` lets plain HTTP be
+    reached from anywhere: for what only sends people to HTTPS.
     """
 
     host: str
     port: int
     tls: TlsFiles | None = None
     only_websocket: bool = False
+    says_nothing_secret: bool = False
 
     def __post_init__(self) -> None:
-        if self.tls is None and not is_loopback(self.host):
+        if self.tls is None and not self.says_nothing_secret and not is_loopback(self.host):
             raise PlainBeyondLoopback(
                 f"Listening on {self.host} without TLS would send tokens in clear. "
                 "Use TLS, or listen on 127.0.0.1 behind a proxy that ends TLS."
@@ -107,6 +109,11 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise AddressTaken(
                 f"{host} port {port} is taken by another program. Stop it or choose another port."
+            ) from None
+        if error.errno == errno.EACCES:
+            raise StartupRefused(
+                f"Ports below 1024, as {port}, are for root alone here. Take a higher one and forward {port} to it, or "
+                "allow it (docs/how-to/public-certificate.md)."
             ) from None
         raise StartupRefused(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
     return listening

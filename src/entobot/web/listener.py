@@ -28,6 +28,7 @@ from entobot.web.http_protocol import GuardedHttpProtocol, HttpLimits, Shared, T
 from entobot.web.proxy_protocol import HeaderRefused, read_source
 from entobot.web.refusal import App, websocket_only, with_upgrade_hint
 from entobot.web.tls import TlsFiles, server_context
+from entobot.web.tls_alpn import Goodbye, asks_for_challenge, challenge_context
 from entobot.web.unix_socket import peer_credentials
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class Listener:
         self._limits = limits or HttpLimits()
         self._max_connections = max_connections
         self._running: _Running | None = None
+        self._challenge: ssl.SSLContext | None = None
 
     @property
     def port(self) -> int:
@@ -183,6 +185,13 @@ class Listener:
         for door in self._doors():
             if door.context is not None:
                 door.context = context
+
+    def use_challenge(self, files: TlsFiles | None) -> None:
+        """Show this certificate to whoever asks for `acme-tls/1`, and say nothing more (RFC 8737); None: to nobody.
+
+        Raises OSError or ssl.SSLError when it does not load.
+        """
+        self._challenge = None if files is None else challenge_context(files)
 
     def shut(self) -> None:
         """Accept no more; what is open goes on. Idempotent."""
@@ -345,13 +354,29 @@ class Listener:
 
         opened = False
         try:
-            await self._connect(door.context, protocol, connection)
-            opened = True
+            opened = not await self._answer_challenge(door, connection)
+            if opened:
+                await self._connect(door.context, protocol, connection)
         except (OSError, ssl.SSLError) as error:  # the stranger's fault, and common
+            opened = False
             log.debug("TLS handshake failed: %s", error)
         finally:
             if not opened:
                 arrival.over()
+
+    async def _answer_challenge(self, door: Door, connection: socket.socket) -> bool:
+        """Whether it was an authority that asked for a challenge, which has its answer now. Nobody asks but in an order."""
+        if self._challenge is None or door.context is None:
+            return False
+        try:
+            async with asyncio.timeout(self._limits.tls_handshake.total_seconds()):
+                if not await asks_for_challenge(connection):
+                    return False
+        except BaseException:
+            connection.close()  # no transport owns it yet
+            raise
+        await self._connect(self._challenge, Goodbye, connection)
+        return True
 
     async def _connect(
         self, context: ssl.SSLContext | None, protocol: Callable[[], asyncio.Protocol], connection: socket.socket
