@@ -37,6 +37,7 @@ from entobot.gateway.hub import MAX_CONNECTIONS_PER_DEVICE
 from entobot.gateway.wire import MAX_FRAME_BYTES, MAX_FRAME_BYTES_BEFORE_AUTHENTICATION, Close
 from entobot.home import Home
 from entobot.pairing.limits import MAX_FAILURES, MAX_FAILURES_PER_ADDRESS, WINDOW
+from entobot.signin import attempts
 from entobot.telemetry.metrics import LABELS, PROCESS_METRICS, Kind, Metric
 from entobot.web.application import WebSettings, build_application
 from entobot.web.http_protocol import MAX_PIPELINED, HttpLimits
@@ -526,6 +527,10 @@ def _default(parameter: Any) -> str:
     return "" if value is None or value is False or value == "" or callable(value) else code(value)
 
 
+def _paced(at_once: int, every_s: float) -> str:
+    return f"{at_once}, then one in {every_s:.0f} s"
+
+
 def limits_page() -> str:
     limits, http, pace = Settings().limits, HttpLimits(), Pace()
     counted = {
@@ -552,6 +557,13 @@ def limits_page() -> str:
         ["WebSockets of a device", str(MAX_CONNECTIONS_PER_DEVICE)],
         ["failed claims of an address", f"{MAX_FAILURES_PER_ADDRESS} in {WINDOW.seconds // 60} minutes"],
         ["failed claims in all", f"{MAX_FAILURES} in {WINDOW.seconds // 60} minutes"],
+        ["passwords with one login from one network", _paced(attempts.PER_PLACE_AT_ONCE, attempts.PER_PLACE_EVERY_S)],
+        ["passwords with one login in all", _paced(attempts.PER_LOGIN_AT_ONCE, attempts.PER_LOGIN_EVERY_S)],
+        [
+            "passwords in a browser where this person signed in before",
+            _paced(attempts.PER_BROWSER_AT_ONCE, attempts.PER_BROWSER_EVERY_S) + ", counted apart",
+        ],
+        ["wrong codes after the right password", _paced(attempts.CODES_AT_ONCE, attempts.CODES_EVERY_S)],
     ]
     return page(
         "Limits",

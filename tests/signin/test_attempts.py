@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from entobot.core.errors import Code, Problem
 from entobot.core.rates import Rate
@@ -78,8 +78,9 @@ class Guessing(RuleBasedStateMachine):
         assert self.bad_codes <= attempts.CODES_AT_ONCE + elapsed_s / attempts.CODES_EVERY_S
 
 
-Guessing.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-test_guessing = Guessing.TestCase
+def test_guesses_stay_few_and_keep_nobody_out_of_a_browser_that_is_known() -> None:
+    chosen = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    run_state_machine_as_test(Guessing, settings=chosen)
 
 
 def test_a_limit_that_is_hit_is_counted_and_several_nodes_share_it() -> None:

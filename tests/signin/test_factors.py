@@ -12,7 +12,7 @@ import argon2
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from entobot.accounts.model import User
 from entobot.accounts.service import Accounts
@@ -327,5 +327,5 @@ class Phone(RuleBasedStateMachine):
         assert found.codes_left == len(self.codes)
 
 
-Phone.TestCase.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
-test_phone = Phone.TestCase
+def test_codes_and_recovery_codes_are_taken_once_in_every_order() -> None:
+    run_state_machine_as_test(Phone, settings=settings(max_examples=12, stateful_step_count=15, deadline=None))

@@ -58,6 +58,7 @@ def entries(gateway: GatewayProcess, event: str) -> list[dict[str, Any]]:
 
 
 def test_a_password_and_the_code_of_an_app_sign_in(gateway: GatewayProcess, operator: Operator) -> None:
+    assert "signin.passwords" in gateway.banner, "what weakens something is told at the start"
     _, login, app = set_up(gateway, operator)
     browser = Browser(gateway)
     assert browser.request("GET", "/api/v1/sign-in") == {"passkeys": True, "passwords": True}

@@ -87,6 +87,19 @@ def test_of_many_who_open_a_link_at_once_one_gets_in(gateway: GatewayProcess, op
         assert sum(pool.map(try_it, range(16))) == 1
 
 
+def test_a_link_that_is_fetched_signs_nobody_in_and_is_not_used_up(gateway: GatewayProcess, operator: Operator) -> None:
+    url = link_for(operator, operator.add_user("Previewed"))
+    secret = url.rpartition("=")[2]
+    before = operator.state()
+    fetcher = Browser(gateway)
+    assert fetcher.send("GET", "/admin").status_code == 200
+    assert fetcher.send("GET", f"/admin?link={secret}").status_code < 500
+    assert code_of(fetcher.request, "GET", "/api/v1/sign-in/link", params={"link": secret}) is Code.INVALID
+    assert fetcher.cookie is None
+    assert operator.state() == before
+    assert fetcher.follow(url)["session_id"]
+
+
 def test_a_new_link_voids_the_one_before(gateway: GatewayProcess, operator: Operator) -> None:
     user_id = operator.add_user("Twice")
     first, second = link_for(operator, user_id), link_for(operator, user_id)

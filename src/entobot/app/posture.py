@@ -43,6 +43,13 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
                 "Look at bus.url and its server. Nothing is lost, and it goes on by itself.",
             )
         )
+    if ground.settings.signin.passwords:
+        points.append(
+            WeakPoint(
+                "Browsers may sign in with passwords, which can be given away and guessed.",
+                "Where everybody has a passkey, leave out signin.passwords.",
+            )
+        )
     if said := gateway.backups.restore_note():
         points.append(
             WeakPoint(said, "Look at 'entobot devices list' and 'users list', and end what should not be there.")
