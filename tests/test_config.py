@@ -47,6 +47,20 @@ def test_the_command_line_beats_the_environment(tmp_path: Path) -> None:
     assert settings.gateway.port == 6000
 
 
+def sink(text: str) -> str:
+    return f"[[audit.sinks]]\nname = 'siem'\n{text}\n"
+
+
+def test_receivers_of_the_audit_log_stand_in_the_file_or_as_json_in_a_variable(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text(sink("format = 'ocsf'\nurl = 'https://siem.example/in'"))
+    assert load(tmp_path, {}).audit.sinks[0].name == "siem"
+    variable = '[{"name": "log", "format": "syslog", "url": "tls://log.example"}]'
+    assert load(tmp_path, {"ENTOBOT_AUDIT__SINKS": variable}).audit.sinks[0].name == "log"
+    assert load(tmp_path, {"ENTOBOT_AUDIT__SINKS": ""}).audit.sinks == ()
+    with pytest.raises(StartupRefused, match=r"audit\.sinks"):
+        load(tmp_path, {"ENTOBOT_AUDIT__SINKS": "siem"})
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
@@ -62,6 +76,18 @@ def test_the_command_line_beats_the_environment(tmp_path: Path) -> None:
         ('[gateway]\nallowed_networks = ["192.168.1.0/24", "lan"]', "gateway.allowed_networks.*lan"),
         ("[gateway]\nproxy_protocol = true", "proxy_protocol needs trusted_proxies"),
         ("[gateway]\nport = 4000\nws_port = 4000", "ws_port and port are the same"),
+        (sink("format = 'syslog'\nurl = 'https://siem.example/'"), "begins with tls://"),
+        (sink("format = 'jsonl'\nurl = 'tls://siem.example'"), "begins with file:// or http:// or https://"),
+        (sink("format = 'jsonl'\nurl = 'file://host/x'"), "named from the root"),
+        (sink("format = 'jsonl'\nurl = 'http://siem.example/'"), "plain http:// is for this machine"),
+        (sink("format = 'jsonl'\nurl = 'https://me:secret@siem.example/'"), "no user or password"),
+        (sink("format = 'jsonl'\nurl = 'file:///x'\ntoken_file = '/t'"), "token_file is for https://"),
+        (sink("format = 'jsonl'\nurl = 'file:///x'\nauthority = '/t'"), "are for https:// and tls://"),
+        (sink("format = 'syslog'\nurl = 'tls://h'\nkey = '/t'"), "belong together"),
+        (sink("format = 'cef'\nurl = 'tls://h'"), "audit.sinks.0.format"),
+        (sink("format = 'jsonl'\nurl = 'file:///x'\ncolour = 'red'"), "audit.sinks.0.colour"),
+        (2 * sink("format = 'jsonl'\nurl = 'file:///x'"), "two have the same name"),
+        ("[audit]\ncheckpoint_every = 0", "audit.checkpoint_every"),
         ("[gateway", FILE_NAME),
         ("[gateway]\nname = '\udcff'", FILE_NAME),
     ],

@@ -124,6 +124,8 @@ SECURITY = (
     Panel("Refused at the door", "ops", "address_not_allowed: look at `gateway.allowed_networks`. proxy_header: at `gateway.trusted_proxies` and the proxy.", ((rate("entobot_refusals_total", "reason"), "{{reason}}"),)),
     Panel("Audit log", "ops", "Every kind of entry: docs/reference/audit-events.md. A gap while people work: look at the store.", ((rate("entobot_audit_entries_total", "event"), "{{event}}"),)),
     Panel("Audit entries that tell of a refusal", "ops", "`entobot audit list` has who and what.", ((rate("entobot_audit_entries_total", "event, outcome", outcome="!=success"), "{{event}} {{outcome}}"),)),
+    Panel("Audit entries that wait for a receiver", "none", "Grows: the receiver is away, `entobot doctor` says why. Nothing is lost: docs/how-to/audit.md.", ((f"max by (sink) ({of('entobot_audit_sink_lag')})", "{{sink}}"),)),
+    Panel("Audit batches that were not taken", "ops", "The log says `audit.sink_failed` and why; it is tried again within a minute.", ((rate("entobot_audit_sink_failures_total", "sink"), "{{sink}}"),)),
     Panel("Pairing", "ops", "Created without confirmed: people do not get through; claim_refused: see above.", ((rate("entobot_audit_entries_total", "event", event="=~invite[.].*"), "{{event}}"),)),
     Panel("Devices and keys", "ops", "revoked, suspended, api_key.created that you did not do: `entobot audit list`.", ((rate("entobot_audit_entries_total", "event", event="=~(device|api_key|key|token|auth)[.].*"), "{{event}}"),)),
     Panel("4xx by status", "reqps", "401 and 403 that grow: as refused credentials. 429: over a limit.", ((rate("entobot_http_requests_total", "status", status="=~4.."), "{{status}}"),)),

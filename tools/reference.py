@@ -119,6 +119,8 @@ AUDIT_TEXTS: dict[str, str] = {
     "approval.requested": "An agent asked to run a tool.",
     "audit.exported": "Somebody took entries away as a file; the facts say which, the actor who.",
     "audit.personal_erased": "Personal values of entries were erased; the chain stayed whole.",
+    "audit.sink_failed": "A receiver of the log did not take it for a minute; nothing is lost, it is tried again.",
+    "audit.sink_recovered": "That receiver takes the log again, from where it stopped.",
     "authenticator.added": "A person added an authenticator app; its recovery codes were made with it.",
     "authenticator.removed": "A person removed their authenticator app, and its recovery codes.",
     "auth.refused": "A valid token was shown without, or with somebody else's, proof of its key. At most one a minute.",

@@ -15,15 +15,14 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     model_validator,
 )
 
+from entobot.config_audit import AuditSettings
+from entobot.config_types import Duration, Section, Words
 from entobot.core.errors import StartupRefused
 from entobot.core.networks import Networks, parse_network
 from entobot.core.rates import RATES, Allowance, Rate
@@ -41,30 +40,12 @@ MODEL_KEY_VARIABLES = {
 """Model vendors and the variables in which people already keep their keys, in the order in which they are tried."""
 
 
-def _seconds(value: object) -> object:
-    """Variables are text: bare digits are seconds there, as a bare number is in the file."""
-    return float(value) if isinstance(value, str) and value.replace(".", "", 1).isdigit() else value
-
-
-def _words(value: object) -> object:
-    """Variables are text: a list is written with commas or spaces there."""
-    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
-
-
 def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
     Networks(values)
     return values
 
 
 NetworkList = Annotated[Words, AfterValidator(_networks)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class GatewaySettings(Section):
@@ -375,6 +356,7 @@ class Settings(Section):
     acme: AcmeSettings = AcmeSettings()
     storage: StorageSettings = StorageSettings()
     backup: BackupSettings = BackupSettings()
+    audit: AuditSettings = AuditSettings()
     stream: StreamSettings = StreamSettings()
     bus: BusSettings = BusSettings()
     agent: AgentSettings = AgentSettings()

@@ -134,6 +134,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Known:
 
 ONLY_ELSEWHERE = {
     "up",  # Prometheus's own
+    "entobot_audit_sink_failures_total",  # where [audit] names receivers
+    "entobot_audit_sink_lag",
     "entobot_backup_age_seconds",  # before the first backup
     "entobot_bus_made_good_total",  # several nodes; tests/stories/test_metrics.py has them all there
     "entobot_database_connections",  # of PostgreSQL, as the wait for it

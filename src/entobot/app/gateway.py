@@ -16,6 +16,7 @@ from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
 from entobot.agents.choice import Choice
 from entobot.app.answering import Features, Overrides, build_answering
+from entobot.app.audit_keeping import AuditKeeping, make_audit
 from entobot.app.backups import Backups
 from entobot.app.certificate import Certificate
 from entobot.app.certificates import Certificates
@@ -34,7 +35,6 @@ from entobot.approvals import commands as approvals_commands
 from entobot.approvals import http as approvals_http
 from entobot.audit import http as audit_http
 from entobot.audit.events import AuditEvent
-from entobot.audit.service import Audit
 from entobot.config import Settings
 from entobot.conversations import commands as conversations_commands
 from entobot.conversations import http as conversations_http
@@ -105,7 +105,8 @@ class Gateway:
         limits = ground.settings.limits
         self.stream = Stream(bus, ids)
         self.accounts = Accounts(ids, self.stream)
-        self.audit = self._make_audit()
+        self.audit = make_audit(ground)
+        self.audit_keeping = AuditKeeping(ground, self.audit)
         self.sign_in = build_sign_in(ground, self.audit, self.accounts)
         tokens = Tokens(ground.signing, ground.origin, ground.keys.key(Purpose.REFRESH_TOKENS), ground.entropy)
         self.devices = Devices(
@@ -171,17 +172,6 @@ class Gateway:
             origin=at.origin,
             gateway_name=at.name,
             spki=None if at.certificate is None else at.certificate.spki,
-        )
-
-    def _make_audit(self) -> Audit:
-        at = self.ground
-        return Audit(
-            ids=at.ids,
-            entropy=at.entropy,
-            signer=at.head_signer,
-            head_file=at.home.audit_head,
-            notes=at.head_signer.notes(),
-            meters=at.meters,
         )
 
     def _build_watch(self) -> None:
@@ -267,10 +257,12 @@ class Gateway:
         if self.cluster is not None:
             self.cluster.start()
         self._start_sweeps()
+        self.audit_keeping.start()
 
     async def _give_up(self) -> None:
         """A start that failed leaves nothing open: no port, no lock, no task."""
         await self._periodic.stop()
+        await self.audit_keeping.stop()
         if self._listener is not None:
             await self._guarded("listener", self._listener.stop(0))
         if self._plain is not None:
@@ -386,6 +378,7 @@ class Gateway:
     def _start_sweeps(self) -> None:
         every = self._periodic.every
         every(timedelta(minutes=1), self.backups.make_if_due, at_once=True)
+        every(self.ground.settings.audit.checkpoint_every, self.audit_keeping.sign, at_once=True)
         every(timedelta(seconds=15), self.pairing.expire)
         every(timedelta(seconds=30), self.hub.sweep)
         every(timedelta(minutes=5), self._trim_stream)
@@ -475,8 +468,10 @@ class Gateway:
             task.cancel()
         if self.cluster is not None:
             await self._guarded("nodes", self.cluster.stop())
+        await self._guarded("audit", self.audit_keeping.stop())
         await self._guarded("audit", self._record(AuditEvent.GATEWAY_STOPPED))
         await self._guarded("audit", self.audit.seal(ground.database.write, ground.clock.now_ms()))
+        await self._guarded("audit", self.audit_keeping.sign())
         await self._guarded("storage", ground.database.stop())
         await ground.bus.stop()
         await self._stop_tracing()

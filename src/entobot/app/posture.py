@@ -56,6 +56,10 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
         )
     if said := gateway.backups.complaint():
         points.append(WeakPoint(said, "Make one with 'entobot backup', or set backup.every: docs/how-to/back-up.md."))
+    points += [
+        WeakPoint(said, "Look at the receiver. Nothing is lost, and it goes on by itself: docs/how-to/audit.md.")
+        for said in gateway.audit_keeping.complaints()
+    ]
     if gateway.choice.fix is not None:
         points.append(WeakPoint(f"The built-in echo agent answers. {gateway.choice.why}", gateway.choice.fix))
     return points

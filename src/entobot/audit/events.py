@@ -15,6 +15,8 @@ class AuditEvent(StrEnum):
     AUDIT_PERSONAL_ERASED = "audit.personal_erased"
     AUTHENTICATOR_ADDED = "authenticator.added"
     AUTHENTICATOR_REMOVED = "authenticator.removed"
+    AUDIT_SINK_FAILED = "audit.sink_failed"
+    AUDIT_SINK_RECOVERED = "audit.sink_recovered"
     AUTH_REFUSED = "auth.refused"
     CERTIFICATE_ISSUED = "certificate.issued"
     CERTIFICATE_RENEWAL_FAILED = "certificate.renewal_failed"

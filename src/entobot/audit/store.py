@@ -93,6 +93,13 @@ checkpoints = Table(
     Column("note", Text, nullable=False),
     Column("made_at_ms", BigInteger, nullable=False),
 )
+sinks = Table(
+    "audit_sinks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("node", Text, nullable=False),
+)
 
 _HEAD = select(head.c.log_id, head.c.seq, head.c.hash).where(head.c.id == THE_HEAD)
 _CREATE_HEAD = upsert(head).on_conflict_do_nothing()
@@ -126,6 +133,19 @@ _HASHES = (
     select(log.c.seq, log.c.previous, log.c.hash)
     .where(log.c.seq > bindparam("after"), log.c.seq <= bindparam("through"))
     .order_by(log.c.seq)
+)
+
+_SINK = select(sinks).where(sinks.c.name == bindparam("sink"))
+_INSERT_SINK = upsert(sinks).on_conflict_do_nothing()
+_CLAIM_SINK = (
+    update(sinks)
+    .where(sinks.c.name == bindparam("sink"), sinks.c.node == bindparam("from_node"))
+    .values(node=bindparam("to_node"))
+)
+_MOVE_SINK = (
+    update(sinks)
+    .where(sinks.c.name == bindparam("sink"), sinks.c.node == bindparam("of_node"), sinks.c.seq < bindparam("to_seq"))
+    .values(seq=bindparam("to_seq"))
 )
 
 _ERASABLE: dict[str, ColumnElement[bool]] = {
@@ -214,6 +234,37 @@ def links(tx: Transaction, after: int, through: int) -> list[tuple[int, bytes, b
     """(seq, previous, hash) of the entries behind `after`, in order. Raises ValueError for an altered one."""
     rows = tx.rows(_HASHES, {"after": after, "through": through})
     return [(int(row["seq"]), _digest(row["previous"]), _digest(row["hash"])) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPlace:
+    """Everything up to `seq` was taken; the node that sends."""
+
+    seq: int
+    node: str
+
+
+def find_sink(tx: Transaction, name: str) -> SinkPlace | None:
+    row = tx.first(_SINK, {"sink": name})
+    return None if row is None else SinkPlace(int(row["seq"]), row["node"])
+
+
+def claim_sink(tx: Transaction, name: str, node_id: str, alive: frozenset[str]) -> int | None:
+    """Where `node_id` has to go on with the sink; None while another living node sends."""
+    tx.run(_INSERT_SINK, {"name": name, "seq": 0, "node": node_id})
+    found = find_sink(tx, name)
+    assert found is not None
+    if found.node == node_id:
+        return found.seq
+    if found.node in alive:
+        return None
+    tx.run(_CLAIM_SINK, {"sink": name, "from_node": found.node, "to_node": node_id})
+    return found.seq
+
+
+def move_sink(tx: Transaction, name: str, node_id: str, seq: int) -> None:
+    """Everything up to `seq` was taken; nothing happens where another node sends by now."""
+    tx.run(_MOVE_SINK, {"sink": name, "of_node": node_id, "to_seq": seq})
 
 
 Walked = tuple[int, Entry | None, Mapping[str, Personal] | None]

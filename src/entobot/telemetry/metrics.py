@@ -66,6 +66,12 @@ class Metric(Enum):
         "event",
         "outcome",
     )
+    AUDIT_SINK_FAILURES = _counter(
+        "entobot_audit_sink_failures_total", "Batches of the audit log that a receiver did not take.", "sink"
+    )
+    AUDIT_SINK_LAG = _gauge(
+        "entobot_audit_sink_lag", "Entries of the audit log that a receiver has not taken yet.", "sink"
+    )
     AUTH_FAILURES = _counter(
         "entobot_auth_failures_total", "Credentials that were refused, and why.", "transport", "reason"
     )
@@ -249,6 +255,7 @@ LABELS: dict[str, str] = {
     "path": "`live` or `replay`.",
     "python": "Version of Python.",
     "reason": "An error code, the name of a close code, or the limit that was hit; or said by the metric.",
+    "sink": "The receiver's name in `[[audit.sinks]]`.",
     "state": "Said by the metric.",
     "status": "HTTP status code.",
     "sweep": "Name of the periodic work.",
