@@ -1,8 +1,10 @@
 """The certificate that is served: what each TLS mode makes of its files. Blocks; call it off the event loop."""
 
 import json
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from cryptography import x509
@@ -61,12 +63,26 @@ def load_certificate(home: Home, settings: Settings, now_ms: int, entropy: Entro
         return None
     if settings.tls.mode == "given":
         return load_given_files(settings, now_ms)
-    local = load_local(home, now_ms, entropy)
     if settings.tls.mode == "acme":
-        if find_spec("acme") is None:
-            raise StartupRefused("tls.mode 'acme' needs more packages: pip install 'entobot[acme]'")
-        return load_acme(home) or local
-    return local
+        if problems := missing_for_acme(settings):
+            raise StartupRefused("\n".join(problems))
+        return load_acme(home) or load_local(home, now_ms, entropy)
+    return load_local(home, now_ms, entropy)
+
+
+def missing_for_acme(settings: Settings) -> list[str]:
+    """What an order would need and is not on this machine."""
+    acme = settings.acme
+    problems: list[str] = []
+    if find_spec("acme") is None:
+        problems.append("tls.mode 'acme' needs more packages: pip install 'entobot[acme]'")
+    for name in ("authority", "eab_key_file", "dns_hook"):
+        path: Path | None = getattr(acme, name)
+        if path is not None and not path.is_file():
+            problems.append(f"acme.{name}: {path} is no file.")
+    if acme.dns_hook is not None and acme.dns_hook.is_file() and not os.access(acme.dns_hook, os.X_OK):
+        problems.append(f"acme.dns_hook: {acme.dns_hook} may not be run. chmod +x it.")
+    return problems
 
 
 def load_acme(home: Home) -> Certificate | None:

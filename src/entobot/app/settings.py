@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from entobot.agents.bot import FIELDS, Pin
+from entobot.app.certificate import missing_for_acme
 from entobot.config import ENVIRONMENT_PREFIX, FILE_NAME, Settings, load, system_environment
 from entobot.core.errors import StartupRefused
 
@@ -63,6 +64,8 @@ def check_settings(home: Path) -> list[str]:
             path: Path | None = getattr(settings.tls, name)
             if path is None or not path.is_file():
                 problems.append(f"tls.{name}: {path or 'not set'} is no file.")
+    if settings.tls.mode == "acme":
+        problems += missing_for_acme(settings)
     return problems
 
 

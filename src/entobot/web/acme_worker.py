@@ -243,6 +243,8 @@ def failure(error: Exception, net: Network | None) -> Failed:
             kind, detail = _told(error.error)
         case errors.TimeoutError():
             kind, detail = "timeout", "The authority did not sign in time."
+        case errors.ClientError():
+            kind, detail = "serverInternal", str(error)
         case requests.exceptions.SSLError():
             kind, detail = "untrusted", str(error)
         case requests.RequestException():
