@@ -15,6 +15,8 @@ JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1c3JfMSJ9.c2lnbmF0dXJl"
 SECRETS = [
     "ent_rt_Zm9vYmFyYmF6cXV1eA",
     "ent_key_01ARZ3NDEKTSV4RRFFQ69G5FAV_Zm9vYmFyYmF6cXV1eGZvb2JhcmJhenF1dXhmb29iYXI",
+    "ent_ses_01ARZ3NDEKTSV4RRFFQ69G5FAV_Zm9vYmFyYmF6cXV1eGZvb2Jh",
+    "ent_lnk_01ARZ3NDEKTSV4RRFFQ69G5FAV_Zm9vYmFyYmF6cXV1eGZvb2Jh",
     JWT,
     "https://gateway/pair#v=1&i=inv_01ARZ3NDEKTSV4RRFFQ69G5FAV&s=c2VjcmV0c2VjcmV0c2VjcmV0&x=1",
     "s=c2VjcmV0c2VjcmV0c2VjcmV0",

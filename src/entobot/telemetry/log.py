@@ -24,7 +24,7 @@ MAX_DEPTH = 4
 REDACTED = "[redacted]"
 _SECRET_SHAPES = re.compile(
     r"""
-      ent_(?:rt|key)_[A-Za-z0-9_-]*                             # our refresh tokens and API keys, also cut ones
+      ent_(?:rt|key|ses|lnk)_[A-Za-z0-9_-]*                     # tokens, API keys, sessions, links; also cut ones
     | eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*){0,4}             # JWTs, proofs, any compact JWS or JWE
     | \#v=\d+&[^\s"'<>]*                                        # what stands behind the # of a pairing link
     | (?<![A-Za-z0-9_-])[is]=[A-Za-z0-9_%-]{16,}                # the same in pieces
