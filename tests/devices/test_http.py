@@ -7,9 +7,11 @@ import httpx
 import msgspec
 import pytest
 
+from entobot.core.clock import rfc3339
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Scope
 from entobot.devices.commands import RenameDevice, commands
+from entobot.devices.directory import ConnectionView
 from entobot.devices.http import add_routes
 from entobot.gateway.commands import command_table
 from entobot.web.application import WebSettings, build_application
@@ -56,16 +58,18 @@ async def test_the_list_and_its_alias_show_the_callers_devices(house: House, cli
     async def find_online(which: Sequence[str]) -> frozenset[str]:
         return frozenset(which) & {device_id}
 
-    house.devices.find_online = find_online
+    house.devices.directory.find_online = find_online
     for path in (LIST, "/api/v1/auth/devices", LIST + "?status=active&limit=1"):
         answer = await call(client, house, phone, "GET", path)
         assert answer.status_code == 200
         assert answer.json() == {
             "next": None,
+            "total": 1,
             "rows": [
                 {
                     "device_id": device_id,
                     "user_id": (await house.owner()).user_id,
+                    "user_name": "owner",
                     "device_name": "Ada's phone",
                     "platform": "ios",
                     "app_version": "1.0",
@@ -193,3 +197,22 @@ async def test_the_local_owner_must_say_which_device_to_rename(house: House) -> 
 def test_the_command_refuses_unknown_fields() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(b'{"device_name":"x","user_id":"usr_1"}', type=RenameDevice)
+
+
+async def test_a_device_shows_how_it_is_connected(house: House, client: httpx.AsyncClient) -> None:
+    phone, device_id = await house.pair("Ada's phone")
+
+    async def find_connections(which: str) -> list[ConnectionView]:
+        assert which == device_id
+        return [ConnectionView("websocket", "192.0.2.7", house.now_ms), ConnectionView(place="other:1")]
+
+    house.devices.directory.find_connections = find_connections
+    answer = await call(client, house, phone, "GET", f"/api/v1/devices/{device_id}/connections")
+    assert answer.json() == {
+        "rows": [
+            {"transport": "websocket", "address": "192.0.2.7", "since": rfc3339(house.now_ms), "node": None},
+            {"transport": "", "address": "", "since": None, "node": "other:1"},
+        ]
+    }
+    unknown = f"/api/v1/devices/dev_{'0' * 26}/connections"
+    assert (await call(client, house, phone, "GET", unknown)).status_code == 404

@@ -12,6 +12,7 @@ from entobot.devices.api_keys import write_key
 from entobot.devices.key_authentication import FAILURES_AT_ONCE
 from entobot.devices.key_desk import CreatedKey
 from entobot.devices.model import ConnectionRefused, Platform, Refusal
+from entobot.devices.search import Search
 from entobot.web.authentication import Presented
 from tests.devices.conftest import House
 
@@ -76,7 +77,7 @@ async def test_a_key_lets_its_device_in_with_its_scopes(house: House) -> None:
 
 async def test_two_devices_without_a_key_pair_live_side_by_side_and_are_listed(house: House) -> None:
     made = [await make(house), await make(house)]
-    page = await house.devices.find_page(await house.devices.local_owner(), None, None, 10)
+    page = await house.devices.directory.find_page(await house.devices.local_owner(), Search())
     assert {row.device_id for row in page.rows} == {one.device.device_id for one in made}
 
 

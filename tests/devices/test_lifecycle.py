@@ -16,6 +16,7 @@ from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Role, Scope
 from entobot.core.principal import Principal
 from entobot.devices.keys import parse_public_jwk
 from entobot.devices.model import Change, Device, Status
+from entobot.devices.search import Search
 from entobot.devices.service import Devices
 from tests.devices.conftest import House
 from tests.devices.phone import Phone
@@ -236,7 +237,7 @@ async def test_another_users_device_does_not_exist(house: House, call: Call) -> 
     phone, _ = await house.pair("Guest's", user_id=guest.user_id)
     principal = await admitted(house, phone)
     assert await code_of(call(house.devices, principal, device_id)) is Code.NOT_FOUND
-    assert await code_of(house.devices.find(principal, device_id)) is Code.NOT_FOUND
+    assert await code_of(house.devices.directory.find(principal, device_id)) is Code.NOT_FOUND
     for unknown in (UNKNOWN, "", "dev_", "dev_\x00", "dev_\ud800", "x" * 10_000):
         assert await code_of(call(house.devices, principal, unknown)) is Code.NOT_FOUND
 
@@ -283,10 +284,10 @@ async def test_a_device_sees_its_users_devices_newest_first_and_a_manager_everyb
         own.insert(0, (await house.pair(f"Own {number}"))[1])
         house.clock.advance(1)
         guests.insert(0, (await house.pair(f"Guest {number}", user_id=guest.user_id))[1])
-    seen = await house.devices.find_page(await admitted(house, phone), None, None, 100)
+    seen = await house.devices.directory.find_page(await admitted(house, phone), Search())
     assert [device.device_id for device in seen.rows] == own
     assert seen.next is None
-    everything = await house.devices.find_page(await house.devices.local_owner(), None, None, 100)
+    everything = await house.devices.directory.find_page(await house.devices.local_owner(), Search())
     assert sorted(device.device_id for device in everything.rows) == sorted(own + guests)
 
 
@@ -300,7 +301,7 @@ async def test_pages_follow_one_another_without_gap_or_repeat(house: House) -> N
     cursor: str | None = None
     sizes: list[int] = []
     while True:
-        page = await house.devices.find_page(owner, None, cursor, 3)
+        page = await house.devices.directory.find_page(owner, Search(), cursor, 3)
         found += [device.device_id for device in page.rows]
         sizes.append(len(page.rows))
         cursor = page.next
@@ -308,7 +309,7 @@ async def test_pages_follow_one_another_without_gap_or_repeat(house: House) -> N
             break
     assert found == paired
     assert sizes == [3, 3, 1]
-    exact = await house.devices.find_page(owner, None, None, 7)
+    exact = await house.devices.directory.find_page(owner, Search(), None, 7)
     assert exact.next is None
 
 
@@ -318,9 +319,9 @@ async def test_the_list_can_be_narrowed_by_status_and_refuses_a_foreign_cursor(h
     owner = await house.devices.local_owner()
     await house.devices.suspend(owner, one)
     for status, expected in ((Status.SUSPENDED, [one]), (Status.ACTIVE, [two]), (Status.REVOKED, [])):
-        page = await house.devices.find_page(owner, status, None, 100)
+        page = await house.devices.directory.find_page(owner, Search(status=status))
         assert [device.device_id for device in page.rows] == expected
-    assert await code_of(house.devices.find_page(owner, None, "dev_' OR 1=1", 100)) is Code.INVALID
+    assert await code_of(house.devices.directory.find_page(owner, Search(), "dev_' OR 1=1")) is Code.INVALID
 
 
 # -- names

@@ -59,6 +59,9 @@ class Crowd:
 
 class Member:
     last_heard_s = 0.0
+    transport = "websocket"
+    address = ""
+    joined_s = 0.0
 
     def __init__(self, crowd: Crowd, world: World, number: int) -> None:
         self._crowd = crowd

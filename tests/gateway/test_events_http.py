@@ -81,7 +81,7 @@ def parts(world: World) -> EventParts:
 
 
 async def listen(world: World, principal: Principal = PHONE, after: int | None = 0) -> Inbox:
-    stream = EventStream(parts(world), principal)
+    stream = EventStream(parts(world), principal, "")
     await stream.open(None if after is None else Resume(await world.stream_id(), after))
     return Inbox(stream)
 

@@ -21,6 +21,9 @@ class Listener:
     """Notes in which turn of the loop it was told."""
 
     last_heard_s = 0.0
+    transport = "websocket"
+    address = ""
+    joined_s = 0.0
 
     def __init__(self, world: World, number: int, turns: list[int]) -> None:
         self.principal = device(f"dev_{number}", CHAT)

@@ -150,7 +150,7 @@ async def test_too_many_frames_and_pings_are_counted_as_hits_of_their_limits(wor
 
 
 async def test_a_stream_over_http_that_ends_for_now_names_a_time(world: World) -> None:
-    stream = EventStream(replace(parts(world), come_back_s=lambda: 0.75), PHONE)
+    stream = EventStream(replace(parts(world), come_back_s=lambda: 0.75), PHONE, "")
     await stream.open(None)
     inbox = Inbox(stream)
     await inbox.read()

@@ -17,6 +17,7 @@ from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Role, Scope
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy
 from entobot.devices.model import Credentials, Device
+from entobot.devices.search import Search
 from entobot.pairing.model import Confirm, Invite, Kind
 from entobot.pairing.requests import Claimed, CreatedInvite, InviteRequest
 from entobot.pairing.service import Pairing
@@ -156,7 +157,7 @@ class Gatehouse:
         return await self.pairing.get_invite(self.owner, created.invite.invite_id)
 
     async def all_devices(self) -> list[Device]:
-        return (await self.devices.find_page(self.owner, None, None, 100)).rows
+        return (await self.devices.directory.find_page(self.owner, Search())).rows
 
     def bytes_on_disk(self) -> bytes:
         return everything(self.house.folder)

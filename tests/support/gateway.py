@@ -346,6 +346,10 @@ def frame(kind: str, **members: Any) -> bytes:
 class Reader:
     """A bare `hub.Subscriber` over a `Delivery`, for tests below the session."""
 
+    transport = "websocket"
+    address = ""
+    joined_s = 0.0
+
     def __init__(self, world: World, principal: Principal, link: ManualLink | None = None) -> None:
         self.world = world
         self.principal = principal

@@ -89,7 +89,7 @@ class Cluster:
         )
         self.membership.on_removed = self.presence.write_anew
         parts.hub.presence = self.presence
-        parts.devices.find_online = self.presence.online
+        parts.devices.directory.find_online = self.presence.online
         ring_key = ground.keys.key(Purpose.SIGNING_KEYS)
         self._ring = SharedRing(ground.database, ground.signing, ring_key, ground.entropy)
         parts.devices.shared_ring = self._ring

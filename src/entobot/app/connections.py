@@ -1,9 +1,12 @@
-"""Credentials that open a connection, each way with its verifier."""
+"""Credentials that open a connection, each way with its verifier; and which connections a device has."""
 
+from entobot.core.clock import Clock
+from entobot.devices.directory import ConnectionView, FindConnections
 from entobot.devices.model import Authenticated as Connected
 from entobot.devices.model import ConnectionRefused, Refusal
 from entobot.devices.service import Devices
 from entobot.gateway.authentication import Authenticated, Refused
+from entobot.gateway.hub import Hub
 from entobot.gateway.wire import Auth, Close
 
 _CLOSE_CODES = {
@@ -38,3 +41,18 @@ class ConnectionDoor:
         if auth.token is not None and auth.proof is not None:
             return await self._devices.authenticate_connection(auth.token, auth.proof, nonce)
         raise ConnectionRefused(Refusal.BAD_CREDENTIALS, "These credentials are not taken here.")
+
+
+def connections_of(hub: Hub, clock: Clock) -> FindConnections:
+    """A device's connections: this node's as they are, the other nodes' as their rows say."""
+
+    async def find(device_id: str) -> list[ConnectionView]:
+        up_ms, now_ms = clock.monotonic() * 1000, clock.now_ms()
+        here = [
+            ConnectionView(one.transport, one.address, round(now_ms - up_ms + one.joined_s * 1000))
+            for one in hub.connections_of(device_id)
+        ]
+        elsewhere = [] if hub.presence is None else await hub.presence.elsewhere(device_id)
+        return [*here, *(ConnectionView(place=place) for place in elsewhere)]
+
+    return find

@@ -21,7 +21,7 @@ from entobot.app.backups import Backups
 from entobot.app.certificate import Certificate
 from entobot.app.certificates import Certificates
 from entobot.app.cluster import Cluster, Parts
-from entobot.app.connections import ConnectionDoor
+from entobot.app.connections import ConnectionDoor, connections_of
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import callers_of, endpoints_of, per_address_of, plain_listener, rates_of, strangers_of
 from entobot.app.ground import Ground, lay_ground
@@ -136,7 +136,8 @@ class Gateway:
             clock,
             make_feed(self.stream, self.devices, Snapshots(self.conversations, self.approvals)),
         )
-        self.devices.find_online = self.hub.online
+        self.devices.directory.find_online = self.hub.online
+        self.devices.directory.find_connections = connections_of(self.hub, clock)
         self.stream.appended = self.hub.appended
         self.rates, self._strangers = rates_of(limits, clock, ground.meters), strangers_of(limits, clock, ground.meters)
         self._spawn, self._tasks = spawner()

@@ -9,6 +9,7 @@ from entobot.core.clock import Clock, rfc3339
 from entobot.core.principal import Principal
 from entobot.devices.model import Device, Status
 from entobot.devices.restored import settle_credentials
+from entobot.devices.search import Search
 from entobot.signin.sessions import sign_everybody_out
 from entobot.storage.database import Transaction
 
@@ -69,7 +70,7 @@ async def _all(parts: Offline, owner: Principal) -> list[Device]:
     found: list[Device] = []
     cursor: str | None = None
     while True:
-        page = await parts.devices.find_page(owner, None, cursor, 100)
+        page = await parts.devices.directory.find_page(owner, Search(), cursor)
         found += page.rows
         cursor = page.next
         if cursor is None:

@@ -38,6 +38,7 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/conversations/{conversation_id}/messages": Scope.CHAT,
     "GET /api/v1/devices": Open.AUTHENTICATED,
     "GET /api/v1/devices/{device_id}": Open.AUTHENTICATED,
+    "GET /api/v1/devices/{device_id}/connections": Open.AUTHENTICATED,
     "GET /api/v1/events": Scope.CHAT,
     "GET /api/v1/me": Open.AUTHENTICATED,
     "GET /api/v1/me/factors": Open.AUTHENTICATED,

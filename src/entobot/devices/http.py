@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from entobot.core.clock import rfc3339, rfc3339_or_none
 from entobot.core.errors import Code
 from entobot.core.permissions import Scope
+from entobot.devices.directory import MAX_PAGE
 from entobot.devices.key_desk import MAX_LIFE_S
 from entobot.devices.model import Credentials, Device, Platform, Status
-from entobot.devices.service import MAX_PAGE, Devices
+from entobot.devices.search import MAX_TEXT_CHARACTERS, Search, Sort
+from entobot.devices.service import Devices
 from entobot.web.authentication import Caller, presented
 from entobot.web.routes import Api
 
@@ -26,6 +28,7 @@ class _Body(BaseModel):
 class DeviceRow(_Body):
     device_id: str
     user_id: str
+    user_name: str
     device_name: str
     platform: Platform
     app_version: str
@@ -43,7 +46,34 @@ class DeviceRow(_Body):
 
 class DevicePage(_Body):
     rows: list[DeviceRow]
-    next: str | None = Field(description="Pass as `cursor` for the following page.")
+    next: str | None = Field(description="Pass as `cursor` for the following page, in the same order.")
+    total: int | None = Field(description="Of all pages; said with the first, and not of those who are connected.")
+
+
+class DeviceQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    q: str = Field(default="", max_length=MAX_TEXT_CHARACTERS, description="A part of the name, or a whole id.")
+    status: Status | None = None
+    platform: Platform | None = None
+    user_id: str = Field(default="", max_length=64)
+    credential: Literal["device_key", "api_key"] | None = None
+    online: Literal["yes"] | None = Field(default=None, description="Only those that are connected now.")
+    never_seen: bool = False
+    sort: Sort = Sort.NEWEST
+    cursor: str | None = Field(default=None, max_length=512)
+    limit: int = Field(default=MAX_PAGE, ge=1, le=MAX_PAGE)
+
+
+class ConnectionRow(_Body):
+    transport: str = Field(description="`websocket` or `sse`; empty for another node's.")
+    address: str
+    since: str | None
+    node: str | None = Field(description="Where it is, when not at the node that answers.")
+
+
+class ConnectionList(_Body):
+    rows: list[ConnectionRow]
 
 
 class Rename(_Body):
@@ -110,6 +140,7 @@ def add_routes(api: Api, devices: Devices) -> None:
     api.add("GET", "/api/v1/auth/devices", routes.list_devices, operation_id="list_devices_alias")
     api.add("GET", "/api/v1/devices", routes.list_devices)
     api.add("GET", one, routes.get_device, problems=_ONE)
+    api.add("GET", one + "/connections", routes.list_connections, problems=_ONE)
     api.add("PATCH", one, routes.rename_device, problems=(*_ONE, Code.FORBIDDEN))
     api.add("DELETE", one, routes.revoke_device, problems=(*_ONE, Code.FORBIDDEN))
     api.add("POST", one + "/suspend", routes.suspend_device, problems=_ONE)
@@ -128,6 +159,7 @@ _ONE = (Code.NOT_FOUND,)
 class _Routes:
     def __init__(self, devices: Devices) -> None:
         self._devices = devices
+        self._directory = devices.directory
 
     async def jwks(self, response: Response) -> dict[str, list[dict[str, str]]]:
         response.headers["Cache-Control"] = f"public, max-age={JWKS_MAX_AGE_S}"
@@ -157,18 +189,34 @@ class _Routes:
         issued = await self._devices.issue_ticket(principal, request.headers.get("origin"))
         return TicketBody(ticket=issued.text, expires_in=issued.expires_in)
 
-    async def list_devices(
-        self,
-        principal: Caller,
-        status: Status | None = None,
-        cursor: Annotated[str | None, Query(max_length=64)] = None,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
-    ) -> DevicePage:
-        page = await self._devices.find_page(principal, status, cursor, limit)
-        return DevicePage(rows=await self._rows(page.rows), next=page.next)
+    async def list_devices(self, principal: Caller, query: Annotated[DeviceQuery, Query()]) -> DevicePage:
+        wanted = Search(
+            text=query.q,
+            status=query.status,
+            platform=query.platform,
+            user_id=query.user_id,
+            credential=query.credential,
+            never_seen=query.never_seen,
+            sort=query.sort,
+        )
+        look = self._directory.find_online_page if query.online else self._directory.find_page
+        page = await look(principal, wanted, query.cursor, query.limit)
+        return DevicePage(rows=await self._rows(page.rows), next=page.next, total=page.total)
 
     async def get_device(self, device_id: str, principal: Caller) -> DeviceRow:
-        return await self._row(await self._devices.find(principal, device_id))
+        return await self._row(await self._directory.find(principal, device_id))
+
+    async def list_connections(self, device_id: str, principal: Caller) -> ConnectionList:
+        device = await self._directory.find(principal, device_id)
+        found = await self._directory.find_connections(device.device_id)
+        return ConnectionList(
+            rows=[
+                ConnectionRow(
+                    transport=one.transport, address=one.address, since=rfc3339_or_none(one.since_ms), node=one.place
+                )
+                for one in found
+            ]
+        )
 
     async def rename_device(self, device_id: str, body: Rename, principal: Caller) -> DeviceRow:
         return await self._row(await self._devices.rename(principal, device_id, body.device_name))
@@ -186,14 +234,16 @@ class _Routes:
         return (await self._rows([device]))[0]
 
     async def _rows(self, devices: Sequence[Device]) -> list[DeviceRow]:
-        online = await self._devices.find_online([device.device_id for device in devices])
-        return [_row(device, is_online=device.device_id in online) for device in devices]
+        online = await self._directory.find_online([device.device_id for device in devices])
+        names = await self._directory.names(devices)
+        return [_row(device, names[device.user_id], is_online=device.device_id in online) for device in devices]
 
 
-def _row(device: Device, *, is_online: bool) -> DeviceRow:
+def _row(device: Device, user_name: str, *, is_online: bool) -> DeviceRow:
     return DeviceRow(
         device_id=device.device_id,
         user_id=device.user_id,
+        user_name=user_name,
         device_name=device.name,
         platform=device.platform,
         app_version=device.app_version,

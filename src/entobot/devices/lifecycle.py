@@ -6,6 +6,7 @@ from entobot.core.principal import Principal
 from entobot.devices import store
 from entobot.devices.changes import Changes
 from entobot.devices.model import Change, Device, Status
+from entobot.devices.search import Search, find
 from entobot.storage.database import Transaction
 
 RENAMED = (AuditEvent.DEVICE_RENAMED, Change.RENAMED)
@@ -63,8 +64,8 @@ class Lifecycle:
 
 def _all(tx: Transaction, user_id: str) -> list[Device]:
     found: list[Device] = []
-    before = ""
-    while rows := store.page(tx, user_id=user_id, status="", before=before, count=AT_ONCE):
-        found += rows
-        before = rows[-1].device_id
+    cursor: str | None = None
+    while (hits := find(tx, Search(user_id=user_id), cursor, AT_ONCE)).devices:
+        found += hits.devices
+        cursor = hits.cursors[-1]
     return found

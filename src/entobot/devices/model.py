@@ -120,6 +120,10 @@ class Device:
             raise Problem(Code.INVALID, "This device was revoked, which is final. Pair it again, with a new key.")
 
 
+def not_found() -> Problem:
+    return Problem(Code.NOT_FOUND, "There is no such device.")
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """Of a device only what a credential is checked against."""

@@ -1,8 +1,7 @@
 """Use cases about devices: know them, let them in, rename, suspend, reactivate, revoke."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from entobot.accounts.service import Accounts
 from entobot.audit.events import AuditEvent
@@ -10,7 +9,7 @@ from entobot.audit.service import Audit
 from entobot.bus.bus import Bus
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
-from entobot.core.ids import Ids, Prefix, is_id
+from entobot.core.ids import Ids
 from entobot.core.names import clean_name
 from entobot.core.permissions import Scope, narrow
 from entobot.core.principal import Principal
@@ -20,6 +19,7 @@ from entobot.devices.api_keys import API_KEY_SCOPES, ApiKeys
 from entobot.devices.authentication import Authentication
 from entobot.devices.changes import Changes
 from entobot.devices.credentials import CredentialsDesk
+from entobot.devices.directory import Directory
 from entobot.devices.dpop import Proof
 from entobot.devices.key_desk import CreatedKey, KeyDesk
 from entobot.devices.keys import PublicKey, parse_stored_key
@@ -32,6 +32,7 @@ from entobot.devices.model import (
     Platform,
     Status,
     clean_version,
+    not_found,
 )
 from entobot.devices.shared_ring import SharedRing
 from entobot.devices.signing import SigningKeys
@@ -42,29 +43,12 @@ from entobot.storage.database import Database, Transaction
 from entobot.stream.service import Stream
 from entobot.web.authentication import Presented
 
-MAX_PAGE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Newest first. `next` is the cursor of the following page, None at the end."""
-
-    rows: list[Device]
-    next: str | None
-
-
-FindOnline = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
-
-
-async def nobody_is_online(_: Sequence[str]) -> frozenset[str]:
-    return frozenset()
-
 
 class Devices:
     """Methods that take `tx` first are composed in the units of other features; the others own their transaction.
 
-    `further_origins` are the configured ones beside `origin`. `find_online` tells which of some devices are
-    connected to any node; with a `shared_ring` all nodes sign with the same keys. Fulfils `web.authentication.Authenticator`.
+    `further_origins` are the configured ones beside `origin`. With a `shared_ring` all nodes sign with the
+    same keys. Fulfils `web.authentication.Authenticator`.
     """
 
     def __init__(
@@ -83,10 +67,8 @@ class Devices:
         entropy: Entropy,
         origin: str,
         further_origins: Sequence[str] = (),
-        find_online: FindOnline = nobody_is_online,
         sessions: Sessions | None = None,
     ) -> None:
-        self.find_online = find_online
         self.shared_ring: SharedRing | None = None
         self._database = database
         self._clock = clock
@@ -94,6 +76,7 @@ class Devices:
         self._accounts = accounts
         self._keys = keys
         self._tokens = tokens
+        self.directory = Directory(database, accounts, self.guard)
         self._changes = Changes(stream, bus)
         self._lifecycle = Lifecycle(self._changes, audit)
         self._authentication = Authentication(
@@ -247,7 +230,7 @@ class Devices:
         """Raises `not_found`."""
         device = store.find_device(tx, device_id)
         if device is None:
-            raise _not_found()
+            raise not_found()
         return device
 
     def public_key(self, tx: Transaction, device_id: str) -> PublicKey:
@@ -324,42 +307,6 @@ class Devices:
 
     # -- looking
 
-    def view(self, tx: Transaction, principal: Principal, device_id: str) -> Device:
-        """A device that the principal may see. Raises `not_found`, and what `guard` raises."""
-        self.guard(tx, principal)
-        device = store.find_device(tx, device_id) if is_id(device_id, Prefix.DEVICE) else None
-        if device is None or not (_sees_all(principal) or device.user_id == principal.user_id):
-            raise _not_found()
-        return device
-
-    def list_devices(
-        self,
-        tx: Transaction,
-        principal: Principal,
-        *,
-        status: Status | None = None,
-        cursor: str | None = None,
-        limit: int = MAX_PAGE,
-    ) -> Page:
-        """The principal's own user's devices, or everybody's with `devices.read` or `devices.manage`. Raises `invalid`."""
-        self.guard(tx, principal)
-        if cursor is not None and not is_id(cursor, Prefix.DEVICE):
-            raise Problem(Code.INVALID, "The cursor is not one that this list gave out.")
-        count = max(1, min(limit, MAX_PAGE))
-        owner = "" if _sees_all(principal) else principal.user_id
-        found = store.page(tx, user_id=owner, status=status or "", before=cursor or "", count=count + 1)
-        rows = found[:count]
-        return Page(rows, rows[-1].device_id if len(found) > count else None)
-
-    async def find_page(self, principal: Principal, status: Status | None, cursor: str | None, limit: int) -> Page:
-        return await self._database.read(
-            lambda tx: self.list_devices(tx, principal, status=status, cursor=cursor, limit=limit)
-        )
-
-    async def find(self, principal: Principal, device_id: str) -> Device:
-        """Raises `not_found`."""
-        return await self._database.read(lambda tx: self.view(tx, principal, device_id))
-
     def changed_after(self, tx: Transaction, number: int, count: int) -> list[tuple[int, str]]:
         """Devices whose credentials were ended after the change with this number, each with its own number, in order."""
         return store.changed_after(tx, number, count)
@@ -411,7 +358,7 @@ class Devices:
         """A device that the principal may change: any with `devices.manage` but those of people above them, else at
         most the one it acts through.
         """
-        device = self.view(tx, principal, device_id)
+        device = self.directory.view(tx, principal, device_id)
         if not _manages(principal) and not (is_own_enough and device.device_id == principal.device_id):
             raise Problem(
                 Code.FORBIDDEN, f"This needs the scope '{Scope.DEVICES_MANAGE}', which was not granted to this device."
@@ -458,14 +405,6 @@ class Devices:
 
 def _manages(principal: Principal) -> bool:
     return Scope.DEVICES_MANAGE in principal.scopes
-
-
-def _sees_all(principal: Principal) -> bool:
-    return _manages(principal) or Scope.DEVICES_READ in principal.scopes
-
-
-def _not_found() -> Problem:
-    return Problem(Code.NOT_FOUND, "There is no such device.")
 
 
 def _platform(text: str) -> Platform:

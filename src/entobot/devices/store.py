@@ -105,16 +105,6 @@ _BINDING = select(devices.c.user_id, devices.c.thumbprint, devices.c.status, dev
     devices.c.device_id == bindparam("device")
 )
 _BY_KEY = select(devices.c.device_id).where(devices.c.thumbprint == bindparam("key"))
-_PAGE = (
-    select(devices)
-    .where(
-        devices.c.device_id < bindparam("before"),
-        or_(bindparam("owner") == "", devices.c.user_id == bindparam("owner")),
-        or_(bindparam("wanted") == "", devices.c.status == bindparam("wanted")),
-    )
-    .order_by(devices.c.device_id.desc())
-    .limit(bindparam("count"))
-)
 _CHANGE = (
     update(devices)
     .where(devices.c.device_id == bindparam("device"), devices.c.epoch == bindparam("old_epoch"))
@@ -132,9 +122,6 @@ _SEEN = (
     .where(devices.c.device_id == bindparam("device"))
     .values(last_seen_at_ms=bindparam("now"), first_used_at_ms=bindparam("first_used"))
 )
-_BEFORE_EVERY_ID = "dev_" + "Z" * 26
-"""Greater than any device id: a ULID starts with 0 to 7."""
-
 _ALERTS = {
     column.name: update(devices)
     .where(devices.c.device_id == bindparam("device"), or_(column.is_(None), column <= bindparam("not_since")))
@@ -176,7 +163,7 @@ def insert_device(tx: Transaction, device: Device) -> bool:
 
 def find_device(tx: Transaction, device_id: str) -> Device | None:
     row = tx.first(_BY_ID, {"device": device_id})
-    return None if row is None else _device(row)
+    return None if row is None else to_device(row)
 
 
 def find_binding(tx: Transaction, device_id: str) -> Binding | None:
@@ -195,12 +182,6 @@ def find_binding(tx: Transaction, device_id: str) -> Binding | None:
 
 def is_key_known(tx: Transaction, thumbprint: str) -> bool:
     return tx.first(_BY_KEY, {"key": thumbprint}) is not None
-
-
-def page(tx: Transaction, *, user_id: str, status: str, before: str, count: int) -> list[Device]:
-    """Newest first. Empty `user_id`, `status` and `before` mean any and the beginning."""
-    given = {"owner": user_id, "wanted": status, "before": before or _BEFORE_EVERY_ID, "count": count}
-    return [_device(row) for row in tx.rows(_PAGE, given)]
 
 
 def change_device(tx: Transaction, before: Device, after: Device) -> bool:
@@ -238,7 +219,7 @@ def claim_alert(tx: Transaction, device_id: str, alert: str, now_ms: int) -> boo
     return tx.run(_ALERTS[alert], given) == 1
 
 
-def _device(row: Row) -> Device:
+def to_device(row: Row) -> Device:
     last_seen, first_used = row["last_seen_at_ms"], row["first_used_at_ms"]
     return Device(
         device_id=row["device_id"],

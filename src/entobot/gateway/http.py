@@ -76,7 +76,8 @@ class EventStream:
     What it holds is let go when it ends, not when its reader notices: a reader that stopped reading may never.
     """
 
-    def __init__(self, parts: EventParts, principal: Principal) -> None:
+    def __init__(self, parts: EventParts, principal: Principal, address: str) -> None:
+        self._address = address
         self._parts = parts
         self._principal = principal
         self._queue: deque[bytes] = deque()
@@ -107,6 +108,18 @@ class EventStream:
 
     @property
     def last_heard_s(self) -> float:
+        return self._opened_s
+
+    @property
+    def transport(self) -> str:
+        return "sse"
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    @property
+    def joined_s(self) -> float:
         return self._opened_s
 
     def news(self) -> None:
@@ -294,7 +307,7 @@ def add_routes(api: Api, executor: Executor, parts: EventParts) -> None:
         principal = caller(request)
         if principal.session_id is not None:  # nothing would end the stream together with the session
             raise Problem(Code.FORBIDDEN, "The event stream is for devices. Pair one.")
-        stream = EventStream(parts, principal)
+        stream = EventStream(parts, principal, request.client.host if request.client else "")
         await stream.open(_resume(request))
         return _Response(stream)
 

@@ -80,6 +80,10 @@ class Hub:
         """Which of these devices are connected here."""
         return frozenset(device_id for device_id in device_ids if device_id in self._by_device)
 
+    def connections_of(self, device_id: str) -> list[Subscriber]:
+        """Those of this node."""
+        return list(self._by_device.get(device_id, ()))
+
     def join(self, subscriber: Subscriber) -> Channel:
         """From now on the subscriber hears of changes to its device and its user's events.
 

@@ -94,7 +94,7 @@ class Feeding(Protocol):
 class Session:
     """`LinkHandler` and `hub.Subscriber` in one: a link that speaks `entobot.v1`."""
 
-    __slots__ = ("_address", "_connection", "_connection_id", "_delivery", "_has_named_time", "_heard_bytes", "_link", "_opened_s", "_origin", "_over", "_parts", "_seat", "_timer")  # fmt: skip
+    __slots__ = ("_address", "_connection", "_connection_id", "_delivery", "_has_named_time", "_heard_bytes", "_joined_s", "_link", "_opened_s", "_origin", "_over", "_parts", "_seat", "_timer")  # fmt: skip
 
     def __init__(self, link: Link, parts: SessionParts, origin: str | None) -> None:
         self._link = link
@@ -109,6 +109,7 @@ class Session:
         self._over = 0
         self._heard_bytes = 0
         self._opened_s: float | None = None  # while the handshake lasts
+        self._joined_s = 0.0
         self._has_named_time = False
 
     # -- LinkHandler
@@ -208,6 +209,18 @@ class Session:
     @property
     def last_heard_s(self) -> float:
         return 0.0 if self._connection is None else self._connection.last_heard_s
+
+    @property
+    def transport(self) -> str:
+        return "websocket"
+
+    @property
+    def address(self) -> str:
+        return self._link.peer
+
+    @property
+    def joined_s(self) -> float:
+        return self._joined_s
 
     def news(self) -> None:
         if self._delivery is not None:
@@ -350,7 +363,8 @@ class Session:
 
     def _note_ready(self) -> None:
         if self._opened_s is not None:
-            self._parts.meters.ready(self._parts.clock.monotonic() - self._opened_s)
+            self._joined_s = self._parts.clock.monotonic()
+            self._parts.meters.ready(self._joined_s - self._opened_s)
             self._opened_s = None
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("connection.ready", extra=self._ids)

@@ -82,6 +82,10 @@ class Presence:
     async def online(self, device_ids: Sequence[str]) -> frozenset[str]:
         return frozenset(await self._database.read(lambda tx: store.online(tx, device_ids)))
 
+    async def elsewhere(self, device_id: str) -> list[str]:
+        """The places of the other nodes that hold connections of this device, one for each connection."""
+        return await self._database.read(lambda tx: store.places_of(tx, device_id, self._node_id))
+
     def marked(self, tx: Transaction) -> list[int]:
         """Which of this node's connections are one too many; for `end_marked`."""
         return store.marked_connections(tx, self._node_id)

@@ -113,6 +113,11 @@ _REMOVE_SOME = delete(connections).where(
     connections.c.node_id == bindparam("node"), connections.c.number.in_(_some_numbers)
 )
 _ONLINE = select(connections.c.device_id).distinct().where(connections.c.device_id.in_(_some_devices))
+_PLACES = (
+    select(nodes.c.place)
+    .select_from(connections.join(nodes, nodes.c.node_id == connections.c.node_id))
+    .where(connections.c.device_id == bindparam("device"), connections.c.node_id != bindparam("node"))
+)
 _CROWDED = (
     select(connections.c.device_id, func.count().label("held"))
     .where(connections.c.device_id.in_(_some_devices), connections.c.is_one_too_many == 0)
@@ -157,6 +162,11 @@ def online(tx: Transaction, device_ids: Sequence[str]) -> set[str]:
     for some in _chunks(device_ids):
         found |= {row["device_id"] for row in tx.rows(_ONLINE, _padded("device", some, ""))}
     return found
+
+
+def places_of(tx: Transaction, device_id: str, other_than: str) -> list[str]:
+    """Of the nodes that hold the device's connections, one for each connection, but for one node's."""
+    return [row["place"] for row in tx.rows(_PLACES, {"device": device_id, "node": other_than})]
 
 
 def mark_oldest(tx: Transaction, device_ids: Sequence[str], most: int) -> set[str]:
