@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Plugin } from "vite";
+import type { Plugin, Rolldown } from "vite";
 
 /**
  * Writes `sw.js` with the list of files to keep offline and a version that changes exactly when one of them does.
- * Admin chunks are left out: the service worker never serves `/admin`.
+ * They are what the phone app may come to load; the service worker never serves `/admin`.
  */
 export function precacheList(): Plugin {
   let root = "";
@@ -16,9 +16,9 @@ export function precacheList(): Plugin {
       root = config.root;
     },
     generateBundle(_options, bundle) {
-      const assets = Object.keys(bundle).filter((name) => name.startsWith("assets/") && !name.includes("admin"));
+      const assets = reachedFrom("phone", bundle);
       const hash = createHash("sha256");
-      for (const name of Object.keys(bundle).sort()) {
+      for (const name of assets) {
         const output = bundle[name]!;
         hash.update(name).update(output.type === "chunk" ? output.code : output.source);
       }
@@ -30,9 +30,24 @@ export function precacheList(): Plugin {
         type: "asset",
         fileName: "sw.js",
         source: source
-          .replace("__VERSION__", hash.digest("hex").slice(0, 16))
-          .replace('"__FILES__"', JSON.stringify([...fixed, ...assets.sort().map((name) => `/${name}`)])),
+          .replaceAll("__VERSION__", hash.digest("hex").slice(0, 16))
+          .replace('"__FILES__"', JSON.stringify([...fixed, ...assets.map((name) => `/${name}`)])),
       });
     },
   };
+}
+
+/** Scripts and styles that an entry loads, at once or later. */
+function reachedFrom(entry: string, bundle: Rolldown.OutputBundle): string[] {
+  const start = Object.values(bundle).find((one) => one.type === "chunk" && one.isEntry && one.name === entry);
+  const found = new Set<string>();
+  const waiting = start === undefined ? [] : [start.fileName];
+  for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+    if (found.has(name)) continue;
+    found.add(name);
+    const chunk = bundle[name];
+    if (chunk?.type !== "chunk") continue;
+    waiting.push(...chunk.imports, ...chunk.dynamicImports, ...(chunk.viteMetadata?.importedCss ?? []));
+  }
+  return [...found].filter((name) => name.startsWith("assets/")).sort();
 }

@@ -22,6 +22,8 @@ BUILT_PAGES = Path(__file__).parent / "pages"
 
 APP_PATHS = ("/", "/approvals", "/certificate", "/chat", "/device", "/pair")
 """Addresses inside the phone app; all are its one page."""
+ADMIN_PATH = re.compile(r"/admin(?:/[A-Za-z0-9_-]{1,64}){1,2}/?")
+"""Addresses inside the dashboard, which is one page as well."""
 APP_OBJECT = re.compile(r"/(?:approvals|chat)/[A-Za-z0-9_-]{1,64}")
 
 DOCS_PATH = "/api/docs"
@@ -65,6 +67,8 @@ class Pages:
         found = self._files.get(path)
         if found is None and APP_OBJECT.fullmatch(path):
             return self._files["/"]
+        if found is None and ADMIN_PATH.fullmatch(path):
+            return self._files["/admin"]
         return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,7 @@
 /** Who is signed in, and what was asked for that wants a fresh sign-in first. */
-import { call, Refused, type Me } from "./api.ts";
+import { answered, api, call, Refused, type Me, type Scope } from "./api.ts";
 import { signIn } from "./passkey.ts";
+import { router } from "./router.svelte.ts";
 import { t } from "./strings.ts";
 
 class Admin {
@@ -11,7 +12,7 @@ class Admin {
   /** a link that was opened and not used yet */
   link = $state<string | null>(null);
   /** repeats what was refused, once somebody has signed in again */
-  waiting = $state<(() => Promise<void>) | null>(null);
+  waiting = $state<(() => Promise<unknown>) | null>(null);
 
   /** The secret of a link leaves the address bar and the history before anything else. */
   takeLink(): void {
@@ -22,7 +23,7 @@ class Admin {
 
   async start(): Promise<void> {
     await this.doing(async () => {
-      this.me = await call<Me>("GET", "/api/v1/me");
+      this.me = await answered(api.GET("/api/v1/me"));
     });
     this.ready = true;
   }
@@ -33,6 +34,7 @@ class Admin {
       this.me = await call<Me>("POST", "/api/v1/sign-in/link", { link });
     });
     this.link = null;
+    if (this.me !== null) router.go("/admin/welcome", true);
   }
 
   async usePasskey(): Promise<void> {
@@ -50,7 +52,7 @@ class Admin {
   }
 
   /** Runs `work`; a refusal is shown, one that wants a fresh sign-in asks for it and repeats `work` afterwards. */
-  async doing(work: () => Promise<void>): Promise<void> {
+  async doing(work: () => Promise<unknown>): Promise<void> {
     this.problem = "";
     try {
       await work();
@@ -59,7 +61,16 @@ class Admin {
     }
   }
 
-  private told(error: unknown, work: () => Promise<void>): void {
+  may(scope: Scope): boolean {
+    return this.me?.scopes.includes(scope) ?? false;
+  }
+
+  /** Something that was only looked at did not come. */
+  failed(error: unknown): void {
+    this.told(error, () => Promise.resolve());
+  }
+
+  private told(error: unknown, work: () => Promise<unknown>): void {
     if (!(error instanceof Refused)) {
       this.problem = error instanceof DOMException ? t("signin.cancelled") : t("app.unreachable");
     } else if (error.problem.code === "step_up_required") {

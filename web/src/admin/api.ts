@@ -1,8 +1,29 @@
-/** Requests of a signed-in browser. The cookie is the browser's; no script sees it. */
-export interface Problem {
-  code: string;
-  detail: string;
-}
+/**
+ * Requests of a signed-in browser, typed by the gateway's own OpenAPI document: what it does not have is a type error.
+ * The cookie is the browser's; no script sees it.
+ */
+import createClient from "openapi-fetch";
+import type { components, paths } from "../shared/openapi.d.ts";
+
+export const api = createClient<paths>({ credentials: "same-origin", cache: "no-store" });
+
+type Schemas = components["schemas"];
+export type Problem = Schemas["Problem"];
+export type Me = Schemas["SignedIn"];
+export type Person = Schemas["UserRow"];
+export type Role = Schemas["Role"];
+export type Passkey = Schemas["PasskeyRow"];
+export type BrowserSession = Schemas["SessionRow"];
+export type Device = Schemas["DeviceRow"];
+export type Invite = Schemas["InviteRow"];
+export type CreatedInvite = Schemas["CreatedInviteBody"];
+export type AuditEntry = Schemas["EntryView"];
+export type Approval = Schemas["ApprovalRow"];
+export type Scope = Schemas["Scope"];
+export type DeviceQuery = NonNullable<paths["/api/v1/devices"]["get"]["parameters"]["query"]>;
+export type AuditQuery = NonNullable<paths["/api/v1/audit"]["get"]["parameters"]["query"]>;
+
+export const ROLES: Role[] = ["owner", "admin", "operator", "member", "viewer"];
 
 export class Refused extends Error {
   constructor(readonly problem: Problem) {
@@ -10,7 +31,14 @@ export class Refused extends Error {
   }
 }
 
-/** The JSON answer, or null for an empty one. Throws Refused, and TypeError when nobody answers. */
+/** What was answered. Throws Refused, and TypeError when nobody answers. */
+export async function answered<D>(asked: Promise<{ data?: D; error?: unknown; response: Response }>): Promise<D> {
+  const { data, error, response } = await asked;
+  if (!response.ok) throw new Refused(error as Problem);
+  return data as D;
+}
+
+/** The JSON answer, or null for an empty one, of a path that is not known before. Throws as `answered`. */
 export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
   const response = await fetch(path, {
     method,
@@ -22,40 +50,4 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
   const answer: unknown = text === "" ? null : JSON.parse(text);
   if (!response.ok) throw new Refused(answer as Problem);
   return answer as T;
-}
-
-export interface Me {
-  user_id: string;
-  login: string;
-  name: string;
-  role: Role;
-  scopes: string[];
-  session_id: string | null;
-  fresh_until: string | null;
-}
-
-export type Role = "owner" | "admin" | "operator" | "member" | "viewer";
-export const ROLES: Role[] = ["owner", "admin", "operator", "member", "viewer"];
-
-export interface Person {
-  user_id: string;
-  login: string;
-  name: string;
-  role: Role;
-  state: "active" | "disabled";
-}
-
-export interface Passkey {
-  passkey_id: string;
-  name: string;
-  is_backed_up: boolean;
-  last_used_at: string | null;
-}
-
-export interface BrowserSession {
-  session_id: string;
-  user_agent: string;
-  address: string;
-  created_at: string;
-  is_this: boolean;
 }

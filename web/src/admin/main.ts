@@ -1,5 +1,6 @@
 import { mount } from "svelte";
 import "../shared/base.css";
+import "./admin.css";
 import { theme } from "../shared/theme.svelte.ts";
 import App from "./App.svelte";
 import { admin } from "./admin.svelte.ts";

@@ -1,0 +1,267 @@
+"""The dashboard's pages: devices found and changed, a phone paired from the dialog, the log searched and verified."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import NewWindow, make_gateway
+from tests.browser.test_admin import follow_link, with_authenticator
+from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.support.process import GatewayProcess
+
+NAMES = ("Ada's phone", "Kitchen tablet", "Lamp", "A name that is as long as a name of a device may be, that is 64")
+
+
+@pytest.fixture
+def gateway_with_devices(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
+    process = make_gateway(tmp_path, tls_folder)
+    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process.start()
+    for name in NAMES:
+        process.ask("devices", "add-key", name)
+    yield process
+    process.close()
+
+
+def signed_in(new_window: NewWindow, gateway: GatewayProcess, login: str = "owner", size: Size = DESKTOP) -> Window:
+    window = with_authenticator(new_window(gateway, size))
+    follow_link(window, gateway, login)
+    window.heading("First steps")
+    return window
+
+
+def names_shown(window: Window) -> list[str]:
+    return window.page.locator("tbody th a").all_inner_texts()
+
+
+def test_devices_are_searched_filtered_and_sorted_at_the_gateway(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.link("Devices").click()
+    window.heading("Devices")
+    window.sees("4 of 4")
+    assert names_shown(window) == list(reversed(NAMES))
+    window.page.get_by_label("Search by name or id").fill("a")
+    window.sees("4 of 4")
+    window.page.get_by_label("Search by name or id").fill("TABLET")
+    window.sees("1 of 1")
+    expect(window.page).to_have_url(re.compile(r"q=TABLET"))
+    window.page.reload()
+    window.sees("1 of 1")
+    assert names_shown(window) == ["Kitchen tablet"]
+    window.page.get_by_label("State").select_option("suspended")
+    window.sees("No device is like that. Take a filter away.")
+    window.page.get_by_label("Search by name or id").fill("")
+    window.page.get_by_label("State").select_option("")
+    window.page.get_by_label("Order").select_option("name")
+    window.sees("4 of 4")
+    assert names_shown(window) == sorted(NAMES)
+
+
+def test_several_devices_are_suspended_and_revoked_at_once(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.page.goto(f"{window.origin}/admin/devices")
+    for name in NAMES[:2]:
+        window.page.get_by_label(f"Choose {name}").check()
+    window.sees("2 devices chosen")
+    window.button("Suspend").click()
+    window.page.get_by_role("alertdialog").get_by_role("button", name="Suspend").click()
+    window.sees("2 devices are suspended.")
+    assert window.operator.device(NAMES[0])["status"] == "suspended"
+    for name in NAMES[:2]:
+        window.page.get_by_label(f"Choose {name}").check()
+    window.button("Revoke").click()
+    revoke = window.page.get_by_role("alertdialog").get_by_role("button", name="Revoke")
+    expect(revoke).to_be_disabled()
+    window.page.get_by_label("Type 2 to go on").fill("2")
+    revoke.click()
+    window.sees("2 devices are revoked.")
+    assert [window.operator.device(name)["status"] for name in NAMES] == ["revoked", "revoked", "active", "active"]
+
+
+def test_a_device_is_looked_at_renamed_suspended_and_let_back(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.page.goto(f"{window.origin}/admin/devices/{window.operator.device('Lamp')['device_id']}")
+    window.heading("Lamp")
+    window.sees("an API key, which works for whoever has it")
+    window.sees("It is not connected.")
+    window.page.get_by_label("Name", exact=True).fill("Desk lamp")
+    window.button("Rename").click()
+    window.heading("Desk lamp")
+    window.button("Suspend").click()
+    window.heading("Suspend Desk lamp?")
+    window.page.get_by_role("alertdialog").get_by_role("button", name="Suspend").click()
+    window.button("Reactivate").click()
+    expect(window.button("Suspend")).to_be_visible()
+    expect(window.page.locator(".event", has_text="device.suspended")).to_be_visible()
+
+
+def test_a_phone_is_paired_from_the_dialog_with_the_six_digits(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.page.goto(f"{window.origin}/admin/invites")
+    window.page.get_by_role("main").get_by_role("button", name="Pair a device").click()
+    window.page.get_by_label("Label").fill("for Ada")
+    window.button("Make an invite").click()
+    window.sees("Waiting for a device …")
+    assert window.page.get_by_role("img", name="QR code with the pairing link").is_visible()
+    link = window.page.get_by_label("Pairing link").inner_text()
+
+    phone = new_window(gateway_with_devices, PHONE)
+    phone.page.goto(link)
+    phone.page.get_by_label("Name of this device").fill("Ada's new phone")
+    phone.button("Pair").click()
+    digits = phone.digits()
+    expect(window.page.get_by_role("dialog")).to_contain_text("Ada's new phone")
+    window.page.get_by_label("The six digits that the phone shows").fill(digits)
+    window.button("Pair it").click()
+    window.sees("Ada's new phone is paired.")
+    phone.is_in_a_new_chat()
+    window.link("Look at it").click()
+    window.heading("Ada's new phone")
+    window.sees("a key of its own, which never leaves it")
+    expect(window.page.get_by_text("websocket")).to_be_visible()
+
+
+def test_an_invite_that_nobody_uses_ends_with_the_dialog(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.page.goto(f"{window.origin}/admin/invites")
+    window.page.get_by_role("main").get_by_role("button", name="Pair a device").click()
+    window.page.get_by_label("How").select_option("code")
+    window.button("Make an invite").click()
+    expect(window.page.get_by_label("Pairing code")).to_have_text(re.compile(r"^[A-Z0-9-]{8,}$"))
+    window.button("Stop").click()
+    expect(window.page.get_by_role("cell", name="cancelled")).to_be_visible()
+
+
+def test_a_token_is_shown_once(gateway_with_devices: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.page.goto(f"{window.origin}/admin/tokens")
+    window.page.get_by_label("Name", exact=True).fill("Backup script")
+    window.page.get_by_label("metrics").check()
+    window.button("Make a token").click()
+    token = window.page.get_by_label("Token", exact=True).inner_text()
+    assert token.startswith("ent_key_")
+    assert set(window.operator.device("Backup script")["scopes"]) == {"chat", "metrics"}
+    window.page.reload()
+    window.link("Backup script").first.wait_for()
+    assert token not in window.page.content()
+
+
+def test_the_log_is_searched_and_verified(gateway_with_devices: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.link("Audit log").click()
+    window.heading("Audit log")
+    window.page.get_by_label("Event, such as device.").fill("api_key.")
+    window.sees("4 shown")
+    events = window.page.locator(".event").all_inner_texts()
+    assert events == ["api_key.created"] * 4
+    window.page.locator("summary").first.click()
+    window.sees("Hash")
+    window.button("Verify the chain").click()
+    window.sees(re.compile(r"entries checked: the chain is intact"))
+
+
+def test_pages_are_reached_by_keys(gateway_with_devices: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    page = window.page
+    page.keyboard.press("g")
+    page.keyboard.press("d")
+    window.heading("Devices")
+    page.keyboard.press("/")
+    page.keyboard.type("lamp")
+    window.sees("1 of 1")
+    page.get_by_role("link", name="Skip to content").focus()
+    page.keyboard.press("?")
+    window.heading("Keyboard shortcuts")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("audit")
+    page.keyboard.press("Enter")
+    window.heading("Audit log")
+
+
+def test_a_viewer_sees_what_viewers_may_and_no_button_that_changes_anything(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow
+) -> None:
+    gateway_with_devices.ask("users", "add", "carol", "--role", "viewer")
+    window = signed_in(new_window, gateway_with_devices, "carol")
+    links = window.page.get_by_role("navigation").get_by_role("link").all_inner_texts()
+    assert links == ["Overview", "Devices", "Audit log", "First steps", "About", "You"]
+    window.link("Devices").click()
+    window.link("Lamp").click()
+    window.heading("Lamp")
+    for name in ("Suspend", "Revoke", "Rename"):
+        expect(window.button(name)).to_have_count(0)
+    window.page.goto(f"{window.origin}/admin/people")
+    window.sees(re.compile("does not hold the permission “users.manage”"))
+
+
+@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
+def test_every_page_of_the_dashboard_is_accessible_in_both_themes(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow, name: str, size: Size
+) -> None:
+    ARTIFACTS.mkdir(exist_ok=True)
+    gateway = gateway_with_devices
+    window = signed_in(new_window, gateway, size=size)
+    album, page = Album(window, name), window.page
+    album.add("admin-first-steps")
+    lamp = window.operator.device("Lamp")["device_id"]
+    window.operator.invite(label="for Ada")
+    for path, heading in (
+        ("", "Overview"),
+        ("/devices", "Devices"),
+        (f"/devices/{lamp}", "Lamp"),
+        ("/invites", "Invites"),
+        ("/approvals", "Approvals"),
+        ("/conversations", "Conversations"),
+        ("/people", "People"),
+        ("/tokens", "API tokens"),
+        ("/audit", "Audit log"),
+        ("/about", "About"),
+        ("/you", re.compile("passkey")),
+        ("/nowhere-at-all", "There is nothing here"),
+    ):
+        page.goto(f"{window.origin}/admin{path}")
+        window.heading(heading)
+        page.wait_for_load_state("networkidle")
+        album.add(
+            "admin"
+            + (path.split("/")[1] and "-" + path.split("/")[1] if path else "-overview")
+            + ("-one" if lamp in path else "")
+        )
+    page.goto(f"{window.origin}/admin/devices")
+    page.get_by_role("button", name="Actions for Lamp").click()
+    album.add("admin-devices-menu")
+    page.keyboard.press("Escape")
+    page.get_by_label("Choose Lamp").check()
+    window.button("Revoke").click()
+    window.heading("Revoke Lamp?")
+    album.add("admin-revoke")
+    window.button("Cancel").click()
+    page.get_by_role("main").get_by_role("button", name="Pair a device").click()
+    album.add("admin-pair")
+    window.button("Make an invite").click()
+    window.sees("Waiting for a device …")
+    album.add("admin-pair-qr")
+    window.button("Stop").click()
+    page.keyboard.press("?")
+    window.heading("Keyboard shortcuts")
+    album.add("admin-keys")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    album.add("admin-palette")
+    assert album.found == {}, json.dumps(album.found, indent=1)

@@ -1,0 +1,51 @@
+/** The pages of the dashboard: where each is, and which permission it needs. */
+import type { Component } from "svelte";
+import type { IconName } from "../shared/parts/Icon.svelte";
+import type { Scope } from "./api.ts";
+import type { StringKey } from "./strings.ts";
+
+type Loaded = Promise<{ default: Component<{ id: string }> }>;
+
+export interface Section {
+  path: string;
+  label: StringKey;
+  icon: IconName;
+  /** null: whoever is signed in */
+  scope: Scope | null;
+  page: () => Loaded;
+  /** of one thing of the list, at `path/id` */
+  detail?: () => Loaded;
+  /** pressed after g */
+  key?: string;
+}
+
+const page = (loading: Promise<unknown>): Loaded => loading as Loaded;
+
+export const SECTIONS: Section[] = [
+  { path: "/admin", label: "nav.overview", icon: "home", scope: null, key: "o", page: () => page(import("./pages/Overview.svelte")) },
+  { path: "/admin/devices", label: "nav.devices", icon: "device", scope: "devices.read", key: "d", page: () => page(import("./pages/Devices.svelte")), detail: () => page(import("./pages/Device.svelte")) },
+  { path: "/admin/invites", label: "nav.invites", icon: "scan", scope: "pair", key: "i", page: () => page(import("./pages/Invites.svelte")) },
+  { path: "/admin/approvals", label: "nav.approvals", icon: "approvals", scope: "approve", key: "p", page: () => page(import("./pages/Approvals.svelte")) },
+  { path: "/admin/conversations", label: "nav.conversations", icon: "chats", scope: "chat", key: "c", page: () => page(import("./pages/Conversations.svelte")), detail: () => page(import("./pages/Conversation.svelte")) },
+  { path: "/admin/people", label: "nav.people", icon: "people", scope: "users.manage", key: "u", page: () => page(import("./pages/People.svelte")) },
+  { path: "/admin/tokens", label: "nav.tokens", icon: "key", scope: "devices.manage", key: "t", page: () => page(import("./pages/Tokens.svelte")) },
+  { path: "/admin/audit", label: "nav.audit", icon: "list", scope: "audit", key: "a", page: () => page(import("./pages/Audit.svelte")) },
+  { path: "/admin/welcome", label: "nav.welcome", icon: "check", scope: null, page: () => page(import("./pages/Welcome.svelte")) },
+  { path: "/admin/about", label: "nav.about", icon: "info", scope: null, page: () => page(import("./pages/About.svelte")) },
+  { path: "/admin/you", label: "nav.you", icon: "person", scope: null, key: "y", page: () => page(import("./You.svelte")) },
+];
+
+export interface Place {
+  section: Section;
+  id: string;
+}
+
+/** Which page is at a path; null for none. */
+export function placeOf(path: string): Place | null {
+  const clean = path.replace(/\/+$/, "");
+  const section = SECTIONS.find((one) => one.path === clean);
+  if (section !== undefined) return { section, id: "" };
+  const cut = clean.lastIndexOf("/");
+  const parent = SECTIONS.find((one) => one.detail !== undefined && one.path === clean.slice(0, cut));
+  return parent === undefined ? null : { section: parent, id: decodeURIComponent(clean.slice(cut + 1)) };
+}
