@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
-from tests.browser.test_admin import age_sessions, follow_link, with_authenticator
+from tests.browser.test_admin import age_sessions, follow_link, sign_out, with_authenticator
 from tests.browser.test_pages import ARTIFACTS, Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.browser import App
@@ -76,11 +76,12 @@ def test_a_password_and_an_app_are_set_up_by_link_and_sign_in_and_step_up(
     window = new_window(unnamed_gateway, PHONE)
     window.may_lose_network = True
     follow_link(window, unnamed_gateway, "owner")
+    window.heading("First steps")
+    window.open("/admin/you")
     window.sees("Your role wants more than a password.")
     app = set_up(window)
 
-    window.button("Sign out").click()
-    window.heading("Sign in")
+    sign_out(window)
     window.page.get_by_label("Login", exact=True).fill("owner")
     window.page.get_by_label("Password", exact=True).fill("something else entirely")
     window.button("Sign in").click()
@@ -95,7 +96,7 @@ def test_a_password_and_an_app_are_set_up_by_link_and_sign_in_and_step_up(
     later(unnamed_gateway)
     code.fill(app.code())
     window.page.keyboard.press("Enter")
-    window.sees("Signed in as owner (owner)")
+    window.heading("Where you are signed in")
 
     age_sessions(unnamed_gateway)
     later(unnamed_gateway)
@@ -118,8 +119,10 @@ def test_who_lost_the_phone_comes_back_with_a_recovery_code_and_is_told(
     named_gateway.ask("users", "add", "bob", "--role", "operator")
     window = with_authenticator(new_window(named_gateway, DESKTOP))
     follow_link(window, named_gateway, "bob")
+    window.heading("First steps")
+    window.open("/admin/you")
     app = set_up(window)
-    window.button("Sign out").click()
+    sign_out(window)
     window.button("Use a password").click()
     type_password(window, "bob")
     window.button("Use a recovery code").click()
@@ -148,6 +151,8 @@ def test_every_page_about_passwords_is_accessible_in_both_themes(
     window = with_authenticator(new_window(named_gateway, size))
     album = Album(window, name)
     follow_link(window, named_gateway, "owner")
+    window.heading("First steps")
+    window.open("/admin/you")
     window.button("Add an authenticator app").click()
     expect(window.page.get_by_role("img", name="QR code for an authenticator app")).to_be_visible()
     album.add("admin-app")
@@ -167,7 +172,7 @@ def test_every_page_about_passwords_is_accessible_in_both_themes(
     expect(window.page.get_by_role("dialog").get_by_label("Password", exact=True)).to_be_visible()
     album.add("admin-fresh-password")
     window.page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
-    window.button("Sign out").click()
+    sign_out(window)
     window.button("Use a password").click()
     album.add("admin-sign-in-password")
     type_password(window, "owner")
