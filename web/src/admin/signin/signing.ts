@@ -24,10 +24,10 @@ export interface Enrolment {
   enrolment: string;
 }
 
-/** What waited for a fresh sign-in goes on. */
+/** What waited for a fresh sign-in goes on, where it is still the same person. */
 export async function signedIn(me: Me): Promise<void> {
+  const again = admin.me?.user_id === me.user_id ? admin.waiting : null;
   admin.me = me;
-  const again = admin.waiting;
   admin.waiting = null;
   if (again !== null) await admin.doing(again);
 }
