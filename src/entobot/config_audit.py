@@ -62,6 +62,14 @@ class AuditSettings(Section):
         ge=timedelta(seconds=1),
         description="How often a checkpoint of the log is signed, where something was written.",
     )
+    segment_entries: int = Field(
+        default=100_000, ge=100, description="A segment of the log is written to `audit/` after so many entries."
+    )
+    segment_age: Duration = Field(
+        default=timedelta(days=30),
+        ge=timedelta(minutes=1),
+        description="Or when its first entry is so old.",
+    )
     sinks: Annotated[tuple[AuditSink, ...], BeforeValidator(_tables)] = Field(
         default=(),
         description="Receivers of the log, each as `[[audit.sinks]]` (in the variable: JSON): docs/how-to/audit.md.",

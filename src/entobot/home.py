@@ -78,6 +78,11 @@ class Home:
         self.path = path.expanduser().absolute()
 
     @property
+    def audit(self) -> Path:
+        """Closed segments of the audit log; made with the first one."""
+        return self.path / "audit"
+
+    @property
     def audit_head(self) -> Path:
         return self.path / "audit.head"
 
@@ -128,7 +133,7 @@ class Home:
                 folder.mkdir()
                 _sync_folder(folder.parent)
         for folder in (self.path, self.keys, self.tls, self.workspace):
-            said += _private_folder(folder)
+            said += private_folder(folder)
         for file in (*_files(self.keys), *_files(self.tls)):
             _check_private(file, file.stat(follow_symlinks=False))
         for file in _files(self.path):
@@ -264,7 +269,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _private_folder(folder: Path) -> list[str]:
+def private_folder(folder: Path) -> list[str]:
+    """Make sure that the folder is there, for its owner alone. Returns what was tightened, in sentences."""
     try:
         folder.mkdir(mode=FOLDER_MODE)
         _sync_folder(folder.parent)

@@ -13,12 +13,14 @@ from entobot.app.cluster import who_lives
 from entobot.app.ground import Ground
 from entobot.audit.formats import jsonl, syslog
 from entobot.audit.ocsf import ocsf
+from entobot.audit.segments import Rotation, Segments
 from entobot.audit.sending import Outlet, Render, Sender
 from entobot.audit.service import Audit
 from entobot.audit.sink import Sink
 from entobot.audit.sink_file import FileSink
 from entobot.config_audit import AuditSink
 from entobot.core.errors import StartupRefused
+from entobot.home import private_folder
 
 log = logging.getLogger("entobot.audit")
 
@@ -45,6 +47,9 @@ class AuditKeeping:
     def __init__(self, ground: Ground, audit: Audit) -> None:
         self._ground = ground
         self._audit = audit
+        kept = ground.settings.audit
+        rotation = Rotation(kept.segment_entries, kept.segment_age)
+        self._segments = Segments(ground.home.audit, rotation, private_folder)
         self._tasks: list[asyncio.Task[None]] = []
         self._senders = [
             Sender(
@@ -73,9 +78,11 @@ class AuditKeeping:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def sign(self) -> None:
-        """A checkpoint of what was written since the last one."""
-        database = self._ground.database
-        await self._audit.checkpoints.make(database.read, database.write, self._ground.clock.now_ms())
+        """A checkpoint of what was written since the last one, and a segment where one is due."""
+        database, now_ms = self._ground.database, self._ground.clock.now_ms()
+        made = await self._audit.checkpoints.make(database.read, database.write, now_ms)
+        if (file := await self._segments.close_if_due(database.read, made, now_ms)) is not None:
+            log.info("a segment of the audit log was closed: %s", file.name)
 
     def complaints(self) -> list[str]:
         return [said for sender in self._senders if (said := sender.complaint)]

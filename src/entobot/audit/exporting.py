@@ -25,7 +25,9 @@ class Unreadable(Exception):  # noqa: N818  reads as what was found
     """An entry was altered so that it cannot be written down."""
 
 
-async def chain_lines(read: RunUnit, log_id: str, after: int, through: StoredCheckpoint | int) -> AsyncGenerator[bytes]:
+async def chain_lines(
+    read: RunUnit, log_id: str, after: int, through: StoredCheckpoint | int, *, with_values: bool = True
+) -> AsyncGenerator[bytes]:
     """Every entry behind `after`, up to a checkpoint, which then stands at the end, or to a number.
 
     Raises Broken and Unreadable for a log that was altered: the file then has no end.
@@ -36,18 +38,18 @@ async def chain_lines(read: RunUnit, log_id: str, after: int, through: StoredChe
     while after < last:
         end = min(after + PAGE, last)
         rows = await read(lambda tx, a=after, e=end: store.raw_rows(tx, a, e))
-        yield await asyncio.to_thread(_chain_page, rows, after, end)
+        yield await asyncio.to_thread(_chain_page, rows, after, end, with_values)
         after = end
     tail = [] if isinstance(through, int) else [checkpoint_line(through.note)]
     yield _text([*tail, end_line(last)])
 
 
-def _chain_page(rows: list[dict[str, Any]], after: int, end: int) -> bytes:
+def _chain_page(rows: list[dict[str, Any]], after: int, end: int, with_values: bool) -> bytes:  # noqa: FBT001  called in a thread
     lines: list[str] = []
     for expected, (seq, entry, values) in enumerate(store.walked(rows), after + 1):
         if entry is None or seq != expected:
             raise Unreadable(f"Entry {expected} cannot be read. Run 'entobot audit verify'.")
-        lines.append(entry_line(entry, values))
+        lines.append(entry_line(entry, values if with_values else None))
     if len(lines) != end - after:
         raise Unreadable(f"Entry {after + len(lines) + 1} is missing. Run 'entobot audit verify'.")
     return _text(lines)

@@ -14,6 +14,7 @@ from entobot.home import Home, read_private
 SMALL_FILES = ("entobot.toml", "state.json", "terminal.json")
 NOT_NEEDED = frozenset(
     {
+        "audit",
         "audit.head",
         "backup.json",
         "backup.lock",
