@@ -29,7 +29,19 @@ def seen() -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "unused",
-    ["asyncpg", "greenlet", "httpx", "pydantic_ai", "rich", "segno", "sqlalchemy.dialects.postgresql", "webauthn"],
+    [
+        "acme",
+        "asyncpg",
+        "entobot.app.acme",
+        "greenlet",
+        "httpx",
+        "pydantic_ai",
+        "requests",
+        "rich",
+        "segno",
+        "sqlalchemy.dialects.postgresql",
+        "webauthn",
+    ],
 )
 def test_the_gateway_does_not_load_what_it_may_never_use(seen: dict[str, object], unused: str) -> None:
     modules = seen["modules"]
