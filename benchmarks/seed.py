@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from entobot.accounts.model import User
 from entobot.app.gateway import Gateway
+from entobot.app.ground import leave_ground
 from entobot.client.keys import DeviceKey
-from entobot.config import load
 from entobot.core.clock import SystemClock
 from entobot.core.ids import Prefix
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Role, Scope
@@ -16,6 +16,7 @@ from entobot.devices.api_keys import ApiKeys
 from entobot.devices.keys import parse_public_jwk
 from entobot.devices.model import ApiKey, Device, Platform, Status
 from entobot.home import Home, Purpose
+from entobot.sources import load_layers
 from entobot.storage.database import Transaction
 from tests.support.process import GatewayProcess
 
@@ -53,14 +54,13 @@ class _Seed:
 
     async def sow(self, users: int, devices_each: int) -> list[Seeded]:
         environment = self._process.environment
-        settings = load(self._process.home, environment)
+        layers = load_layers(self._process.home, environment)
         self._gateway = await Gateway.open(
-            Home(self._process.home), settings, environment, {}, clock=self._clock, entropy=self._entropy
+            Home(self._process.home), layers, environment, clock=self._clock, entropy=self._entropy
         )
         ground = self._gateway.ground
         self._ids = ground.ids
         self._api_keys = ApiKeys(ground.keys.key(Purpose.API_KEYS), self._entropy)
-        await ground.database.start()
         try:
             people = [self._ids.new(Prefix.USER) for _ in range(users)]
             await ground.database.write(lambda tx: self._add_users(tx, people))
@@ -71,8 +71,7 @@ class _Seed:
                 sown += await ground.database.write(lambda tx, chunk=chunk: self._add_devices(tx, chunk))
             return sown
         finally:
-            await ground.database.stop()
-            ground.lock.release()
+            await leave_ground(ground)
 
     def _new_key(self) -> DeviceKey | None:
         return DeviceKey.generate() if self._is_paired else None

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from entobot.config import FILE_NAME, Settings, load
+from entobot.config import FILE_NAME, Settings
 from entobot.core.errors import StartupRefused
+from entobot.sources import load
 
 
 def write(home: Path, text: str) -> None:

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from entobot.agents.runner import RETRYABLE as RETRYABLE_RUNS
 from entobot.agents.runner import RunErrorCode
 from entobot.app.gateway import Gateway
+from entobot.app.ground import leave_ground
 from entobot.audit.events import AuditEvent
 from entobot.cli import root
 from entobot.client.console import Exit
@@ -38,6 +39,7 @@ from entobot.gateway.wire import MAX_FRAME_BYTES, MAX_FRAME_BYTES_BEFORE_AUTHENT
 from entobot.home import Home
 from entobot.pairing.limits import MAX_FAILURES, MAX_FAILURES_PER_ADDRESS, WINDOW
 from entobot.signin import attempts
+from entobot.sources import Layers
 from entobot.telemetry.metrics import LABELS, PROCESS_METRICS, Kind, Metric
 from entobot.web.application import WebSettings, build_application
 from entobot.web.http_protocol import MAX_PIPELINED, HttpLimits
@@ -105,7 +107,7 @@ SCOPE_TEXTS: dict[Scope, str] = {
     Scope.METRICS: "`GET /metrics`, and the details of `/api/ready`.",
     Scope.NOTIFY: "Be notified. Nothing asks for it yet.",
     Scope.PAIR: "Invite devices and confirm them, with no more scopes than the inviter holds.",
-    Scope.SETTINGS: "Read and change the agent's settings over the API; see and renew the certificate.",
+    Scope.SETTINGS: "Read and change settings over the API; see and renew the certificate.",
     Scope.USERS_MANAGE: "Add, change and disable people; invite devices for them, and see everybody's invites.",
 }
 
@@ -145,7 +147,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "invite.expired": "An invite ran out before its device was paired.",
     "key.rotated": "The key that signs access tokens was replaced by the next one.",
     "run.cancelled": "A person stopped a run.",
-    "settings.changed": "A setting was changed over the API.",
+    "settings.changed": "A setting was changed: `subject` is its key, `from` and `to` are JSON.",
     "token.family_caught_up": "A device showed a newer refresh token than the store knew: the store is an older copy.",
     "token.family_revoked": "A refresh token was used that had been replaced: all credentials of the device were ended.",
     "token.refresh_refused": "A valid refresh token was shown with another device's key. At most one a minute.",
@@ -214,8 +216,8 @@ def collect() -> Facts:
 
 
 async def _collect(folder: Path) -> Facts:
-    settings = Settings.model_validate({"gateway": {"public_url": "https://gateway.example:18790"}})
-    gateway = await Gateway.open(Home(folder / "home"), settings, {}, {}, clock=SystemClock(), entropy=SystemEntropy())
+    layers = Layers({"gateway": {"public_url": "https://gateway.example:18790"}})
+    gateway = await Gateway.open(Home(folder / "home"), layers, {}, clock=SystemClock(), entropy=SystemEntropy())
     try:
         api = Api(gateway.devices, gateway._idempotency)  # noqa: SLF001  the composition root shows its parts to nobody else
         gateway._add_routes(api)  # noqa: SLF001
@@ -227,7 +229,7 @@ async def _collect(folder: Path) -> Facts:
         served = frozenset(f"{rule.method} {rule.path}" for rule in api.rules)
         return Facts(command_table(gateway._commands()), served, document)  # noqa: SLF001
     finally:
-        gateway.ground.lock.release()
+        await leave_ground(gateway.ground)
 
 
 def _pages() -> Pages:
@@ -275,7 +277,8 @@ def settings_page() -> str:
     lead = (
         f"Settings stand in `{FILE_NAME}` in the data folder, by section. A variable in the environment beats the "
         "file, even when it is empty; an option of `entobot up` beats both. An unknown key or variable refuses to "
-        "start. Durations are seconds or ISO 8601 (`PT10M`). `entobot config show` prints what is in force and where "
+        "start. What was changed while the gateway ran is stored between the two ([how](../how-to/settings.md)). "
+        "Durations are seconds or ISO 8601 (`PT10M`). `entobot config show` prints what is in force and where "
         "each value comes from."
     )
     parts: list[str] = []

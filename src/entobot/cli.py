@@ -13,7 +13,7 @@ from entobot.approvals import cli as approvals_cli
 from entobot.audit import cli as audit_cli
 from entobot.backup import cli as backup_cli
 from entobot.client import cli as client_cli
-from entobot.client.console import AsJson, Exit, Place, give_up, place, say, table, told
+from entobot.client.console import AsJson, Exit, Place, give_up, hint, place, say, table, told
 from entobot.devices import cli as devices_cli
 from entobot.pairing import cli as pairing_cli
 
@@ -92,9 +92,9 @@ def upgrade_check(context: typer.Context, as_json: AsJson = False) -> None:
     import asyncio
 
     from entobot.app.upgrading import check_upgrade
-    from entobot.config import load, system_environment
     from entobot.core.clock import SystemClock
     from entobot.home import Home as DataFolder
+    from entobot.sources import load, system_environment
 
     home = DataFolder(place(context).home)
     found = asyncio.run(check_upgrade(home, load(home.path, system_environment()).storage, SystemClock()))
@@ -134,7 +134,9 @@ def config_show(context: typer.Context, as_json: AsJson = False) -> None:
     """Every setting, its value and where it comes from. Secrets are never printed."""
     from entobot.app.settings import describe_settings
 
-    rows = describe_settings(place(context).home)
+    rows, left_out = describe_settings(place(context).home)
+    for sentence in left_out:
+        hint(sentence)
     if as_json:
         say(json.dumps(rows, indent=2))
         return
@@ -155,6 +157,24 @@ def config_check(context: typer.Context, as_json: AsJson = False) -> None:
         give_up("\n".join(problems) if not as_json else "", Exit.REFUSED)
     if not as_json:
         say("The settings are right.")
+
+
+@config.command("unset")
+@told
+def config_unset(
+    context: typer.Context,
+    keys: Annotated[list[str], typer.Argument(help="As 'entobot config show' names them: gateway.allowed_networks")],
+    as_json: AsJson = False,
+) -> None:
+    """Take back what is stored under these keys, so that file or default hold. Works without a running gateway too."""
+    from entobot.app.stored import unset
+
+    taken = unset(place(context), keys)
+    if as_json:
+        say(json.dumps({"unset": taken}, indent=2))
+        return
+    for key in keys:
+        say(f"{key}: {'taken back.' if key in taken else 'nothing is stored.'}")
 
 
 @node.command("export")

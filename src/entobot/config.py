@@ -1,13 +1,10 @@
-"""The settings tree: `entobot.toml` in the data folder, overruled by `ENTOBOT_<SECTION>__<KEY>` in the environment.
+"""The settings tree; `sources` reads it, and decides which source wins.
 
 An unknown key or variable refuses to start. Durations are ISO 8601 or seconds, `timedelta` in code; lists in a
 variable are written with commas or spaces.
 """
 
-import os
 import re
-import tomllib
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -17,13 +14,11 @@ from pydantic import (
     AfterValidator,
     Field,
     SecretStr,
-    ValidationError,
     model_validator,
 )
 
 from entobot.config_audit import AuditSettings
 from entobot.config_types import Duration, Section, Words
-from entobot.core.errors import StartupRefused
 from entobot.core.networks import Networks, parse_network
 from entobot.core.rates import RATES, Allowance, Rate
 
@@ -64,7 +59,7 @@ class GatewaySettings(Section):
     allowed_networks: NetworkList = Field(
         default=(), description="Only these networks may connect. Empty: everybody. The local socket always may."
     )
-    heartbeat: Duration = Field(default=timedelta(seconds=30), description="Between WebSocket pings.")
+    heartbeat: Duration = Field(default=timedelta(seconds=30), gt=timedelta(0), description="Between WebSocket pings.")
     max_connections: int = Field(default=20_000, ge=1, description="Open connections in all.")
     drain_pause: Duration = Field(
         default=timedelta(0),
@@ -210,9 +205,9 @@ class AgentSettings(Section):
     workspace: Path | None = Field(
         default=None, description="Folder of the file tools. Empty: `workspace` in the data folder."
     )
-    run_timeout: Duration = Field(default=timedelta(minutes=10), description="One model call.")
+    run_timeout: Duration = Field(default=timedelta(minutes=10), gt=timedelta(0), description="One model call.")
     approval_timeout: Duration = Field(
-        default=timedelta(hours=24), description="How long an approval waits for a person."
+        default=timedelta(hours=24), gt=timedelta(0), description="How long an approval waits for a person."
     )
 
     @model_validator(mode="before")
@@ -404,58 +399,3 @@ class Settings(Section):
                 "acme.challenge 'tls-alpn-01' cannot work with gateway.allowed_networks: the authority connects from "
                 "addresses that nobody knows. Use http-01, whose port lets everybody in, or dns-01."
             )
-
-
-def system_environment() -> Mapping[str, str]:
-    """The process environment; read here only."""
-    return os.environ  # noqa: TID251  the one place that reads the environment
-
-
-def load(home: Path, environment: Mapping[str, str], overrides: Mapping[str, Mapping[str, object]] = {}) -> Settings:
-    """The settings for a data folder: command line over environment over file over defaults.
-
-    A variable wins even when it is empty. Raises StartupRefused naming the key that is wrong.
-    """
-    tree: dict[str, dict[str, Any]] = _read_file(home / FILE_NAME)
-    for layer in (_from_environment(environment), overrides):
-        for section, values in layer.items():
-            tree.setdefault(section, {}).update(values)
-    try:
-        return Settings.model_validate(tree)
-    except ValidationError as error:
-        raise StartupRefused(_explain(error)) from None
-
-
-def _read_file(path: Path) -> dict[str, dict[str, Any]]:
-    if not path.exists():
-        return {}
-    try:
-        tree = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise StartupRefused(f"{path} cannot be read: {error}") from None
-    for section, values in tree.items():
-        if not isinstance(values, dict):
-            raise StartupRefused(f"{path}: '{section}' stands outside a section. Put it under one, e.g. [gateway].")
-    return tree
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    tree: dict[str, dict[str, Any]] = {}
-    for name, value in environment.items():
-        if not name.startswith(ENVIRONMENT_PREFIX) or name == "ENTOBOT_HOME":
-            continue
-        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        if not separator:
-            raise StartupRefused(f"The variable {name} is not known. Settings are {ENVIRONMENT_PREFIX}SECTION__KEY.")
-        tree.setdefault(section, {})[key] = value
-    return tree
-
-
-def _explain(error: ValidationError) -> str:
-    lines = ["The settings are not right:"]
-    for item in error.errors(include_url=False, include_input=False):
-        place = ".".join(str(part) for part in item["loc"])
-        text = "is not a known setting" if item["type"] == "extra_forbidden" else item["msg"]
-        lines.append(f"  {place}: {text}" if place else f"  {text}")
-    lines.append("See 'entobot config show' for every setting and its default.")
-    return "\n".join(lines)

@@ -11,10 +11,11 @@ import pytest
 
 from entobot.app.backups import Backups, LastBackup, LastRestore, complaint, read_last, write_last
 from entobot.backup import age
-from entobot.config import BackupSettings, load
+from entobot.config import BackupSettings
 from entobot.core.clock import SystemClock
 from entobot.core.errors import StartupRefused
 from entobot.home import Home
+from entobot.sources import load
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
 from tests.support.process import GatewayProcess

@@ -10,10 +10,10 @@ import pytest
 
 from entobot.app.gateway import Gateway
 from entobot.app.posture import find_weak_points
-from entobot.config import Settings
 from entobot.core.clock import SystemClock
 from entobot.core.secrets import SystemEntropy, b64u
 from entobot.home import Home
+from entobot.sources import Layers
 from entobot.telemetry.exposition import expose
 from entobot.web.certificates import LocalTls, Machine, ensure_local_tls, fingerprint_sha256, spki_sha256
 from tests.support.listening import raw
@@ -32,14 +32,14 @@ def made(folder: Path, days: int = 0) -> LocalTls:
 @asynccontextmanager
 async def started(folder: Path, **tls: object) -> AsyncGenerator[Gateway]:
     port = free_port()
-    settings = Settings.model_validate(
+    layers = Layers(
         {
             "gateway": {"host": "127.0.0.1", "port": port, "public_url": f"https://127.0.0.1:{port}"},
             "tls": tls,
             "agent": {"runner": "echo"},
         }
     )
-    gateway = await Gateway.open(Home(folder / "home"), settings, {}, {}, clock=SystemClock(), entropy=ENTROPY)
+    gateway = await Gateway.open(Home(folder / "home"), layers, {}, clock=SystemClock(), entropy=ENTROPY)
     await gateway.start()
     try:
         yield gateway

@@ -7,22 +7,24 @@ from pathlib import Path
 import pytest
 
 from entobot.app.gateway import Gateway
+from entobot.app.ground import leave_ground
 from entobot.config import Settings
 from entobot.core.clock import SystemClock
 from entobot.core.secrets import SystemEntropy
 from entobot.home import Home
+from entobot.sources import Layers
 from tests.support.process import free_port
 
 
 async def opened(folder: Path, port: int) -> Gateway:
-    settings = Settings.model_validate(
+    layers = Layers(
         {
             "gateway": {"host": "127.0.0.1", "port": port, "public_url": f"http://127.0.0.1:{port}"},
             "tls": {"mode": "off"},
             "agent": {"runner": "echo"},
         }
     )
-    return await Gateway.open(Home(folder), settings, {}, {}, clock=SystemClock(), entropy=SystemEntropy())
+    return await Gateway.open(Home(folder), layers, {}, clock=SystemClock(), entropy=SystemEntropy())
 
 
 async def test_a_start_that_fails_late_closes_the_port_and_gives_the_folder_back(tmp_path: Path) -> None:
@@ -53,4 +55,4 @@ async def test_who_acts_on_sessions_and_links_is_looked_at_again_with_their_devi
     try:
         assert gateway.sign_in.sessions.recheck == gateway.devices.guard
     finally:
-        gateway.ground.lock.release()
+        await leave_ground(gateway.ground)

@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from entobot.config import load
+from entobot.sources import load
 from tests.support.process import ROOT
 from tests.support.programs import program, run
 

@@ -59,7 +59,9 @@ def test_a_damaged_page_is_found(tmp_path: Path) -> None:
     path = tmp_path / "ours.db"
     upgrade_sqlite(path)
     assert snapshot.integrity_fault(path) == ""
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'users'").fetchone()
     data = bytearray(path.read_bytes())
-    data[4096 * 3 : 4096 * 4] = bytes(4096)
+    data[4096 * (root - 1) : 4096 * root] = bytes(4096)
     path.write_bytes(data)
     assert snapshot.integrity_fault(path)

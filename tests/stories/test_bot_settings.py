@@ -182,8 +182,9 @@ async def test_changes_are_audited_without_peoples_words(make: Any) -> None:
     await change(gateway, instructions="The safe's number is 4711.", temperature=0.5)
     await change(gateway, temperature=0.5)
     record = await asyncio.to_thread(local(gateway).request, "GET", "/api/v1/audit?event=settings.changed")
-    (entry,) = [row for row in record["rows"] if row["event"] == "settings.changed"]
-    assert entry["facts"] == {"changed": "instructions temperature", "temperature": "0.5"}
+    told = {row["subject"]: row["facts"] for row in record["rows"]}
+    assert told == {"agent.instructions": {}, "agent.temperature": {"from": "null", "to": "0.5"}}
+    assert len(record["rows"]) == 2
     assert "4711" not in str(record)
     assert "sk-test" not in str(await read(gateway))
 

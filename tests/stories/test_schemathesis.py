@@ -278,6 +278,14 @@ class Existing:
     def put_bot_settings(self) -> dict[str, Any]:
         return {"body": {}}
 
+    def change_settings(self) -> dict[str, Any]:
+        return {"body": {"version": self.operator.local.request("GET", "/api/v1/settings")["version"], "changes": {}}}
+
+    def put_enterprise_settings(self) -> dict[str, Any]:
+        return {"body": {"values": {}}}
+
+    put_mobile_settings = put_enterprise_settings
+
     def create_invite(self) -> dict[str, Any]:
         return {"body": {"kind": "qr", "scopes": ["chat"]}}
 

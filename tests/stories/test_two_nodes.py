@@ -153,6 +153,50 @@ async def test_settings_changed_on_one_node_are_used_on_the_other(pair: Pair) ->
         await asyncio.sleep(0.1)
 
 
+async def test_stored_settings_hold_on_both_nodes_and_after_a_restart(pair: Pair) -> None:
+    desks = [Operator(node).local for node in (pair.a, pair.b)]
+
+    async def change(key: str, value: object) -> None:
+        version = (await in_thread(desks[0].request, "GET", "/api/v1/settings"))["version"]
+        await in_thread(
+            lambda: desks[0].request("PATCH", "/api/v1/settings", json={"version": version, "changes": {key: value}})
+        )
+
+    async def on_the_other(key: str) -> object:
+        group = await in_thread(desks[1].request, "GET", "/api/v1/settings/enterprise")
+        return next(field["value"] for field in group["fields"] if field["key"] == key)
+
+    async def until_the_other_has(key: str, value: object) -> None:
+        end_s = time.monotonic() + GENEROUS_S
+        while await on_the_other(key) != value:
+            assert time.monotonic() < end_s
+            await asyncio.sleep(0.1)
+
+    await change("stream.keep_events", 9000)
+    await until_the_other_has("stream.keep_events", 9000)
+    # The name is what nodes must have in common: it moves with the change, and each starts with it again.
+    names = [node.environment.pop("ENTOBOT_GATEWAY__NAME") for node in (pair.a, pair.b)]
+    try:
+        for node in (pair.a, pair.b):
+            await in_thread(node.stop)
+        for node in (pair.a, pair.b):
+            await in_thread(node.start)
+        await change("gateway.name", "Renamed")
+        await until_the_other_has("gateway.name", "Renamed")
+        await in_thread(pair.b.stop)
+        await in_thread(pair.b.start)
+        assert (await in_thread(desks[1].request, "GET", "/api/health"))["gateway_name"] == "Renamed"
+        await change("gateway.name", None)
+        await change("stream.keep_events", None)
+        await until_the_other_has("gateway.name", "")
+    finally:
+        for node, name in zip((pair.a, pair.b), names, strict=True):
+            await in_thread(node.stop)
+            node.environment["ENTOBOT_GATEWAY__NAME"] = name
+        for node in (pair.a, pair.b):
+            await in_thread(node.start)
+
+
 def test_the_audit_log_of_both_is_one_chain(pair: Pair) -> None:
     for node in (pair.a, pair.b):
         found = Operator(node).local.request("GET", "/api/v1/audit/verify")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from entobot.app.observing import make_tracer
-from entobot.config import TracingSettings, load
+from entobot.config import TracingSettings
 from entobot.core.errors import StartupRefused
+from entobot.sources import load
 
 
 @pytest.mark.parametrize(

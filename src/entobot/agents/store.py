@@ -1,8 +1,4 @@
-"""Tables of runs, tool calls and changed settings. Every change of state is a conditional update whose row count decides."""
-
-import json
-from collections.abc import Mapping
-from typing import Any
+"""Tables of runs and tool calls. Every change of state is a conditional update whose row count decides."""
 
 from sqlalchemy import (
     BigInteger,
@@ -22,7 +18,6 @@ from sqlalchemy import (
 from entobot.agents.model import CallState, Run, RunState, ToolCall
 from entobot.storage.database import Row, Transaction, metadata
 from entobot.storage.partial_index import partial_index
-from entobot.storage.upsert import upsert
 
 _ACTIVE = "state IN ('acting', 'thinking', 'waiting')"
 
@@ -60,22 +55,6 @@ tool_calls = Table(
     partial_index("ix_tool_calls_executing", "tool_call_id", where="state = 'executing'"),
 )
 
-settings = Table(
-    "agent_settings",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("stored", Text, nullable=False),
-    Column("updated_at_ms", BigInteger, nullable=False),
-)
-_BOT = "bot"
-"""The one row."""
-
-_SETTINGS = select(settings.c.stored).where(settings.c.name == bindparam("which"))
-_new_settings = upsert(settings)
-_PUT_SETTINGS = _new_settings.on_conflict_do_update(
-    index_elements=["name"],
-    set_={"stored": _new_settings.excluded.stored, "updated_at_ms": _new_settings.excluded.updated_at_ms},
-)
 _INSERT_RUN = insert(runs)
 _RUN = select(runs).where(runs.c.run_id == bindparam("run"))
 _ACTIVE_RUNS = select(runs).where(text(_ACTIVE)).order_by(runs.c.run_id)
@@ -115,16 +94,6 @@ _MOVE_CALL = (
         updated_at_ms=bindparam("now"),
     )
 )
-
-
-def find_settings(tx: Transaction) -> dict[str, Any]:
-    """The fields of the agent's settings that were changed while it ran."""
-    row = tx.first(_SETTINGS, {"which": _BOT})
-    return {} if row is None else json.loads(row["stored"])
-
-
-def put_settings(tx: Transaction, stored: Mapping[str, Any], now_ms: int) -> None:
-    tx.run(_PUT_SETTINGS, {"name": _BOT, "stored": json.dumps(stored, sort_keys=True), "updated_at_ms": now_ms})
 
 
 def insert_run(tx: Transaction, run: Run) -> None:

@@ -17,17 +17,14 @@ from entobot.agents.worker import Pace, Worker
 from entobot.agents.workspace import Workspace
 from entobot.app.cluster import who_lives
 from entobot.app.ground import Ground
-from entobot.app.settings import agent_pins
 from entobot.approvals.action import Args
 from entobot.approvals.service import Approvals
 from entobot.audit.service import Audit
 from entobot.config import AgentSettings
 from entobot.conversations.service import Conversations
 from entobot.devices.service import Devices
+from entobot.settings.service import StoredSettings
 from entobot.stream.service import Stream
-
-Overrides = Mapping[str, Mapping[str, object]]
-"""Options of the command line, by section and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +35,7 @@ class Features:
     audit: Audit
     devices: Devices
     conversations: Conversations
+    settings: StoredSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +46,11 @@ class Answering:
     worker: Worker
 
 
-def build_answering(
-    ground: Ground, features: Features, environment: Mapping[str, str], overrides: Overrides
-) -> Answering:
+def build_answering(ground: Ground, features: Features, environment: Mapping[str, str]) -> Answering:
     settings = ground.settings.agent
     tools = built_in_tools(ground.clock, Workspace(settings.workspace or ground.home.workspace))
     approvals = _approvals(ground, features, tools)
-    bot = Bot(
-        database=ground.database,
-        clock=ground.clock,
-        audit=features.audit,
-        devices=features.devices,
-        base=settings,
-        pinned=agent_pins(environment, overrides),
-        build=lambda wanted: _runner(wanted, environment),
-    )
+    bot = Bot(features.settings, lambda wanted: _runner(wanted, environment))
     features.conversations.is_answered = lambda: bot.choice.runner_kind != NOBODY
     agents = _agents(ground, features, approvals, tools)
     worker = Worker(

@@ -19,7 +19,7 @@ def banner(gateway: Gateway, setup: str = "") -> str:
         f"Entobot {__version__} is running.",
         f"  Address  {ground.origin}",
         f"  Data     {ground.home.path}",
-        f"  Agent    {gateway.choice.model or gateway.choice.runner_kind}. {gateway.choice.why}",
+        f"  Agent    {gateway.bot.choice.model or gateway.bot.choice.runner_kind}. {gateway.bot.choice.why}",
     ]
     lines += [f"  Set up   {setup}"] if setup else []
     weak = find_weak_points(gateway)

@@ -23,8 +23,8 @@ _ASK_AGAIN_S = 0.5
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """What the store is, and whether it keeps what it takes. Touches nothing."""
     from entobot.app import store_check
-    from entobot.config import load, system_environment
     from entobot.home import Home
+    from entobot.sources import load, system_environment
 
     home = Home(place(context).home)
     findings = asyncio.run(store_check.check(home, load(home.path, system_environment()).storage))
@@ -42,8 +42,8 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
 def migrate(context: typer.Context) -> None:
     """Bring the schema to this version's. The gateway does so by itself at each start."""
     from entobot.app import moving
-    from entobot.config import load, system_environment
     from entobot.home import Home
+    from entobot.sources import load, system_environment
 
     home = Home(place(context).home)
     say(asyncio.run(moving.migrate(home, load(home.path, system_environment()).storage)))
@@ -67,9 +67,9 @@ def copy(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from entobot.app import moving
-    from entobot.config import load, system_environment
     from entobot.core.errors import StartupRefused
     from entobot.home import Home
+    from entobot.sources import load, system_environment
 
     home = Home(place(context).home)
     storage = load(home.path, system_environment()).storage

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from entobot import __version__
-from entobot.agents.bot import Bot
 from entobot.agents.worker import Worker
 from entobot.app.ground import Ground
 from entobot.devices.service import Devices
@@ -21,6 +20,7 @@ from entobot.nodes.identity import Identity, agree
 from entobot.nodes.marks import Mark, read_marks
 from entobot.nodes.membership import BEAT_EVERY, DEAD_AFTER, Membership, alive
 from entobot.nodes.presence import Presence
+from entobot.settings.service import StoredSettings
 from entobot.signin.attempts import Attempts
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.stream.service import Stream
@@ -45,7 +45,7 @@ class Parts:
     hub: Hub
     stream: Stream
     devices: Devices
-    bot: Bot
+    settings: StoredSettings
     worker: Worker
     rates: Rates
     attempts: Attempts
@@ -177,7 +177,7 @@ class Cluster:
         if seen.changed:
             await self._parts.hub.check_devices({device_id for _, device_id in seen.changed})
             self._devices_seen = seen.changed[-1][0]
-        await self._follow(Mark.SETTINGS, seen.marks, self._parts.bot.renew)
+        await self._follow(Mark.SETTINGS, seen.marks, self._parts.settings.renew)
         await self._follow(Mark.KEYS, seen.marks, self._ring.renew)
 
     def _read(self, tx: Transaction, users: list[str]) -> _Seen:

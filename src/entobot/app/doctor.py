@@ -17,13 +17,13 @@ from cryptography import x509
 
 from entobot.app.backups import complaint, installed_for, read_last
 from entobot.app.posture import outside_allowed
-from entobot.app.settings import check_settings
+from entobot.app.settings import check_settings, load_effective
 from entobot.audit.cli_verify import watched
 from entobot.client.local import GatewayNotRunning, LocalGateway
-from entobot.config import load, system_environment
 from entobot.core.clock import SystemClock, rfc3339
 from entobot.core.errors import Problem, StartupRefused
 from entobot.home import Home
+from entobot.sources import load, system_environment
 from entobot.storage.migrations import HEAD, newer_text, version
 from entobot.web.addresses import lan_addresses
 from entobot.web.certificates import fingerprint_sha256
@@ -183,7 +183,7 @@ def _address(home: Path, origin: str) -> list[Finding]:
 
 def _networks(home: Path, origin: str) -> Finding:
     """Who may connect. An allow-list that locks out the people beside the machine is told, and how to undo it."""
-    gateway = load(home, system_environment()).gateway
+    gateway = load_effective(home, system_environment()).gateway
     if not gateway.allowed_networks:
         return Finding("networks", Level.OK, "Every address may connect.")
     detail = f"Only {', '.join(gateway.allowed_networks)} may connect."

@@ -5,11 +5,12 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from entobot.config import GatewaySettings, LimitSettings, Settings
+from entobot.config import GatewaySettings, LimitSettings, Settings, StreamSettings
 from entobot.core.clock import Clock
 from entobot.core.networks import Networks
 from entobot.gateway.limits import CountCaps, WaitingRoom
 from entobot.gateway.rates import Rates, limit_meter
+from entobot.stream.model import Retention
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
 from entobot.web.callers import Callers
@@ -86,8 +87,17 @@ def rates_of(limits: LimitSettings, clock: Clock, meters: Meters) -> Rates:
     )
 
 
+def opening_of(limits: LimitSettings, clock: Clock) -> WaitingRoom:
+    """Where connections wait whose request has not arrived yet."""
+    return WaitingRoom(per_key=limits.opening_per_address, total=limits.opening, clock=clock)
+
+
 def strangers_of(limits: LimitSettings, clock: Clock, meters: Meters) -> WaitingRoom:
     """Where WebSockets wait that are not authenticated yet."""
     room = WaitingRoom(per_key=limits.unauthenticated_per_address, total=limits.unauthenticated, clock=clock)
     meters.gauge(Metric.HANDSHAKES_WAITING).follow(lambda: room.held)
     return room
+
+
+def retention_of(stream: StreamSettings) -> Retention:
+    return Retention(keep_events=stream.keep_events, keep_for=stream.keep_for)

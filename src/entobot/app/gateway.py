@@ -14,8 +14,8 @@ from entobot.accounts import http as accounts_http
 from entobot.accounts.service import Accounts
 from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
-from entobot.agents.choice import Choice
-from entobot.app.answering import Features, Overrides, build_answering
+from entobot.app.answering import Features, build_answering
+from entobot.app.applying import make_live
 from entobot.app.audit_keeping import AuditKeeping, make_audit
 from entobot.app.backups import Backups
 from entobot.app.certificate import Certificate
@@ -23,8 +23,8 @@ from entobot.app.certificates import Certificates
 from entobot.app.cluster import Cluster, Parts
 from entobot.app.connections import ConnectionDoor, connections_of
 from entobot.app.feed import Snapshots, make_feed
-from entobot.app.front import callers_of, endpoints_of, per_address_of, plain_listener, rates_of, strangers_of
-from entobot.app.ground import Ground, lay_ground
+from entobot.app.front import endpoints_of, per_address_of, plain_listener, rates_of, retention_of, strangers_of
+from entobot.app.ground import Ground, lay_ground, leave_ground
 from entobot.app.measuring import Counts, Measuring
 from entobot.app.observing import observe_bus, observe_database, observe_process
 from entobot.app.periodic import Periodic
@@ -35,7 +35,6 @@ from entobot.approvals import commands as approvals_commands
 from entobot.approvals import http as approvals_http
 from entobot.audit import http as audit_http
 from entobot.audit.events import AuditEvent
-from entobot.config import Settings
 from entobot.conversations import commands as conversations_commands
 from entobot.conversations import http as conversations_http
 from entobot.conversations.service import Conversations
@@ -54,7 +53,6 @@ from entobot.gateway.connection import Pace
 from entobot.gateway.executor import Executor
 from entobot.gateway.http import EventParts
 from entobot.gateway.hub import Hub
-from entobot.gateway.limits import WaitingRoom
 from entobot.gateway.link import Link, LinkHandler
 from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import Session, SessionParts, spawner
@@ -66,9 +64,11 @@ from entobot.gateway.wire import SUBPROTOCOL, Close
 from entobot.home import Home, Purpose
 from entobot.pairing import http as pairing_http
 from entobot.pairing.service import Pairing
+from entobot.settings import http as settings_http
+from entobot.settings.service import Stored, StoredSettings
+from entobot.sources import Layers
 from entobot.storage.database import Transaction
 from entobot.stream import commands as stream_commands
-from entobot.stream.model import Retention
 from entobot.stream.retention import backlog, trim
 from entobot.stream.service import Stream
 from entobot.telemetry.credential_log import CredentialLog
@@ -97,7 +97,8 @@ TRACES_WITHIN_S = 1.5
 class Gateway:
     """Build with `await Gateway.open(…)`, then `start`, later `stop`. One per data folder."""
 
-    def __init__(self, ground: Ground, environment: Mapping[str, str], overrides: Overrides) -> None:
+    def __init__(self, ground: Ground, environment: Mapping[str, str], layers: Layers, stored: Stored) -> None:
+        """`ground.settings` are those of `layers` with what of `stored` can be used."""
         self.ground = ground
         self._is_draining = False
         self._stopped = False
@@ -125,10 +126,11 @@ class Gateway:
             further_origins=ground.settings.gateway.allowed_origins,
             sessions=self.sign_in.sessions,
         )
+        self.settings = StoredSettings(database, clock, self.audit, self.devices.guard, layers=layers, found=stored)
         self.conversations = Conversations(ids, self.stream, bus)
         self.pairing = self._make_pairing()
         self.certificates = Certificates(ground, self.audit, self._certificate_changed)
-        self._answer(environment, overrides)
+        self._answer(environment)
         self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
         self.hub = Hub(
             database,
@@ -140,6 +142,8 @@ class Gateway:
         self.devices.directory.find_connections = connections_of(self.hub, clock)
         self.stream.appended = self.hub.appended
         self.rates, self._strangers = rates_of(limits, clock, ground.meters), strangers_of(limits, clock, ground.meters)
+        named = (self.pairing, self.sign_in.passkeys, self.sign_in.factors)
+        self._live = make_live(ground, self.settings, self._strangers, self.rates, *named)
         self._spawn, self._tasks = spawner()
         self._refusals = RefusalLog(get_logger("gateway"), clock, ground.meters)
         commands = command_table(self._commands())
@@ -151,9 +155,9 @@ class Gateway:
         self._plain = plain_listener(ground.settings, ground.origin, self.certificates.answers, clock, self._timers)
         self._build_watch()
 
-    def _answer(self, environment: Mapping[str, str], overrides: Overrides) -> None:
-        features = Features(self.stream, self.audit, self.devices, self.conversations)
-        answering = build_answering(self.ground, features, environment, overrides)
+    def _answer(self, environment: Mapping[str, str]) -> None:
+        features = Features(self.stream, self.audit, self.devices, self.conversations, self.settings)
+        answering = build_answering(self.ground, features, environment)
         self.approvals, self.bot = answering.approvals, answering.bot
         self.agents, self._worker = answering.agents, answering.worker
         self.people = gather_people(self.ground, features, answering.agents, self.accounts, self.sign_in)
@@ -189,26 +193,21 @@ class Gateway:
 
     @classmethod
     async def open(
-        cls,
-        home: Home,
-        settings: Settings,
-        environment: Mapping[str, str],
-        overrides: Overrides,
-        *,
-        clock: Clock,
-        entropy: Entropy,
+        cls, home: Home, layers: Layers, environment: Mapping[str, str], *, clock: Clock, entropy: Entropy
     ) -> "Gateway":
-        """`environment` and `overrides` are what `settings` were loaded with. Raises StartupRefused."""
-        return cls(await lay_ground(home, settings, clock, entropy), environment, overrides)
-
-    @property
-    def choice(self) -> Choice:
-        """Who answers now, and why."""
-        return self.bot.choice
+        """With its database started, since settings are stored there. Raises StartupRefused, with nothing left open."""
+        ground, stored = await lay_ground(home, layers, clock, entropy)
+        try:
+            return cls(ground, environment, layers, stored)
+        except BaseException:
+            await leave_ground(ground)
+            raise
 
     def _find_cluster(self) -> Cluster | None:
         """The other nodes, where there may be some."""
-        parts = Parts(self.hub, self.stream, self.devices, self.bot, self._worker, self.rates, self.sign_in.attempts)
+        parts = Parts(
+            self.hub, self.stream, self.devices, self.settings, self._worker, self.rates, self.sign_in.attempts
+        )
         return Cluster(self.ground, parts) if self.ground.is_shared else None
 
     def _commands(self) -> list[Command]:
@@ -238,14 +237,12 @@ class Gateway:
 
     async def _start(self) -> None:
         ground = self.ground
-        await ground.database.start()
         await ground.bus.start()
         if self.cluster is not None:
             await self.cluster.join()
         now_ms = ground.clock.now_ms()
         await ground.database.write(lambda tx: self.accounts.ensure_owner(tx, now_ms))
         await self.audit.start(ground.database.write, now_ms)
-        await self.bot.load()
         self._listener = await self._open_listener()
         if self._plain is not None:
             await self._plain.start()
@@ -279,7 +276,7 @@ class Gateway:
 
     async def _open_listener(self) -> Listener:
         ground = self.ground
-        gateway, limits, certificate = ground.settings.gateway, ground.settings.limits, ground.certificate
+        gateway, certificate = ground.settings.gateway, ground.certificate
         told = partial(self._credentials.refused, "http")
         api = Api(self.devices, self._idempotency, self.rates, ground.meters, on_guess=told, clock=ground.clock)
         self._add_routes(api)
@@ -300,6 +297,7 @@ class Gateway:
             admit=self._admit,
             meters=ground.meters,
             tracer=ground.tracer,
+            name_now=lambda: self._live.name,
         )
         listener = Listener(
             app=app,
@@ -307,9 +305,9 @@ class Gateway:
             endpoints=endpoints_of(gateway, None if certificate is None else certificate.files, ground.home.socket),
             clock=ground.clock,
             timers=self._timers,
-            waiting=WaitingRoom(per_key=limits.opening_per_address, total=limits.opening, clock=ground.clock),
+            waiting=self._live.opening,
             per_address=per_address_of(gateway),
-            callers=callers_of(gateway),
+            callers=self._live.callers,
             on_refused=lambda reason, fields: self._refusals.refused(reason, **fields),
             max_connections=gateway.max_connections,
         )
@@ -330,6 +328,7 @@ class Gateway:
         conversations_http.add_routes(api, self.conversations, database)
         devices_http.add_routes(api, self.devices)
         pairing_http.add_routes(api, self.pairing)
+        settings_http.add_routes(api, self.settings, self.ground.origin)
         meters = ConnectionMeters(self.ground.meters, "sse")
         parts = EventParts(
             database, self.ground.clock, self.hub, self.hub.feed, self._timers, meters, self._strangers.come_back_s
@@ -392,17 +391,16 @@ class Gateway:
             is_ordered = self.ground.settings.tls.mode == "acme"
             every(self.certificates.source.every, self.certificates.look, at_once=is_ordered)
 
-    @property
-    def _retention(self) -> Retention:
-        kept = self.ground.settings.stream
-        return Retention(keep_events=kept.keep_events, keep_for=kept.keep_for)
-
     async def _trim_stream(self) -> None:
-        self._trimmed.add(await trim(self.ground.database, self._retention, self.ground.clock.now_ms()))
+        self._trimmed.add(
+            await trim(self.ground.database, retention_of(self.settings.in_force.stream), self.ground.clock.now_ms())
+        )
 
     def _count(self, tx: Transaction) -> Counts:
         awaiting = len(self.conversations.awaiting(tx))
-        return Counts(awaiting, self.approvals.count_pending(tx), backlog(tx, self._retention))
+        return Counts(
+            awaiting, self.approvals.count_pending(tx), backlog(tx, retention_of(self.settings.in_force.stream))
+        )
 
     async def _expose(self, accept: str) -> tuple[bytes, str]:
         await self._measuring.look()

@@ -1,7 +1,7 @@
 """What the features stand on: data folder, keys, origin, certificate, storage, bus. Blocking parts run in threads."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from entobot.app.certificate import Certificate, load_certificate
@@ -16,7 +16,11 @@ from entobot.core.ids import Ids, Prefix, RandomIds
 from entobot.core.secrets import Entropy
 from entobot.devices.signing import SigningKeys
 from entobot.home import Home, Lock, Purpose, ServerKeys, read_private, write_private
+from entobot.settings.planning import usable
+from entobot.settings.service import Stored, read_stored
+from entobot.sources import Layers, checked
 from entobot.storage.database import Database
+from entobot.telemetry.log import set_level
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.tracing import Tracer
 from entobot.web.addresses import primary_lan_address
@@ -41,6 +45,8 @@ class Ground:
     tracer: Tracer
     origin: str
     name: str
+    machine_name: str
+    """What `name` is where the settings give none."""
     certificate: Certificate | None
     """What the start found; later ones are in `Certificates.served`."""
     tightened: list[str]
@@ -51,9 +57,30 @@ class Ground:
         return bool(self.settings.storage.url.get_secret_value())
 
 
-async def lay_ground(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Ground:
-    """Everything below the features, ready but not started. Raises StartupRefused."""
-    return await asyncio.to_thread(_lay, home, settings, clock, entropy)
+async def lay_ground(home: Home, layers: Layers, clock: Clock, entropy: Entropy) -> tuple[Ground, Stored]:
+    """Everything below the features, with the database started and what is stored there among the settings.
+
+    Raises StartupRefused, with nothing left open.
+    """
+    ground = await asyncio.to_thread(_lay, home, checked(layers), clock, entropy)
+    try:
+        await ground.database.start()
+        stored = await read_stored(ground.database)
+        settings = usable(layers, stored.values)[0].settings()
+    except BaseException:
+        await leave_ground(ground)
+        raise
+    if settings.log.level != ground.settings.log.level:
+        set_level(settings.log.level)
+    return replace(ground, settings=settings, name=settings.gateway.name or ground.machine_name), stored
+
+
+async def leave_ground(ground: Ground) -> None:
+    """Give back what `lay_ground` took."""
+    try:
+        await ground.database.stop()
+    finally:
+        ground.lock.release()
 
 
 def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Ground:
@@ -66,6 +93,7 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
         node_id = ids.new(Prefix.NODE)
         ring = home.keys / "signing.json"
         meters = Meters()
+        machine_name = this_machine().names[0]
         signing = SigningKeys.open(lambda: read_private(ring), lambda data: write_private(ring, data), now_ms)
         return Ground(
             home=home,
@@ -85,7 +113,8 @@ def _lay(home: Home, settings: Settings, clock: Clock, entropy: Entropy) -> Grou
             tracer=make_tracer(settings.tracing, node_id),
             bus=make_bus(settings, node_id, keys.key(Purpose.BUS), entropy),
             origin=find_origin(home, settings),
-            name=settings.gateway.name or this_machine().names[0],
+            name=settings.gateway.name or machine_name,
+            machine_name=machine_name,
             certificate=load_certificate(home, settings, now_ms, entropy),
             tightened=tightened,
         )

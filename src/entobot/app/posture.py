@@ -60,8 +60,9 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
         WeakPoint(said, "Look at the receiver. Nothing is lost, and it goes on by itself: docs/how-to/audit.md.")
         for said in gateway.audit_keeping.complaints()
     ]
-    if gateway.choice.fix is not None:
-        points.append(WeakPoint(f"The built-in echo agent answers. {gateway.choice.why}", gateway.choice.fix))
+    points += _of_stored(gateway)
+    if gateway.bot.choice.fix is not None:
+        points.append(WeakPoint(f"The built-in echo agent answers. {gateway.bot.choice.why}", gateway.bot.choice.fix))
     return points
 
 
@@ -130,6 +131,17 @@ def _of_networks(gateway: "Gateway") -> list[WeakPoint]:
             "Add its network, if that is not what you want.",
         )
     ]
+
+
+def _of_stored(gateway: "Gateway") -> list[WeakPoint]:
+    """Stored settings that are not in force: those that cannot be used, and those that wait."""
+    points = [
+        WeakPoint(f"The stored {key} is left out: it {why}", f"Set it anew, or run 'entobot config unset {key}'.")
+        for key, why in gateway.settings.refused.items()
+    ]
+    if waiting := gateway.settings.waiting:
+        points.append(WeakPoint(f"Changed settings wait for a restart: {', '.join(waiting)}.", "Restart the gateway."))
+    return points
 
 
 def outside_allowed(allowed_networks: Sequence[str], origin: str) -> str | None:

@@ -4,56 +4,66 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, SecretStr
-
-from entobot.agents.bot import FIELDS, Pin
 from entobot.app.certificate import missing_for_acme
-from entobot.config import ENVIRONMENT_PREFIX, FILE_NAME, Settings, load, system_environment
+from entobot.app.stored import read_offline
+from entobot.config import Settings
 from entobot.core.errors import StartupRefused
+from entobot.home import Home
+from entobot.settings.model import Kind, fields
+from entobot.settings.planning import usable
+from entobot.sources import Layers, Source, load_layers, system_environment, variable_of
 
 
-def describe_settings(home: Path, environment: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """Rows `{key, value, default, source, description}`. Raises StartupRefused when they are not right."""
+def load_effective(home: Path, environment: Mapping[str, str]) -> Settings:
+    """As a gateway would start with, what is stored included. Blocks. Raises StartupRefused."""
+    return layers_of(home, environment)[0].settings()
+
+
+def layers_of(home: Path, environment: Mapping[str, str]) -> tuple[Layers, dict[str, str]]:
+    """What each source says, and why stored values cannot be used. Blocks. Raises StartupRefused."""
+    layers = load_layers(home, environment)
+    return usable(layers, read_offline(Home(home), layers.settings().storage))
+
+
+def describe_settings(
+    home: Path, environment: Mapping[str, str] | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows `{key, value, default, source, description}`, and what of the stored values they leave out, in sentences.
+
+    Raises StartupRefused when file or environment are not right.
+    """
     variables = system_environment() if environment is None else environment
-    settings, defaults = load(home, variables), Settings()
-    in_file = load(home, {})
+    try:
+        layers, refused = layers_of(home, variables)
+        left_out = [f"{key} is stored, but {why}" for key, why in refused.items()]
+    except StartupRefused as unread:
+        layers = load_layers(home, variables)
+        left_out = [f"What is stored is left out: {unread}"]
+    settings = layers.settings()
     rows: list[dict[str, Any]] = []
-    for section in Settings.model_fields:
-        present: BaseModel = getattr(settings, section)
-        for key, field in type(present).model_fields.items():
-            value, default = _shown(getattr(present, key)), _shown(getattr(getattr(defaults, section), key))
-            variable = f"ENTOBOT_{section}__{key}".upper()
-            is_from_file = _shown(getattr(getattr(in_file, section), key)) != default
-            source = variable if variable in variables else FILE_NAME if is_from_file else "default"
-            rows.append(
-                {
-                    "key": f"{section}.{key}",
-                    "value": value,
-                    "default": default,
-                    "source": source,
-                    "description": field.description or "",
-                }
-            )
-    return rows
+    for at in fields().values():
+        is_secret = at.kind is Kind.SECRET
+        source = layers.source(at.section, at.name)
+        rows.append(
+            {
+                "key": at.key,
+                "value": ("(set)" if at.is_set(settings) else "") if is_secret else at.of(settings),
+                "default": "" if is_secret else at.default,
+                "source": variable_of(at.section, at.name) if source is Source.ENVIRONMENT else _place(source),
+                "description": at.description,
+            }
+        )
+    return rows, left_out
 
 
-def agent_pins(environment: Mapping[str, str], overrides: Mapping[str, Mapping[str, object]]) -> dict[str, Pin]:
-    """Which of the agent's settings the environment or the command line has fixed."""
-    variables = {name.lower(): name for name in environment}
-    pins: dict[str, Pin] = {}
-    for field in FIELDS:
-        variable = variables.get(f"{ENVIRONMENT_PREFIX}agent__{field}".lower())
-        if variable is not None:
-            pins[field] = Pin("environment", f"the environment variable {variable}")
-        if field in overrides.get("agent", {}):
-            pins[field] = Pin("command", "an option of 'entobot up'")
-    return pins
+def _place(source: Source) -> str:
+    return "entobot.toml" if source is Source.FILE else str(source)
 
 
 def check_settings(home: Path) -> list[str]:
     """What would keep the gateway from starting; empty when nothing would."""
     try:
-        settings = load(home, system_environment())
+        settings = load_layers(home, system_environment()).settings()
     except StartupRefused as refusal:
         return [str(refusal)]
     problems: list[str] = []
@@ -67,13 +77,3 @@ def check_settings(home: Path) -> list[str]:
     if settings.tls.mode == "acme":
         problems += missing_for_acme(settings)
     return problems
-
-
-def _shown(value: object) -> Any:
-    if isinstance(value, SecretStr):
-        return "(set)" if value.get_secret_value() else ""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, tuple):
-        return [str(one) for one in value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  a tuple of plain values
-    return str(value)

@@ -10,10 +10,10 @@ from contextlib import suppress
 from entobot.app.banner import banner, setup_hint
 from entobot.app.gateway import Gateway
 from entobot.client.console import Place, hint
-from entobot.config import load, system_environment
 from entobot.core.clock import SystemClock
 from entobot.core.secrets import SystemEntropy
 from entobot.home import Home
+from entobot.sources import load_layers, system_environment
 from entobot.telemetry.log import configure
 from entobot.web.endpoints import raise_file_limit
 
@@ -22,13 +22,14 @@ def run(place: Place, overrides: Mapping[str, Mapping[str, object]], *, pair: bo
     """Serve until SIGTERM or SIGINT; the exit code. Raises StartupRefused."""
     environment = system_environment()
     home = Home(place.home)
-    settings = load(home.path, environment, overrides)
+    layers = load_layers(home.path, environment, overrides)
     clock = SystemClock()
-    configure(clock, settings.log.level, settings.log.format)
+    logging = layers.settings().log
+    configure(clock, logging.level, logging.format)
     raise_file_limit()
 
     async def main() -> None:
-        gateway = await Gateway.open(home, settings, environment, overrides, clock=clock, entropy=SystemEntropy())
+        gateway = await Gateway.open(home, layers, environment, clock=clock, entropy=SystemEntropy())
         await gateway.start()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

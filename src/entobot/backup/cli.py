@@ -78,9 +78,9 @@ def make(
     """Make a backup: database, keys, certificates, settings, the agent's files. The gateway may run."""
     from entobot.backup.making import Wish, make
     from entobot.backup.retention import thin_out
-    from entobot.config import load, system_environment
     from entobot.core.clock import SystemClock
     from entobot.home import Home
+    from entobot.sources import load, system_environment
 
     if scheduled:
         os.nice(BEHIND_EVERYBODY)
@@ -172,9 +172,9 @@ def restore(
     """Restore a backup into an empty data folder, all of it or nothing. No gateway may run there."""
     from entobot.backup.restoring import restore
     from entobot.backup.settling import Orders
-    from entobot.config import load, system_environment
     from entobot.core.clock import SystemClock
     from entobot.home import Home
+    from entobot.sources import load, system_environment
 
     target = Home(home or place(context).home)
     orders = Orders(_to_revoke(revoke_file), is_suspending=suspend_devices)

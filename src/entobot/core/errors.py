@@ -31,6 +31,7 @@ class Code(StrEnum):
     REFRESH_INVALID = "refresh_invalid"
     REFRESH_SUPERSEDED = "refresh_superseded"
     SECOND_FACTOR_REQUIRED = "second_factor_required"
+    SETTINGS_CHANGED = "settings_changed"
     SIGNATURE_INVALID = "signature_invalid"
     STEP_UP_REQUIRED = "step_up_required"
     TOO_LARGE = "too_large"
@@ -66,6 +67,7 @@ STATUS: dict[Code, int] = {
     Code.REFRESH_INVALID: 401,
     Code.REFRESH_SUPERSEDED: 409,
     Code.SECOND_FACTOR_REQUIRED: 403,
+    Code.SETTINGS_CHANGED: 409,
     Code.SIGNATURE_INVALID: 400,
     Code.STEP_UP_REQUIRED: 403,
     Code.TOO_LARGE: 413,

@@ -159,6 +159,7 @@ class Gcra:
         self._idle_at: dict[str, float] = {}
         self._by_idle_at: list[tuple[float, str]] = []  # one entry a key; its time is a lower bound
         self._newcomers_from = float("-inf")  # the greatest time that an evicted key stood at
+        self._nodes = 1
         self.scale(1)
 
     def __len__(self) -> int:
@@ -169,8 +170,16 @@ class Gcra:
 
         Every node admits at least one at once, however many there are.
         """
+        self._nodes = nodes
         self._interval_s = nodes / self._rate_per_s
         self._tolerance_s = max(0.0, self._burst / nodes - 1) * self._interval_s
+
+    def change(self, *, rate_per_s: float, burst: int) -> None:
+        """Other numbers from now on. What each key has used stays used."""
+        if rate_per_s <= 0 or burst < 1:
+            raise ValueError("rate_per_s and burst must be positive")
+        self._rate_per_s, self._burst = rate_per_s, burst
+        self.scale(self._nodes)
 
     def try_take(self, key: str, now_s: float) -> float:
         """0.0 when admitted, else the seconds to wait before the next try can succeed. `now_s` must not go back."""

@@ -50,6 +50,18 @@ class Rates:
             for gcra in group.values():
                 gcra.scale(nodes)
 
+    def change(self, allowances: Mapping[Rate, Allowance], *, user_multiple: int, network_multiple: int) -> None:
+        """Other limits from now on. What anybody has used stays used."""
+        for group, multiple in (
+            (self._addresses, 1),
+            (self._networks, network_multiple),
+            (self._devices, 1),
+            (self._users, user_multiple),
+        ):
+            for rate, gcra in group.items():
+                allowance = allowances[rate]
+                gcra.change(rate_per_s=allowance.per_second * multiple, burst=allowance.burst * multiple)
+
     def wait_of_address(self, rate: Rate, address: str) -> float:
         """0.0 and counted, else the seconds to wait. The network is asked first and counted last: an address that is
         refused costs its neighbours nothing, and a network that is refused fills no map.

@@ -45,3 +45,10 @@ def agree(tx: Transaction, mine: Identity, place: str) -> StartupRefused | None:
         )
     store.change_cluster(tx, origin=mine.origin, name=mine.name)
     return None
+
+
+def rename(tx: Transaction, name: str) -> None:
+    """All nodes are known by another name from now on; part of the unit that sets it."""
+    row = store.find_cluster(tx)
+    if row is not None and row["name"] != name:
+        store.change_cluster(tx, origin=row["origin"], name=name)

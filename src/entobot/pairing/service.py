@@ -81,7 +81,7 @@ class Pairing:
         self._devices = devices
         self._keys = PairingKeys(server_key)
         self._origin = origin
-        self._gateway_name = gateway_name
+        self.gateway_name = gateway_name
         self.spki = spki
         """Changes with the certificate's key."""
         self._transitions = Transitions(audit, accounts, devices, bus)
@@ -258,7 +258,7 @@ class Pairing:
             claim_id=invite.claim.claim_id,
             is_confirmed=invite.state is not State.CLAIMED,
             confirmation_code=self._digits(invite.claim),
-            gateway_name=self._gateway_name,
+            gateway_name=self.gateway_name,
             expires_at_ms=invite.deadline_ms,
         )
 

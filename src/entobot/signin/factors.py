@@ -77,7 +77,7 @@ class Factors:
         self._hashing = hashing
         self._seal = seal
         self._recovery_key = recovery_key
-        self._gateway_name = gateway_name
+        self.gateway_name = gateway_name
 
     async def find(self, principal: Principal) -> Summary:
         """One's own."""
@@ -107,7 +107,7 @@ class Factors:
         """
         session_id = self._check(principal)
         user = await self._database.read(lambda tx: self._accounts.get_user(tx, principal.user_id))
-        text = password_rules.checked(password, about=(user.login, user.name, self._gateway_name))
+        text = password_rules.checked(password, about=(user.login, user.name, self.gateway_name))
         encoded, now_ms = await self._hashing.hash(text), self._clock.now_ms()
 
         def unit(tx: Transaction) -> None:
@@ -144,7 +144,7 @@ class Factors:
         sealed = b64u(self._seal.close(_enrolling(user.user_id), plain))
 
         def draw() -> Enrolment:
-            uri = totp.uri(secret, login=user.login, gateway_name=self._gateway_name)
+            uri = totp.uri(secret, login=user.login, gateway_name=self.gateway_name)
             return Enrolment(totp.shown(secret), uri, svg(uri, "Code for an authenticator app"), sealed)
 
         return await asyncio.to_thread(draw)

@@ -49,7 +49,7 @@ class Passkeys:
         self._challenges = challenges
         self._origin = origin
         self._host = urlsplit(origin).hostname or ""
-        self._gateway_name = gateway_name
+        self.gateway_name = gateway_name
 
     @property
     def are_possible(self) -> bool:
@@ -72,7 +72,7 @@ class Passkeys:
         challenge = self._challenges.new(_registering(principal.user_id), self._clock.now_ms())
         options = library.generate_registration_options(
             rp_id=self._host,
-            rp_name=self._gateway_name,
+            rp_name=self.gateway_name,
             user_id=user.user_id.encode(),
             user_name=user.login,
             user_display_name=user.name,

@@ -75,7 +75,7 @@ def configure(
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(level.upper())
+    set_level(level)
     # The vendors' clients write whole conversations at debug.
     for chatty in (
         "alembic",
@@ -99,6 +99,11 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def set_level(level: Level) -> None:
+    """What is left out below it, from now on."""
+    logging.getLogger().setLevel(level.upper())
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

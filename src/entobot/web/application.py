@@ -61,8 +61,11 @@ def build_application(
     admit: Admit | None = None,
     meters: Meters | None = None,
     tracer: Tracer | None = None,
+    name_now: Callable[[], str] | None = None,
 ) -> FastAPI:
     """The ASGI application (HTTP only) of all routes in `api`, which takes no more after this.
+
+    `name_now` tells the gateway's name where it may change while it runs.
 
     `pages` comes from `load_pages`, run in a thread. `admit(address)` is the limiter asked before a request is read.
     """
@@ -74,7 +77,7 @@ def build_application(
     add_routes(
         api,
         version=settings.version,
-        gateway_name=settings.gateway_name,
+        gateway_name=name_now or (lambda: settings.gateway_name),
         origin=settings.origin,
         clock=clock,
         ready=ready,

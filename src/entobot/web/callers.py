@@ -16,9 +16,9 @@ MAX_HOPS = 32
 _WITH_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::[0-9]{1,5})?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Callers:
-    """`allowed` empty lets everybody connect. `proxy_protocol`: trusted proxies begin every connection with it."""
+    """`allowed` empty lets everybody connect, and may be replaced while it is used. `proxy_protocol`: trusted proxies begin every connection with it."""
 
     trusted: Networks = field(default_factory=Networks)
     allowed: Networks = field(default_factory=Networks)

@@ -124,7 +124,7 @@ def add_routes(
     api: Api,
     *,
     version: str,
-    gateway_name: str,
+    gateway_name: Callable[[], str],
     origin: str,
     clock: Clock,
     ready: Ready,
@@ -137,13 +137,15 @@ def add_routes(
     _add_description(api, pages, description)
 
 
-def _add_health(api: Api, version: str, gateway_name: str, origin: str, clock: Clock, ready: Ready) -> None:
+def _add_health(
+    api: Api, version: str, gateway_name: Callable[[], str], origin: str, clock: Clock, ready: Ready
+) -> None:
     async def get_health() -> HealthBody:
         """Whether the gateway answers at all."""
         return HealthBody(
             status="ok",
             version=version,
-            gateway_name=gateway_name,
+            gateway_name=gateway_name(),
             origin=origin,
             server_time=rfc3339(clock.now_ms()),
         )

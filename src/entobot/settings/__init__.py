@@ -1,0 +1,1 @@
+"""What was set while the gateway ran: stored, merged with the file and the environment, told and audited."""
