@@ -117,9 +117,9 @@ async def test_only_one_of_two_nodes_sends_until_it_is_gone(log: Log, tmp_path: 
         for node in ("nod_a", "nod_b")
     )
     await drained(a)
+    await log.record(2)
     await drained(b)
     assert not (tmp_path / "nod_b").exists()
-    await log.record(2)
     alone = sender(log, node_id="nod_b", url=f"file://{tmp_path}/nod_b")
     await drained(alone)
     assert seqs((tmp_path / "nod_b").read_text().splitlines()) == [4, 5]

@@ -89,6 +89,8 @@ class _Walk:
     previous: bytes | None = None
     tree: Frontier | None = None
     has_ended: bool = True
+    noted: int = -1
+    """Behind which entry of this file a checkpoint stands."""
 
 
 def verify_files(
@@ -196,7 +198,7 @@ def _begin(walk: _Walk, head: FileHead) -> None:
         raise _Wrong(Fault.MISSING, f"Entry {proof.last + 1} follows, and the file begins with {head.first}.")
     elif head.previous != walk.previous or head.tree != walk.tree:
         raise _Wrong(Fault.EDITED, f"The file does not follow entry {proof.last} as it was read.")
-    walk.has_ended = False
+    walk.has_ended, walk.noted = False, -1
 
 
 def _check_entry(walk: _Walk, line: EntryLine) -> None:
@@ -230,6 +232,9 @@ def _check_anchor(walk: _Walk) -> None:
 
 def _check_note(walk: _Walk, note: str) -> None:
     proof = walk.proof
+    if walk.noted == proof.last:
+        raise _Wrong(Fault.UNREADABLE, f"A second checkpoint stands behind entry {proof.last}.")
+    walk.noted = proof.last
     if walk.key is None:
         return
     try:
