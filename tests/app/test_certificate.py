@@ -126,7 +126,7 @@ async def test_given_files_that_do_not_hold_are_refused_once_and_the_old_ones_go
         assert await events(gateway) == ["certificate.renewal_failed"], "each version of the files is told once"
         assert str(tmp_path / "given") in gateway.certificates.complaint()
         assert any("last try" in point.what for point in find_weak_points(gateway))
-        checks = (await gateway._readiness.report()).checks
+        checks = (await gateway.readiness.report()).checks
         assert [check.is_ok for check in checks if check.name == "renewal"] == [False]
 
         for name in ("leaf.crt", "leaf.key"):

@@ -29,6 +29,10 @@ class Accounts:
             raise Problem(Code.LOGIN_TAKEN, f"The login '{user.login}' is taken.")
         self._stream.open(tx, user.user_id)
 
+    def count(self, tx: Transaction) -> int:
+        """Of people who are not disabled."""
+        return store.count_active(tx)
+
     def get_user(self, tx: Transaction, user_id: str) -> User:
         """Raises `not_found`."""
         user = store.find_user(tx, user_id)

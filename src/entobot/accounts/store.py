@@ -29,6 +29,7 @@ _OWNER = (
     .limit(1)
 )
 _PAGE = select(users).where(users.c.user_id > bindparam("after")).order_by(users.c.user_id).limit(bindparam("count"))
+_ACTIVE = select(func.count().label("people")).select_from(users).where(users.c.disabled_at_ms.is_(None))
 _ACTIVE_OWNERS = select(func.count().label("owners")).where(
     users.c.role == literal_column(f"'{Role.OWNER}'"), users.c.disabled_at_ms.is_(None)
 )
@@ -84,6 +85,11 @@ def find_owner(tx: Transaction) -> User | None:
 def page(tx: Transaction, after: str, count: int) -> list[User]:
     """In the order in which they were added, those after this id."""
     return [_of(row) for row in tx.rows(_PAGE, {"after": after, "count": count})]
+
+
+def count_active(tx: Transaction) -> int:
+    row = tx.first(_ACTIVE)
+    return 0 if row is None else int(row["people"])
 
 
 def count_active_owners(tx: Transaction) -> int:

@@ -25,8 +25,10 @@ from entobot.app.connections import ConnectionDoor, connections_of
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import endpoints_of, per_address_of, plain_listener, rates_of, retention_of, strangers_of
 from entobot.app.ground import Ground, lay_ground, leave_ground
+from entobot.app.links import make_websockets
 from entobot.app.measuring import Counts, Measuring
 from entobot.app.observing import observe_bus, observe_database, observe_process
+from entobot.app.operations import SAMPLE_EVERY, Desk
 from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
 from entobot.app.signing_in import build_sign_in, gather_people
@@ -53,14 +55,11 @@ from entobot.gateway.connection import Pace
 from entobot.gateway.executor import Executor
 from entobot.gateway.http import EventParts
 from entobot.gateway.hub import Hub
-from entobot.gateway.link import Link, LinkHandler
 from entobot.gateway.meters import ConnectionMeters
-from entobot.gateway.session import Session, SessionParts, spawner
-from entobot.gateway.simple_session import SimpleSession
-from entobot.gateway.upgrade import OriginPolicy, UpgradeRequest
+from entobot.gateway.session import SessionParts, spawner
 from entobot.gateway.websocket import WebSockets
 from entobot.gateway.wheel import TimerWheel
-from entobot.gateway.wire import SUBPROTOCOL, Close
+from entobot.gateway.wire import Close
 from entobot.home import Home, Purpose
 from entobot.pairing import http as pairing_http
 from entobot.pairing.service import Pairing
@@ -76,6 +75,7 @@ from entobot.telemetry.exposition import expose
 from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.telemetry.loop_watch import LoopWatch
 from entobot.telemetry.metrics import Metric
+from entobot.telemetry.recent_log import RecentLog
 from entobot.web import certificate_routes
 from entobot.web import metrics as web_metrics
 from entobot.web.application import WebSettings, build_application
@@ -186,18 +186,27 @@ class Gateway:
         row = random_secret(ground.entropy, 9)
         parts = parts_of(lambda: self._is_draining, lambda: self._listener, lambda: self._worker.is_running, ground.bus)
         parts["renewal"] = self.certificates.check
-        self._readiness = Readiness(ground.database, ground.clock, ground.meters, row, parts)
-        self._measuring = Measuring(ground.database, ground.clock, ground.meters, self._count, self._readiness.report)
+        self.readiness = Readiness(ground.database, ground.clock, ground.meters, row, parts)
+        self.measuring = Measuring(ground.database, ground.clock, ground.meters, self.count, self.readiness.report)
+        self._desk = Desk(self)
         self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
         self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 
     @classmethod
     async def open(
-        cls, home: Home, layers: Layers, environment: Mapping[str, str], *, clock: Clock, entropy: Entropy
+        cls,
+        home: Home,
+        layers: Layers,
+        environment: Mapping[str, str],
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        recent_log: RecentLog | None = None,
     ) -> "Gateway":
         """With its database started, since settings are stored there. Raises StartupRefused, with nothing left open."""
         ground, stored = await lay_ground(home, layers, clock, entropy)
         try:
+            ground = ground if recent_log is None else replace(ground, recent_log=recent_log)
             return cls(ground, environment, layers, stored)
         except BaseException:
             await leave_ground(ground)
@@ -291,7 +300,7 @@ class Gateway:
                 certificate=lambda: self.certificates.public,
             ),
             pages=await asyncio.to_thread(load_pages),
-            ready=self._readiness.report,
+            ready=self.readiness.report,
             clock=ground.clock,
             entropy=ground.entropy,
             admit=self._admit,
@@ -336,9 +345,10 @@ class Gateway:
         gateway_http.add_routes(api, self._executor, parts)
         web_metrics.add_routes(api, self._expose)
         certificate_routes.add_routes(api, self.certificates)
+        self._desk.add_routes(api)
 
     def _websockets(self) -> WebSockets:
-        ground, limits = self.ground, self.ground.settings.limits
+        ground = self.ground
         heartbeat = ground.settings.gateway.heartbeat
         parts = SessionParts(
             database=ground.database,
@@ -360,24 +370,14 @@ class Gateway:
         simple = replace(
             parts, meters=ConnectionMeters(ground.meters, "simple"), on_refused=partial(self._refused, "simple")
         )
-
         pairing = BearerPairing(self.pairing.bearers, ground.clock)
         desk = DeviceConversations(self.devices, self.stream, self.conversations)
-
-        def make(link: Link, request: UpgradeRequest) -> LinkHandler:
-            origin = request.headers.get("origin")
-            if link.subprotocol is None:
-                return SimpleSession(link, simple, origin, desk, pairing)
-            return Session(link, parts, origin)
-
-        origins = (ground.origin, *ground.settings.gateway.allowed_origins)
-        admit = OriginPolicy(origins=origins, subprotocols=[SUBPROTOCOL])
-        pings = limits.allowances()[Rate.PINGS]
-        return WebSockets(admit=admit, make=make, timers=self._timers, pings=pings)
+        return make_websockets(ground, parts, simple, desk, pairing)
 
     def _start_sweeps(self) -> None:
         every = self._periodic.every
         every(timedelta(minutes=1), self.backups.make_if_due, at_once=True)
+        every(SAMPLE_EVERY, self._desk.sample, at_once=True)
         every(self.ground.settings.audit.checkpoint_every, self.audit_keeping.sign, at_once=True)
         every(timedelta(seconds=15), self.pairing.expire)
         every(timedelta(seconds=30), self.hub.sweep)
@@ -396,14 +396,14 @@ class Gateway:
             await trim(self.ground.database, retention_of(self.settings.in_force.stream), self.ground.clock.now_ms())
         )
 
-    def _count(self, tx: Transaction) -> Counts:
+    def count(self, tx: Transaction) -> Counts:
         awaiting = len(self.conversations.awaiting(tx))
         return Counts(
             awaiting, self.approvals.count_pending(tx), backlog(tx, retention_of(self.settings.in_force.stream))
         )
 
     async def _expose(self, accept: str) -> tuple[bytes, str]:
-        await self._measuring.look()
+        await self.measuring.look()
         return await expose(self.ground.meters, accept)
 
     # -- while it runs

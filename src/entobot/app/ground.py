@@ -1,7 +1,7 @@
 """What the features stand on: data folder, keys, origin, certificate, storage, bus. Blocking parts run in threads."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from entobot.app.certificate import Certificate, load_certificate
@@ -22,6 +22,7 @@ from entobot.sources import Layers, checked
 from entobot.storage.database import Database
 from entobot.telemetry.log import set_level
 from entobot.telemetry.meters import Meters
+from entobot.telemetry.recent_log import RecentLog
 from entobot.telemetry.tracing import Tracer
 from entobot.web.addresses import primary_lan_address
 from entobot.web.certificates import this_machine
@@ -50,6 +51,7 @@ class Ground:
     certificate: Certificate | None
     """What the start found; later ones are in `Certificates.served`."""
     tightened: list[str]
+    recent_log: RecentLog = field(default_factory=RecentLog)
 
     @property
     def is_shared(self) -> bool:

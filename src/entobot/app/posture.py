@@ -1,69 +1,160 @@
-"""What is not ideal about a running set-up, and how to fix it. One list for the banner, `doctor` and readiness."""
+"""What is not ideal about a running set-up, and how to fix it. One list for the banner and the dashboard."""
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from entobot.app.certificate import Certificate
 from entobot.core.clock import to_ms
 from entobot.core.networks import Networks, plain_address
+from entobot.core.rates import RATES
 from entobot.web.addresses import primary_lan_address
 
 if TYPE_CHECKING:
     from entobot.app.gateway import Gateway
 
 EXPIRES_SOON = timedelta(days=14)
+LOOSE_LIMITS = 20
+TIMEX_BYTES = 256
+"""More than `struct timex` has."""
+TIME_ERROR = 5
+
+
+class Topic(StrEnum):
+    """What is looked at. A topic without a weak point is in order."""
+
+    ADDRESS = "address"
+    AGENT = "agent"
+    AUDIT = "audit"
+    BACKUP = "backup"
+    BUS = "bus"
+    CERTIFICATE = "certificate"
+    CLOCK = "clock"
+    LIMITS = "limits"
+    NETWORKS = "networks"
+    ORIGINS = "origins"
+    SECRETS = "secrets"
+    SETTINGS = "settings"
+    SIGN_IN = "sign_in"
+    STORE = "store"
+
+
+class Grade(StrEnum):
+    """How much it matters: to be known, to be put right, to be put right now."""
+
+    NOTE = "note"
+    WARN = "warn"
+    BAD = "bad"
+
+
+COST = {Grade.NOTE: 2, Grade.WARN: 10, Grade.BAD: 30}
+"""Of the hundred points of the score; a topic costs what its worst point does."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeakPoint:
+    topic: Topic
+    grade: Grade
     what: str
     fix: str
 
 
+def score(points: Sequence[WeakPoint]) -> int:
+    """From 0 to 100."""
+    worst: dict[Topic, int] = {}
+    for point in points:
+        worst[point.topic] = max(worst.get(point.topic, 0), COST[point.grade])
+    return max(0, 100 - sum(worst.values()))
+
+
 def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
-    """Certificate, address, agent and storage, as they are now."""
-    points = [*_of_address(gateway), *_of_certificate(gateway), *_of_networks(gateway)]
+    """Of everything in `Topic`, as it is now."""
+    looks = (
+        _of_address,
+        _of_certificate,
+        _of_networks,
+        _of_store,
+        _of_signing_in,
+        _of_keeping,
+        _of_settings,
+        _of_stored,
+        _of_agent,
+    )
+    return [point for look in looks for point in look(gateway)]
+
+
+def _of_store(gateway: "Gateway") -> Iterator[WeakPoint]:
     ground = gateway.ground
-    points += [WeakPoint(said, "Nothing to do; it was put right at this start.") for said in ground.tightened]
-    if not ground.database.durability().survives_power_cut:
-        points.append(
-            WeakPoint(
-                f"The store may lose acknowledged messages in a power cut ({ground.database.durability().detail}).",
-                ground.database.durability().fix,
-            )
-        )
+    for said in ground.tightened:
+        yield WeakPoint(Topic.SECRETS, Grade.NOTE, said, "Nothing to do; it was put right at this start.")
+    durability = ground.database.durability()
+    if not durability.survives_power_cut:
+        what = f"The store may lose acknowledged messages in a power cut ({durability.detail})."
+        yield WeakPoint(Topic.STORE, Grade.BAD, what, durability.fix)
+    if said := ground.database.trouble():
+        yield WeakPoint(Topic.STORE, Grade.BAD, f"The store does not commit: {said}", "Look at 'entobot doctor'.")
     bus = ground.bus.health()
     if not bus.is_connected:
-        points.append(
-            WeakPoint(
-                f"Nodes cannot ring one another ({bus.detail}); they look at the database instead, which is later.",
-                "Look at bus.url and its server. Nothing is lost, and it goes on by itself.",
-            )
-        )
-    if ground.settings.signin.passwords:
-        points.append(
-            WeakPoint(
-                "Browsers may sign in with passwords, which can be given away and guessed.",
-                "Where everybody has a passkey, leave out signin.passwords.",
-            )
-        )
+        what = f"Nodes cannot ring one another ({bus.detail}); they look at the database instead, which is later."
+        fix = "Look at bus.url and its server. Nothing is lost, and it goes on by itself."
+        yield WeakPoint(Topic.BUS, Grade.WARN, what, fix)
+
+
+def _of_signing_in(gateway: "Gateway") -> Iterator[WeakPoint]:
+    if gateway.ground.settings.signin.passwords:
+        what = "Browsers may sign in with passwords, which can be given away and guessed."
+        yield WeakPoint(Topic.SIGN_IN, Grade.NOTE, what, "Where everybody has a passkey, leave out signin.passwords.")
+
+
+def _of_keeping(gateway: "Gateway") -> Iterator[WeakPoint]:
     if said := gateway.backups.restore_note():
-        points.append(
-            WeakPoint(said, "Look at 'entobot devices list' and 'users list', and end what should not be there.")
-        )
+        fix = "Look at 'entobot devices list' and 'users list', and end what should not be there."
+        yield WeakPoint(Topic.BACKUP, Grade.WARN, said, fix)
     if said := gateway.backups.complaint():
-        points.append(WeakPoint(said, "Make one with 'entobot backup', or set backup.every: docs/how-to/back-up.md."))
-    points += [
-        WeakPoint(said, "Look at the receiver. Nothing is lost, and it goes on by itself: docs/how-to/audit.md.")
-        for said in gateway.audit_keeping.complaints()
-    ]
-    points += _of_stored(gateway)
+        fix = "Make one with 'entobot backup', or set backup.every: docs/how-to/back-up.md."
+        yield WeakPoint(Topic.BACKUP, Grade.WARN, said, fix)
+    fix = "Look at the receiver. Nothing is lost, and it goes on by itself: docs/how-to/audit.md."
+    for said in gateway.audit_keeping.complaints():
+        yield WeakPoint(Topic.AUDIT, Grade.WARN, said, fix)
+    if clock_is_synchronised() is False:
+        what = "This machine's clock is not kept right by a time server: proofs of devices may be refused."
+        yield WeakPoint(Topic.CLOCK, Grade.WARN, what, "Switch on NTP, for example 'timedatectl set-ntp true'.")
+
+
+def _of_settings(gateway: "Gateway") -> Iterator[WeakPoint]:
+    settings = gateway.ground.settings
+    for origin in settings.gateway.allowed_origins:
+        if origin.startswith("http:"):
+            what = f"Pages from {origin} may call this gateway, and anybody between can change them."
+            yield WeakPoint(Topic.ORIGINS, Grade.BAD, what, "Serve it by https, or take it out of allowed_origins.")
+    loose = sorted(
+        rate
+        for rate, allowance in settings.limits.allowances().items()
+        if allowance.per_second > LOOSE_LIMITS * RATES[rate].default.per_second
+    )
+    if loose:
+        what = f"These limits are more than {LOOSE_LIMITS} times as wide as usual: {', '.join(loose)}."
+        yield WeakPoint(Topic.LIMITS, Grade.WARN, what, "Take them out of [limits] once the load test is over.")
+
+
+def _of_agent(gateway: "Gateway") -> Iterator[WeakPoint]:
     if gateway.bot.choice.fix is not None:
-        points.append(WeakPoint(f"The built-in echo agent answers. {gateway.bot.choice.why}", gateway.bot.choice.fix))
-    return points
+        what = f"The built-in echo agent answers. {gateway.bot.choice.why}"
+        yield WeakPoint(Topic.AGENT, Grade.NOTE, what, gateway.bot.choice.fix)
+
+
+def clock_is_synchronised() -> bool | None:
+    """As the kernel knows it (adjtimex(2), which only reads here); None where there is no such kernel."""
+    try:
+        adjtimex = ctypes.CDLL(None).adjtimex
+    except (AttributeError, OSError):
+        return None
+    state = adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
+    return None if state < 0 else state != TIME_ERROR
 
 
 def _of_address(gateway: "Gateway") -> list[WeakPoint]:
@@ -75,6 +166,8 @@ def _of_address(gateway: "Gateway") -> list[WeakPoint]:
         return []
     return [
         WeakPoint(
+            Topic.ADDRESS,
+            Grade.WARN,
             f"Phones look for this gateway at {gateway.ground.origin}, but it listens on port {gateway.port}.",
             f"Start it on port {told}, or give it another address with --public-url; phones then pair again.",
         )
@@ -86,29 +179,53 @@ def _of_certificate(gateway: "Gateway") -> list[WeakPoint]:
     if certificate is None and ground.settings.gateway.trusted_proxies and ground.origin.startswith("https:"):
         return []  # TLS ends at the proxy, on this machine
     if certificate is None:
-        return [WeakPoint("Plain HTTP, on this machine only.", 'Leave out tls.mode = "off" to reach it by phone.')]
+        return [
+            WeakPoint(
+                Topic.CERTIFICATE,
+                Grade.NOTE,
+                "Plain HTTP, on this machine only.",
+                'Leave out tls.mode = "off" to reach it by phone.',
+            )
+        ]
     points: list[WeakPoint] = []
     if certificate.public.ca_crt is not None and ground.settings.tls.mode != "acme":
         points.append(
             WeakPoint(
+                Topic.CERTIFICATE,
+                Grade.NOTE,
                 "The certificate is this gateway's own: phones warn once, and cannot install the app or get push.",
                 f"Open {ground.origin}/certificate on the phone and install it, "
                 "or have a public one: docs/how-to/public-certificate.md.",
             )
         )
     if said := gateway.certificates.complaint():
-        points.append(WeakPoint(said, "Put that right, then 'entobot cert renew'. 'entobot cert status' tells more."))
+        points.append(
+            WeakPoint(
+                Topic.CERTIFICATE,
+                Grade.BAD,
+                said,
+                "Put that right, then 'entobot cert renew'. 'entobot cert status' tells more.",
+            )
+        )
     left_ms = certificate.description.not_after_ms - ground.clock.now_ms()
     if 0 < left_ms < to_ms(EXPIRES_SOON) and _is_late(gateway, certificate):
         days = left_ms // to_ms(timedelta(days=1))
         points.append(
-            WeakPoint(f"The certificate ends in {days} days.", "Renew it; the new files are taken up by themselves.")
+            WeakPoint(
+                Topic.CERTIFICATE,
+                Grade.BAD,
+                f"The certificate ends in {days} days.",
+                "Renew it; the new files are taken up by themselves.",
+            )
         )
     if certificate.left_out:
         names = ", ".join(certificate.left_out)
         points.append(
             WeakPoint(
-                f"The certificate does not cover {names}.", f"Move {ground.home.tls / 'ca.crt'} away and restart."
+                Topic.CERTIFICATE,
+                Grade.WARN,
+                f"The certificate does not cover {names}.",
+                f"Move {ground.home.tls / 'ca.crt'} away and restart.",
             )
         )
     return points
@@ -127,21 +244,22 @@ def _of_networks(gateway: "Gateway") -> list[WeakPoint]:
         return []
     return [
         WeakPoint(
+            Topic.NETWORKS,
+            Grade.WARN,
             f"gateway.allowed_networks leaves out {left_out}, this machine's own address: phones beside it are refused.",
             "Add its network, if that is not what you want.",
         )
     ]
 
 
-def _of_stored(gateway: "Gateway") -> list[WeakPoint]:
+def _of_stored(gateway: "Gateway") -> Iterator[WeakPoint]:
     """Stored settings that are not in force: those that cannot be used, and those that wait."""
-    points = [
-        WeakPoint(f"The stored {key} is left out: it {why}", f"Set it anew, or run 'entobot config unset {key}'.")
-        for key, why in gateway.settings.refused.items()
-    ]
+    for key, why in gateway.settings.refused.items():
+        fix = f"Set it anew, or run 'entobot config unset {key}'."
+        yield WeakPoint(Topic.SETTINGS, Grade.WARN, f"The stored {key} is left out: it {why}", fix)
     if waiting := gateway.settings.waiting:
-        points.append(WeakPoint(f"Changed settings wait for a restart: {', '.join(waiting)}.", "Restart the gateway."))
-    return points
+        what = f"Changed settings wait for a restart: {', '.join(waiting)}."
+        yield WeakPoint(Topic.SETTINGS, Grade.NOTE, what, "Restart the gateway.")
 
 
 def outside_allowed(allowed_networks: Sequence[str], origin: str) -> str | None:

@@ -15,6 +15,7 @@ from entobot.core.secrets import SystemEntropy
 from entobot.home import Home
 from entobot.sources import load_layers, system_environment
 from entobot.telemetry.log import configure
+from entobot.telemetry.recent_log import RecentLog
 from entobot.web.endpoints import raise_file_limit
 
 
@@ -25,11 +26,12 @@ def run(place: Place, overrides: Mapping[str, Mapping[str, object]], *, pair: bo
     layers = load_layers(home.path, environment, overrides)
     clock = SystemClock()
     logging = layers.settings().log
-    configure(clock, logging.level, logging.format)
+    recent = RecentLog()
+    configure(clock, logging.level, logging.format, recent=recent)
     raise_file_limit()
 
     async def main() -> None:
-        gateway = await Gateway.open(home, layers, environment, clock=clock, entropy=SystemEntropy())
+        gateway = await Gateway.open(home, layers, environment, clock=clock, entropy=SystemEntropy(), recent_log=recent)
         await gateway.start()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 from entobot.core.clock import Clock, rfc3339
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
+from entobot.telemetry.recent_log import RecentLog
 
 MAX_FIELDS = 32
 MAX_VALUE_CHARACTERS = 512
@@ -41,13 +42,33 @@ _SECRET_NAMES = frozenset(
 )  # fmt: skip
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
+_CHATTY = (
+    "alembic",
+    "anthropic",
+    "google_genai",
+    "groq",
+    "httpcore",
+    "httpx",
+    "httpx2",
+    "openai",
+    "uvicorn.access",
+)
+"""The vendors' clients write whole conversations at debug."""
+
 Level = Literal["debug", "info", "warning", "error"]
 
 
 def configure(
-    clock: Clock, level: Level = "info", form: Literal["auto", "console", "json"] = "auto", stream: TextIO | None = None
+    clock: Clock,
+    level: Level = "info",
+    form: Literal["auto", "console", "json"] = "auto",
+    stream: TextIO | None = None,
+    recent: RecentLog | None = None,
 ) -> None:
-    """Set up structlog and the standard library's logging (uvicorn, SQLAlchemy, …) for this process."""
+    """Set up structlog and the standard library's logging (uvicorn, SQLAlchemy, …) for this process.
+
+    `recent` keeps the last lines as well.
+    """
     target = sys.stderr if stream is None else stream
     is_console = form == "console" or (form == "auto" and target.isatty())
     shared: list[Processor] = [
@@ -68,7 +89,11 @@ def configure(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *([] if recent is None else [recent]),
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
@@ -76,18 +101,7 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     set_level(level)
-    # The vendors' clients write whole conversations at debug.
-    for chatty in (
-        "alembic",
-        "anthropic",
-        "google_genai",
-        "groq",
-        "httpcore",
-        "httpx",
-        "httpx2",
-        "openai",
-        "uvicorn.access",
-    ):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel("WARNING")
     structlog.configure(
         processors=[
