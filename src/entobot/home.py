@@ -29,6 +29,7 @@ class Purpose(StrEnum):
     CURSORS = "cursors"
     IDENTITY = "identity"
     INVITE_CODES = "invite codes"
+    MODEL_KEYS = "model keys"
     KNOWN_BROWSERS = "known browsers"
     PASSWORDS = "passwords"
     RECOVERY_CODES = "recovery codes"

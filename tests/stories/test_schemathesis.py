@@ -224,7 +224,7 @@ class Existing:
     def rename_device(self) -> dict[str, Any]:
         return {"path_parameters": {"device_id": self.victim()}, "body": {"device_name": "Renamed"}}
 
-    revoke_device = suspend_device = get_device
+    list_connections = revoke_device = suspend_device = get_device
 
     def reactivate_device(self) -> dict[str, Any]:
         device_id = self.victim()
@@ -285,6 +285,13 @@ class Existing:
         return {"body": {"values": {}}}
 
     put_mobile_settings = put_enterprise_settings
+
+    def put_provider(self) -> dict[str, Any]:
+        return {"path_parameters": {"name": "groq"}, "body": {}}
+
+    def test_provider(self) -> dict[str, Any]:
+        self.operator.local.request("PUT", "/api/v1/settings/providers/compatible", json={"base_url": "http://[::1]:9"})
+        return {"path_parameters": {"name": "compatible"}}
 
     def create_invite(self) -> dict[str, Any]:
         return {"body": {"kind": "qr", "scopes": ["chat"]}}

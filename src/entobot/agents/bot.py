@@ -69,7 +69,11 @@ class Bot:
 
     def rebuild(self) -> None:
         """What the runner is made of has changed beside the settings."""
-        self.choice, self._newest = self._built(self._agent)
+        try:
+            self.choice, self._newest = self._built(self._agent)
+        except StartupRefused as refused:  # what another node has stored suits that one only
+            self.choice = replace(self.choice, why=f"{_UNUSABLE} {refused}", fix=_FIX)
+            return
         self.runner.use(self.choice.runner_kind, self._newest)
         if self._is_started:
             self.start()
@@ -82,10 +86,7 @@ class Bot:
         if settings.agent == self._agent:
             return
         self._agent = settings.agent
-        try:
-            self.rebuild()
-        except StartupRefused as refused:  # what another node has stored suits that one only
-            self.choice = replace(self.choice, why=f"{_UNUSABLE} {refused}", fix=_FIX)
+        self.rebuild()
 
     def _built(self, agent: AgentSettings) -> tuple[Choice, Runner]:
         """What is stored and cannot be used any more is told, not obeyed: the gateway must still start."""

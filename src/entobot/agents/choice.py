@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from entobot.config import MODEL_KEY_VARIABLES, AgentSettings
 from entobot.core.errors import StartupRefused
@@ -31,6 +32,54 @@ class Endpoint:
     api_key: str | None = field(repr=False)
 
 
+COMPATIBLE = "compatible"
+"""The provider behind `agent.base_url`: any OpenAI-compatible server."""
+PROVIDERS = (*MODEL_KEY_VARIABLES, COMPATIBLE)
+
+
+class KeySource(StrEnum):
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    NONE = "none"
+    STORED = "stored"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys that were stored while the gateway ran, by provider, and what decides where they may go.
+
+    `is_own_pinned`: `agent.api_key` stands in the environment or on the command line. `is_url_stored`: `agent.base_url`
+    was given over the API; the keys of file and environment were not given for that address and never go there.
+    """
+
+    stored: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    is_own_pinned: bool = False
+    is_url_stored: bool = False
+
+
+NO_KEYS = Keys()
+
+
+def find_key(
+    provider: str, settings: AgentSettings, environment: Mapping[str, str], keys: Keys
+) -> tuple[str, KeySource]:
+    """The key for `provider`, empty where there is none, and where it comes from: environment, stored, file."""
+    stored = keys.stored.get(provider, "")
+    if provider == COMPATIBLE and keys.is_url_stored:
+        return stored, KeySource.STORED if stored else KeySource.NONE
+    own = settings.api_key.get_secret_value()
+    vendor = environment.get(MODEL_KEY_VARIABLES["openai" if provider == COMPATIBLE else provider], "")
+    for key, source in (
+        (own if keys.is_own_pinned else "", KeySource.ENVIRONMENT),
+        (vendor, KeySource.ENVIRONMENT),
+        (stored, KeySource.STORED),
+        (own, KeySource.FILE),
+    ):
+        if key:
+            return key, source
+    return "", KeySource.NONE
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """`why` and `fix` are sentences for the person who starts the gateway; `fix` is None when nothing is missing."""
@@ -48,14 +97,17 @@ def is_extra_installed() -> bool:
 
 
 def choose(
-    settings: AgentSettings, environment: Mapping[str, str], is_installed: Callable[[], bool] = is_extra_installed
+    settings: AgentSettings,
+    environment: Mapping[str, str],
+    is_installed: Callable[[], bool] = is_extra_installed,
+    keys: Keys = NO_KEYS,
 ) -> Choice:
     """Raises StartupRefused when `runner` is `llm` and it cannot be had, or when `model` names no known vendor."""
     if settings.runner == "echo":
         return Choice("echo", "", "agent.runner is 'echo'.", None)
     if settings.runner == NOBODY:
         return Choice(NOBODY, "", "agent.runner is 'none': messages are kept and delivered, nobody answers here.", None)
-    endpoint, why, fix = _find_endpoint(settings, environment)
+    endpoint, why, fix = _find_endpoint(settings, environment, keys)
     if endpoint is not None and not is_installed():
         why, fix = f"{why} But the extra 'agent' is not installed.", f"Install it: {EXTRA}"
         endpoint = None
@@ -67,15 +119,16 @@ def choose(
     return Choice("echo", "", why, fix)
 
 
-def _find_endpoint(settings: AgentSettings, environment: Mapping[str, str]) -> tuple[Endpoint | None, str, str | None]:
-    vendor, model = _split(settings.model)
+def _find_endpoint(
+    settings: AgentSettings, environment: Mapping[str, str], keys: Keys
+) -> tuple[Endpoint | None, str, str | None]:
+    vendor, model = split_model(settings.model)
     base_url = settings.base_url or environment.get(BASE_URL_VARIABLE, "") if vendor in ("", "openai") else ""
-    own_key = settings.api_key.get_secret_value()
     if base_url:
-        key = own_key or environment.get(MODEL_KEY_VARIABLES["openai"], "") or None
+        key = find_key(COMPATIBLE, settings, environment, keys)[0] or None
         return Endpoint("openai", model, base_url, key), f"The model server is {base_url}.", None
     if vendor:
-        key = own_key or environment.get(MODEL_KEY_VARIABLES[vendor], "")
+        key, _ = find_key(vendor, settings, environment, keys)
         if not key:
             return None, f"There is no key for {vendor}.", f"Set {MODEL_KEY_VARIABLES[vendor]} or agent.api_key."
         return Endpoint(vendor, model, None, key), f"agent.model is '{settings.model}'.", None
@@ -85,15 +138,30 @@ def _find_endpoint(settings: AgentSettings, environment: Mapping[str, str]) -> t
             f"agent.model is '{settings.model}', which names no vendor. Write vendor:model (vendors: {vendors}), "
             "or set agent.base_url to the server that has it."
         )
-    if own_key:
-        return Endpoint("openai", DEFAULT_MODELS["openai"], None, own_key), "agent.api_key is set.", None
+    return _find_by_key(settings, environment, keys)
+
+
+def _find_by_key(
+    settings: AgentSettings, environment: Mapping[str, str], keys: Keys
+) -> tuple[Endpoint | None, str, str | None]:
+    """Where neither model nor address is said: the first vendor with a key, variables before what is stored."""
+    said: dict[str, str] = {}
+    if settings.api_key.get_secret_value():
+        said["openai"] = "agent.api_key is set."
     for known, variable in MODEL_KEY_VARIABLES.items():
-        if key := environment.get(variable, ""):
-            return Endpoint(known, DEFAULT_MODELS[known], None, key), f"{variable} is set.", None
-    return None, "There is no model key.", f"Set one of {', '.join(MODEL_KEY_VARIABLES.values())}, or agent.base_url."
+        if environment.get(variable, ""):
+            said.setdefault(known, f"{variable} is set.")
+    for known in MODEL_KEY_VARIABLES:
+        if known in keys.stored:
+            said.setdefault(known, f"A key for {known} is stored.")
+    for known, why in said.items():
+        key, _ = find_key(known, settings, environment, keys)
+        return Endpoint(known, DEFAULT_MODELS[known], None, key), why, None
+    variables = ", ".join(MODEL_KEY_VARIABLES.values())
+    return None, "There is no model key.", f"Set one of {variables}, or agent.base_url."
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_model(name: str) -> tuple[str, str]:
     """`vendor:model`; a name without a known vendor belongs to the server behind the base URL, colons and all."""
     vendor, separator, model = name.partition(":")
     if separator and vendor in MODEL_KEY_VARIABLES:

@@ -9,7 +9,8 @@ import contextlib
 import importlib
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from entobot.agents.choice import Endpoint
@@ -50,8 +51,18 @@ PROVIDER_NAMES = {"gemini": "google"}
 class LlmRunner:
     """See `Runner`."""
 
-    def __init__(self, model: "Model", *, instructions: str, settings: "ModelSettings", name: str) -> None:
+    def __init__(
+        self,
+        model: "Model",
+        *,
+        instructions: str,
+        settings: "ModelSettings",
+        name: str,
+        close_client: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`close_client` closes an HTTP client that was made for this runner and that the library leaves to us."""
         self.name = name
+        self._close_client = close_client
         self._model = model
         self._instructions = instructions
         self._settings = settings
@@ -84,6 +95,8 @@ class LlmRunner:
 
     async def close(self) -> None:
         await self._entered.aclose()
+        if self._close_client is not None:
+            await self._close_client()
 
     def _messages(self, request: TurnRequest) -> "list[ModelMessage]":
         from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ToolReturnPart
@@ -216,6 +229,9 @@ def explain(error: Exception) -> RunFailed:
     import httpx
     from pydantic_ai import exceptions as e
 
+    if _is_about_tls(error):
+        text = "The certificate of the model's provider does not hold. Check its address, or trust its authority."
+        return RunFailed(RunErrorCode.PROVIDER_UNREACHABLE, text)
     status = error.status_code if isinstance(error, e.ModelHTTPError) else None
     kinds: tuple[tuple[type[Exception] | tuple[type[Exception], ...], RunErrorCode, str], ...] = (
         (
@@ -262,6 +278,17 @@ def explain(error: Exception) -> RunFailed:
     return RunFailed(RunErrorCode.PROVIDER_ERROR, f"The model's provider gave no usable answer{suffix}.")
 
 
+def _is_about_tls(error: BaseException) -> bool:
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        if isinstance(cause, ssl.SSLError):
+            return True
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 # -- building
 
 
@@ -286,10 +313,10 @@ def _build(endpoint: Endpoint, settings: AgentSettings, max_retries: int) -> Llm
         model_settings["temperature"] = settings.temperature
     if settings.max_tokens is not None:
         model_settings["max_tokens"] = settings.max_tokens
-    model, name = _build_model(endpoint)
+    model, name, close_client = _build_model(endpoint)
     added = settings.instructions.strip()
     instructions = f"{INSTRUCTIONS}\n\n{added}" if added else INSTRUCTIONS
-    return LlmRunner(model, instructions=instructions, settings=model_settings, name=name)
+    return LlmRunner(model, instructions=instructions, settings=model_settings, name=name, close_client=close_client)
 
 
 def _leave_prices_out() -> None:
@@ -300,17 +327,22 @@ def _leave_prices_out() -> None:
         set_custom_snapshot(DataSnapshot(providers=[], from_auto_update=False))
 
 
-def _build_model(endpoint: Endpoint) -> "tuple[Model, str]":
+def _build_model(endpoint: Endpoint) -> "tuple[Model, str, Callable[[], Awaitable[None]] | None]":
     if endpoint.base_url is not None:
+        from openai import DefaultAsyncHttpxClient
         from pydantic_ai.models.openai import OpenAIChatModel
         from pydantic_ai.profiles.openai import OpenAIModelProfile
         from pydantic_ai.providers.openai import OpenAIProvider
 
         name = endpoint.model or _served_model(endpoint.base_url, endpoint.api_key)
-        provider = OpenAIProvider(base_url=endpoint.base_url, api_key=endpoint.api_key or "none")
+        # A server that sends the request elsewhere would send the key along: nothing is followed.
+        http_client = DefaultAsyncHttpxClient(follow_redirects=False)
+        provider = OpenAIProvider(
+            base_url=endpoint.base_url, api_key=endpoint.api_key or "none", http_client=http_client
+        )
         # By default a stream that was cut would pass for a finished answer.
         profile = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
-        return OpenAIChatModel(name, provider=provider, profile=profile), name
+        return OpenAIChatModel(name, provider=provider, profile=profile), name, http_client.aclose
     from pydantic_ai.models import infer_model
     from pydantic_ai.providers import Provider, infer_provider_class
 
@@ -318,7 +350,8 @@ def _build_model(endpoint: Endpoint) -> "tuple[Model, str]":
         return infer_provider_class(vendor)(api_key=endpoint.api_key)  # pyright: ignore[reportCallIssue]  every vendor we name takes one
 
     vendor = PROVIDER_NAMES.get(endpoint.vendor, endpoint.vendor)
-    return infer_model(f"{vendor}:{endpoint.model}", provider_with_key), f"{endpoint.vendor}:{endpoint.model}"
+    model = infer_model(f"{vendor}:{endpoint.model}", provider_with_key)
+    return model, f"{endpoint.vendor}:{endpoint.model}", None
 
 
 def _served_model(base_url: str, api_key: str | None) -> str:
@@ -328,6 +361,9 @@ def _served_model(base_url: str, api_key: str | None) -> str:
     headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     try:
         answer = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=DISCOVERY_TIMEOUT_S)
+        if answer.status_code in (401, 403):
+            text = "The model server refused the key. Whoever runs this gateway must set a valid one."
+            raise RunFailed(RunErrorCode.PROVIDER_UNAUTHORIZED, text)
         answer.raise_for_status()
         return str(answer.json()["data"][0]["id"])
     except (httpx.HTTPError, ValueError, LookupError, TypeError):

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from entobot.agents.bot import Bot
-from entobot.agents.choice import NOBODY, Choice, choose
+from entobot.agents.choice import NOBODY, Choice, Endpoint
 from entobot.agents.events import RunEvents
-from entobot.agents.runner import Runner
+from entobot.agents.key_seal import KeySeal
+from entobot.agents.providers import Providers, Rows
+from entobot.agents.runner import RunErrorCode, RunFailed, Runner
 from entobot.agents.runner_echo import EchoRunner
 from entobot.agents.runner_llm import build_llm
 from entobot.agents.runner_loading import LoadingRunner
 from entobot.agents.runner_nobody import NobodyRunner
 from entobot.agents.service import Agents, Limits
 from entobot.agents.tools import Toolbox, built_in_tools
+from entobot.agents.trying import WITHIN_S
 from entobot.agents.worker import Pace, Worker
 from entobot.agents.workspace import Workspace
 from entobot.app.cluster import who_lives
@@ -23,6 +27,8 @@ from entobot.audit.service import Audit
 from entobot.config import AgentSettings
 from entobot.conversations.service import Conversations
 from entobot.devices.service import Devices
+from entobot.home import Purpose
+from entobot.settings.model_url import check_resolved
 from entobot.settings.service import StoredSettings
 from entobot.stream.service import Stream
 
@@ -42,15 +48,28 @@ class Features:
 class Answering:
     approvals: Approvals
     bot: Bot
+    providers: Providers
     agents: Agents
     worker: Worker
 
 
-def build_answering(ground: Ground, features: Features, environment: Mapping[str, str]) -> Answering:
+def build_answering(ground: Ground, features: Features, environment: Mapping[str, str], rows: Rows) -> Answering:
+    """`rows` are the stored providers."""
     settings = ground.settings.agent
     tools = built_in_tools(ground.clock, Workspace(settings.workspace or ground.home.workspace))
     approvals = _approvals(ground, features, tools)
-    bot = Bot(features.settings, lambda wanted: _runner(wanted, environment))
+    providers = Providers(
+        ground.database,
+        ground.clock,
+        ground.ids,
+        features.audit,
+        features.settings,
+        KeySeal(ground.keys.key(Purpose.MODEL_KEYS), ground.entropy),
+        environment,
+        rows,
+    )
+    bot = Bot(features.settings, lambda wanted: _runner(wanted, providers))
+    providers.on_changed, providers.build = bot.rebuild, _brief
     features.conversations.is_answered = lambda: bot.choice.runner_kind != NOBODY
     agents = _agents(ground, features, approvals, tools)
     worker = Worker(
@@ -69,7 +88,7 @@ def build_answering(ground: Ground, features: Features, environment: Mapping[str
         tracer=ground.tracer,
     )
     features.conversations.begin, approvals.go_on = worker.begin, worker.go_on
-    return Answering(approvals, bot, agents, worker)
+    return Answering(approvals, bot, providers, agents, worker)
 
 
 def _approvals(ground: Ground, features: Features, tools: Toolbox) -> Approvals:
@@ -101,12 +120,27 @@ def _agents(ground: Ground, features: Features, approvals: Approvals, tools: Too
     )
 
 
-def _runner(settings: AgentSettings, environment: Mapping[str, str]) -> tuple[Choice, Runner]:
-    choice = choose(settings, environment)
+def _runner(settings: AgentSettings, providers: Providers) -> tuple[Choice, Runner]:
+    choice = providers.choose(settings)
     endpoint = choice.endpoint
     if endpoint is None:
         return choice, NobodyRunner() if choice.runner_kind == NOBODY else EchoRunner()
-    return choice, LoadingRunner(lambda: build_llm(endpoint, settings), choice.model)
+    return choice, LoadingRunner(lambda: build_llm(_checked(endpoint), settings), choice.model)
+
+
+def _brief(endpoint: Endpoint) -> Runner:
+    """For trying a provider: a few words, once. Some models think before they speak, so not one token only."""
+    settings = AgentSettings(max_tokens=64, run_timeout=timedelta(seconds=WITHIN_S))
+    return build_llm(_checked(endpoint), settings, max_retries=0)
+
+
+def _checked(endpoint: Endpoint) -> Endpoint:
+    """Names are looked up when they are used: what was elsewhere yesterday may lead to a metadata address today."""
+    try:
+        check_resolved(endpoint.base_url or "")
+    except ValueError as error:
+        raise RunFailed(RunErrorCode.PROVIDER_REJECTED, f"agent.base_url {error}") from None
+    return endpoint
 
 
 def _checker(tools: Toolbox) -> Callable[[str, Args], None]:

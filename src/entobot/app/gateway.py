@@ -14,6 +14,7 @@ from entobot.accounts import http as accounts_http
 from entobot.accounts.service import Accounts
 from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
+from entobot.agents.providers import Rows, read_providers
 from entobot.app.answering import Features, build_answering
 from entobot.app.applying import make_live
 from entobot.app.audit_keeping import AuditKeeping, make_audit
@@ -97,8 +98,10 @@ TRACES_WITHIN_S = 1.5
 class Gateway:
     """Build with `await Gateway.open(…)`, then `start`, later `stop`. One per data folder."""
 
-    def __init__(self, ground: Ground, environment: Mapping[str, str], layers: Layers, stored: Stored) -> None:
-        """`ground.settings` are those of `layers` with what of `stored` can be used."""
+    def __init__(
+        self, ground: Ground, environment: Mapping[str, str], layers: Layers, stored: Stored, rows: Rows
+    ) -> None:
+        """`ground.settings` are those of `layers` with what of `stored` can be used; `rows` are stored providers."""
         self.ground = ground
         self._is_draining = False
         self._stopped = False
@@ -130,7 +133,7 @@ class Gateway:
         self.conversations = Conversations(ids, self.stream, bus)
         self.pairing = self._make_pairing()
         self.certificates = Certificates(ground, self.audit, self._certificate_changed)
-        self._answer(environment)
+        self._answer(environment, rows)
         self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
         self.hub = Hub(
             database,
@@ -155,10 +158,10 @@ class Gateway:
         self._plain = plain_listener(ground.settings, ground.origin, self.certificates.answers, clock, self._timers)
         self._build_watch()
 
-    def _answer(self, environment: Mapping[str, str]) -> None:
+    def _answer(self, environment: Mapping[str, str], rows: Rows) -> None:
         features = Features(self.stream, self.audit, self.devices, self.conversations, self.settings)
-        answering = build_answering(self.ground, features, environment)
-        self.approvals, self.bot = answering.approvals, answering.bot
+        answering = build_answering(self.ground, features, environment, rows)
+        self.approvals, self.bot, self.providers = answering.approvals, answering.bot, answering.providers
         self.agents, self._worker = answering.agents, answering.worker
         self.people = gather_people(self.ground, features, answering.agents, self.accounts, self.sign_in)
 
@@ -207,7 +210,7 @@ class Gateway:
         ground, stored = await lay_ground(home, layers, clock, entropy)
         try:
             ground = ground if recent_log is None else replace(ground, recent_log=recent_log)
-            return cls(ground, environment, layers, stored)
+            return cls(ground, environment, layers, stored, await read_providers(ground.database))
         except BaseException:
             await leave_ground(ground)
             raise
@@ -331,7 +334,7 @@ class Gateway:
         database = self.ground.database
         accounts_http.add_routes(api, self.people)
         self.sign_in.add_routes(api, self.people, self.ground.origin)
-        agents_http.add_routes(api, self.bot)
+        agents_http.add_routes(api, self.bot, self.providers)
         approvals_http.add_routes(api, self.approvals, database)
         audit_http.add_routes(api, self.audit, database, self.ground.clock)
         conversations_http.add_routes(api, self.conversations, database)

@@ -56,6 +56,7 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/settings/enterprise": Scope.SETTINGS,
     "GET /api/v1/settings/history": Scope.SETTINGS,
     "GET /api/v1/settings/mobile": Scope.SETTINGS,
+    "GET /api/v1/settings/providers": Scope.SETTINGS,
     "GET /api/v1/sign-in": Open.ANYONE,
     "GET /api/v1/users": Scope.USERS_MANAGE,
     "GET /api/v1/users/{user_id}": Open.AUTHENTICATED,
@@ -83,6 +84,7 @@ ROUTES: dict[str, Access] = {
     "POST /api/v1/pairing/invites": Scope.PAIR,
     "POST /api/v1/pairing/invites/{invite_id}/confirm": Scope.PAIR,
     "POST /api/v1/pairing/invites/{invite_id}/resend": Scope.PAIR,
+    "POST /api/v1/settings/providers/{name}/test": Scope.SETTINGS,
     "POST /api/v1/sign-in/link": Open.ANYONE,
     "POST /api/v1/sign-in/passkey": Open.ANYONE,
     "POST /api/v1/sign-in/passkey/options": Open.ANYONE,
@@ -97,6 +99,7 @@ ROUTES: dict[str, Access] = {
     "PUT /api/v1/settings/bot": Scope.SETTINGS,
     "PUT /api/v1/settings/enterprise": Scope.SETTINGS,
     "PUT /api/v1/settings/mobile": Scope.SETTINGS,
+    "PUT /api/v1/settings/providers/{name}": Scope.SETTINGS,
     "DELETE /api/v1/devices/{device_id}": Open.AUTHENTICATED,
     "DELETE /api/v1/me/passkeys/{passkey_id}": Open.AUTHENTICATED,
     "DELETE /api/v1/me/password": Open.AUTHENTICATED,
@@ -124,6 +127,7 @@ FRESH = frozenset(
         "POST /api/v1/me/totp/confirm",
         "POST /api/v1/pairing/invites",
         "POST /api/v1/pairing/invites/{invite_id}/confirm",
+        "POST /api/v1/settings/providers/{name}/test",
         "POST /api/v1/users",
         "POST /api/v1/users/{user_id}/disable",
         "POST /api/v1/users/{user_id}/enable",
@@ -133,6 +137,7 @@ FRESH = frozenset(
         "PUT /api/v1/settings/bot",
         "PUT /api/v1/settings/enterprise",
         "PUT /api/v1/settings/mobile",
+        "PUT /api/v1/settings/providers/{name}",
     }
 )
 """What a browser may do only within five minutes of a sign-in: else `step_up_required`."""

@@ -53,7 +53,9 @@ RATES: dict[Rate, Rule] = {
     Rate.CONNECTIONS: Rule(CountedBy.ADDRESS, "WebSockets opened", Allowance(100, 5000)),
     Rate.CREDENTIALS: Rule(CountedBy.ADDRESS, "refreshes, tickets and new API keys", Allowance(50, 2000)),
     Rate.EVENTS: Rule(CountedBy.DEVICE, "event streams opened over HTTP", Allowance(2, 30)),
-    Rate.EXPENSIVE: Rule(CountedBy.DEVICE, "pages and verifications of the audit log", Allowance(5, 50)),
+    Rate.EXPENSIVE: Rule(
+        CountedBy.DEVICE, "pages and verifications of the audit log, and tries of model providers", Allowance(5, 50)
+    ),
     Rate.FRAMES: Rule(CountedBy.DEVICE, "WebSocket frames, and commands over HTTP", Allowance(100, 400)),
     Rate.PAIRING: Rule(CountedBy.ADDRESS, "claims and collects", Allowance(5, 100)),
     Rate.PINGS: Rule(CountedBy.CONNECTION, "WebSocket pings and pongs", Allowance(10, 200)),
@@ -77,6 +79,7 @@ ROUTE_RATES: dict[str, Rate] = {
     "POST /api/v1/auth/refresh": Rate.CREDENTIALS,
     "POST /api/v1/auth/ws-ticket": Rate.CREDENTIALS,
     "POST /api/v1/commands": Rate.FRAMES,
+    "POST /api/v1/settings/providers/{name}/test": Rate.EXPENSIVE,
     "POST /api/v1/sign-in/link": Rate.SIGN_INS,
     "POST /api/v1/sign-in/passkey": Rate.SIGN_INS,
     "POST /api/v1/sign-in/passkey/options": Rate.SIGN_INS,

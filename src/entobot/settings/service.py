@@ -1,9 +1,9 @@
 """Settings while the gateway runs: what holds, what waits for a restart, and the one way to change them."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from entobot.audit.service import Audit
 from entobot.config import Section, Settings
@@ -35,18 +35,17 @@ Use = Callable[[Settings], None]
 """Takes settings into use. Must not raise."""
 
 
-class Beside(Protocol):
-    """What is written in the same unit as a change of settings, and taken into use with it."""
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is written in the same unit as a change of settings, and taken into use with it.
 
-    def check(self, settings: Settings) -> None:
-        """Raises StartupRefused; called in a thread."""
-        ...
+    `check` raises StartupRefused, in a thread; `write` is given the time in milliseconds; `done` is called when all is
+    committed, before the parts are told.
+    """
 
-    def write(self, tx: Transaction, now_ms: int) -> None: ...
-
-    def done(self) -> None:
-        """It is committed; called before the parts are told."""
-        ...
+    check: Check
+    write: Callable[[Transaction, int], None]
+    done: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +91,7 @@ class _Parts:
     checks: list[Check] = field(default_factory=list[Check])
     users: list[Use] = field(default_factory=list[Use])
     writers: list[Write] = field(default_factory=list[Write])
+    renewing: list[Callable[[], Awaitable[None]]] = field(default_factory=list[Callable[[], Awaitable[None]]])
 
 
 class StoredSettings:
@@ -183,9 +183,15 @@ class StoredSettings:
                     break
         raise _settings_changed()
 
+    def renew_with(self, renew: Callable[[], Awaitable[None]]) -> None:
+        """Call `renew` when another node may have changed something, before its settings are used."""
+        self._parts.renewing.append(renew)
+
     async def renew(self) -> None:
         """Use what another node has stored meanwhile."""
         async with self._lock:
+            for renew in self._parts.renewing:
+                await renew()
             await self._renew()
 
     def _refuse_other(self, seen: int | None) -> None:
