@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
-from tests.browser.test_admin import follow_link, with_authenticator
+from tests.browser.test_admin import add_passkey, age_sessions, follow_link, with_authenticator
 from tests.browser.test_pages import ARTIFACTS, Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.process import GatewayProcess
@@ -175,6 +175,67 @@ def test_the_log_is_searched_and_verified(gateway_with_devices: GatewayProcess, 
     window.sees(re.compile(r"entries checked: the chain is intact"))
 
 
+def test_the_log_is_exported_after_a_fresh_sign_in(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow, tmp_path: Path
+) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    add_passkey(window, "Laptop")
+    window.page.goto(f"{window.origin}/admin/audit?event=api_key.created")
+    window.heading("Audit log")
+    age_sessions(gateway_with_devices)
+    window.button("Export JSONL").click()
+    window.heading("Is it still you?")
+    with window.page.expect_download() as download:
+        window.page.get_by_role("dialog").get_by_role("button", name="Sign in with a passkey").click()
+    download.value.save_as(tmp_path / "audit.jsonl")
+    events = [json.loads(line).get("event") for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert events.count("api_key.created") == 4
+    window.heading("Audit log")
+
+
+def test_the_overview_shows_numbers_the_posture_and_what_happens(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.page.get_by_role("navigation").get_by_role("link", name="Overview").click()
+    expect(window.link(re.compile(r"4\s*devices"))).to_be_visible()
+    expect(window.page.get_by_role("meter", name="Posture")).to_be_visible()
+    window.sees(re.compile("The built-in echo agent answers"))
+    asked: list[str] = []
+    window.page.on("request", lambda request: asked.append(request.url))
+    gateway_with_devices.ask("devices", "add-key", "Added meanwhile")
+    expect(window.link(re.compile(r"5\s*devices"))).to_be_visible()
+    expect(window.page.locator("details", has_text="Added meanwhile").first).to_be_visible()
+    assert len(asked) < 30, "a page that asks again because of what it was answered asks without end"
+    expect(window.page.get_by_role("alert")).to_have_count(0)
+
+
+def test_metrics_are_drawn_and_told_in_words_and_tables(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.link("Metrics").click()
+    window.heading("Metrics")
+    chart = window.page.locator("figure", has_text="HTTP requests")
+    expect(chart.get_by_text(re.compile(r"Now .* highest .* at "))).to_be_visible()
+    expect(chart.locator("canvas")).to_be_visible()
+    chart.get_by_text("Show as table").click()
+    expect(chart.get_by_role("row").nth(1)).to_contain_text("/s")
+    window.page.get_by_label("Search by name or meaning").fill("entobot_build_info")
+    expect(window.page.locator(".table tbody tr")).to_have_count(1)
+
+
+def test_log_lines_are_searched(gateway_with_devices: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.operator.request("PUT", "/api/v1/settings/bot", json={"temperature": 0.5})
+    window.link("Logs").click()
+    window.heading("Logs")
+    window.page.get_by_label("Search in the lines").fill("settings.changed")
+    expect(window.page.locator("main ol li")).to_have_count(1)
+    window.page.get_by_label("From level").select_option("error")
+    window.sees("No line is like that.")
+
+
 def test_pages_are_reached_by_keys(gateway_with_devices: GatewayProcess, new_window: NewWindow) -> None:
     window = signed_in(new_window, gateway_with_devices)
     page = window.page
@@ -200,7 +261,7 @@ def test_a_viewer_sees_what_viewers_may_and_no_button_that_changes_anything(
     gateway_with_devices.ask("users", "add", "carol", "--role", "viewer")
     window = signed_in(new_window, gateway_with_devices, "carol")
     links = window.page.get_by_role("navigation").get_by_role("link").all_inner_texts()
-    assert links == ["Overview", "Devices", "Audit log", "First steps", "About", "You"]
+    assert links == ["Overview", "Devices", "Audit log", "Metrics", "First steps", "About", "You"]
     window.link("Devices").click()
     window.link("Lamp").click()
     window.heading("Lamp")
@@ -231,6 +292,8 @@ def test_every_page_of_the_dashboard_is_accessible_in_both_themes(
         ("/people", "People"),
         ("/tokens", "API tokens"),
         ("/audit", "Audit log"),
+        ("/metrics", "Metrics"),
+        ("/logs", "Logs"),
         ("/about", "About"),
         ("/you", re.compile("passkey")),
         ("/nowhere-at-all", "There is nothing here"),

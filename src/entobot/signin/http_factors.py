@@ -47,7 +47,7 @@ class EnrolmentBody(_Body):
     enrolment: str = Field(description="Goes back with the first code. Nothing is stored until then.")
 
 
-class Confirmation(_Body):
+class TotpConfirmation(_Body):
     enrolment: str = Field(max_length=512)
     code: str = Field(max_length=32)
 
@@ -127,7 +127,7 @@ class _Routes:
         made = await self._factors.begin(principal)
         return EnrolmentBody(secret=made.secret, uri=made.uri, qr_svg=made.qr_svg, enrolment=made.sealed)
 
-    async def confirm_totp(self, body: Confirmation, principal: Caller) -> RecoveryCodes:
+    async def confirm_totp(self, body: TotpConfirmation, principal: Caller) -> RecoveryCodes:
         return RecoveryCodes(codes=await self._factors.confirm(principal, body.enrolment, body.code))
 
     async def remove_totp(self, principal: Caller) -> None:

@@ -1,5 +1,5 @@
 /** Who is signed in, and what was asked for that wants a fresh sign-in first. */
-import { answered, api, call, Refused, type Me, type Scope } from "./api.ts";
+import { answered, api, Refused, type Me, type Scope } from "./api.ts";
 import { signIn } from "./passkey.ts";
 import { router } from "./router.svelte.ts";
 import { t } from "./strings.ts";
@@ -31,7 +31,7 @@ class Admin {
   async useLink(): Promise<void> {
     const link = this.link;
     await this.doing(async () => {
-      this.me = await call<Me>("POST", "/api/v1/sign-in/link", { link });
+      this.me = await answered(api.POST("/api/v1/sign-in/link", { body: { link: link ?? "" } }));
     });
     this.link = null;
     if (this.me !== null) router.go("/admin/welcome", true);
@@ -47,7 +47,7 @@ class Admin {
   }
 
   async signOut(): Promise<void> {
-    await this.doing(() => call("POST", "/api/v1/sign-out"));
+    await this.doing(() => answered(api.POST("/api/v1/sign-out")));
     this.me = null;
   }
 
@@ -59,6 +59,15 @@ class Admin {
     } catch (error) {
       this.told(error, work);
     }
+  }
+
+  /** Runs `work` with a sign-in of the last minutes; asks for one first when there is none. */
+  async freshly(work: () => Promise<unknown>): Promise<void> {
+    await this.doing(async () => {
+      const me = await answered(api.GET("/api/v1/me"));
+      if (me.fresh_until !== null && Date.parse(me.fresh_until) > Date.now()) await work();
+      else this.waiting = work;
+    });
   }
 
   may(scope: Scope): boolean {

@@ -19,6 +19,10 @@ export type Invite = Schemas["InviteRow"];
 export type CreatedInvite = Schemas["CreatedInviteBody"];
 export type AuditEntry = Schemas["EntryView"];
 export type Approval = Schemas["ApprovalRow"];
+export type Verdict = Schemas["VerificationView"];
+export type Ways = Schemas["SignInWays"];
+export type Factors = Schemas["FactorsBody"];
+export type Enrolment = Schemas["EnrolmentBody"];
 export type Scope = Schemas["Scope"];
 export type DeviceQuery = NonNullable<paths["/api/v1/devices"]["get"]["parameters"]["query"]>;
 export type AuditQuery = NonNullable<paths["/api/v1/audit"]["get"]["parameters"]["query"]>;
@@ -36,18 +40,4 @@ export async function answered<D>(asked: Promise<{ data?: D; error?: unknown; re
   const { data, error, response } = await asked;
   if (!response.ok) throw new Refused(error as Problem);
   return data as D;
-}
-
-/** The JSON answer, or null for an empty one, of a path that is not known before. Throws as `answered`. */
-export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const response = await fetch(path, {
-    method,
-    credentials: "same-origin",
-    cache: "no-store",
-    ...(body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
-  });
-  const text = await response.text();
-  const answer: unknown = text === "" ? null : JSON.parse(text);
-  if (!response.ok) throw new Refused(answer as Problem);
-  return answer as T;
 }

@@ -1,9 +1,5 @@
 /** The browser's side of WebAuthn Level 3, in its JSON forms. */
-import { call, type Me } from "./api.ts";
-
-interface Options {
-  public_key: Record<string, unknown>;
-}
+import { answered, api, type Me } from "./api.ts";
 
 /** Whether this browser makes passkeys for this address: a name, no number. */
 export function hasPasskeys(): boolean {
@@ -12,19 +8,19 @@ export function hasPasskeys(): boolean {
 
 /** Throws Refused, and what the browser throws when nobody agreed. */
 export async function signIn(): Promise<Me> {
-  const options = await call<Options>("POST", "/api/v1/sign-in/passkey/options");
+  const options = await answered(api.POST("/api/v1/sign-in/passkey/options"));
   const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options.public_key as never);
   const credential = (await navigator.credentials.get({ publicKey })) as PublicKeyCredential;
-  return call<Me>("POST", "/api/v1/sign-in/passkey", { credential: credential.toJSON() });
+  return answered(api.POST("/api/v1/sign-in/passkey", { body: { credential: credential.toJSON() as Record<string, never> } }));
 }
 
 export async function addPasskey(name: string): Promise<void> {
-  const options = await call<Options>("POST", "/api/v1/me/passkey-options");
+  const options = await answered(api.POST("/api/v1/me/passkey-options"));
   const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(options.public_key as never);
   const credential = (await navigator.credentials.create({ publicKey })) as PublicKeyCredential;
-  await call("POST", "/api/v1/me/passkeys", { name, credential: credential.toJSON() });
+  await answered(api.POST("/api/v1/me/passkeys", { body: { name, credential: credential.toJSON() as Record<string, never> } }));
 }
 
 export async function renamePasskey(passkeyId: string, name: string): Promise<void> {
-  await call("PATCH", `/api/v1/me/passkeys/${passkeyId}`, { name });
+  await answered(api.PATCH("/api/v1/me/passkeys/{passkey_id}", { params: { path: { passkey_id: passkeyId } }, body: { name } }));
 }

@@ -1,28 +1,7 @@
 /** Signing in, whichever way, on the first page and where a fresh sign-in is wanted. */
 import { admin } from "../admin.svelte.ts";
-import { call, Refused, type Me } from "../api.ts";
+import { answered, api, Refused, type Me } from "../api.ts";
 import { t } from "../strings.ts";
-
-export interface Ways {
-  passkeys: boolean;
-  passwords: boolean;
-}
-
-export interface Factors {
-  passwords_on: boolean;
-  password_set_at: string | null;
-  authenticator_added_at: string | null;
-  recovery_codes_left: number;
-  recovery_code_used_at: string | null;
-  needs_second_factor: boolean;
-}
-
-export interface Enrolment {
-  secret: string;
-  uri: string;
-  qr_svg: string;
-  enrolment: string;
-}
 
 /** What waited for a fresh sign-in goes on, where it is still the same person. */
 export async function signedIn(me: Me): Promise<void> {
@@ -34,7 +13,7 @@ export async function signedIn(me: Me): Promise<void> {
 
 /** Throws Refused; its code `totp_required` asks for the second step. */
 export const signInByPassword = (login: string, password: string, code: string | null): Promise<Me> =>
-  call<Me>("POST", "/api/v1/sign-in/password", { login, password, ...(code === null ? {} : { code }) });
+  answered(api.POST("/api/v1/sign-in/password", { body: { login, password, ...(code === null ? {} : { code }) } }));
 
 /** What went wrong, for the person. */
 export function said(error: unknown): string {
