@@ -32,7 +32,8 @@ from tests.support.postgres import GENEROUS_S, PostgresServer, in_thread
 def load_tables() -> None:
     """Import every module that declares tables."""
     for module in pkgutil.walk_packages(entobot.__path__, "entobot."):
-        if module.name.split(".")[-1] in ("store", "idempotency"):
+        name = module.name.split(".")[-1]
+        if name.endswith("store") or name == "idempotency":
             importlib.import_module(module.name)
 
 
