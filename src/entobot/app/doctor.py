@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from entobot.app.backups import complaint, installed_for, read_last
-from entobot.app.posture import outside_allowed
+from entobot.app.posture import Grade, outside_allowed
 from entobot.app.settings import check_settings, load_effective
 from entobot.audit.cli_verify import watched
 from entobot.client.local import GatewayNotRunning, LocalGateway
@@ -71,17 +71,18 @@ def examine(home: Path) -> list[Finding]:
     except (Problem, OSError) as error:
         return [*findings, Finding("gateway", Level.FAILURE, str(error), "See its log.")]
     findings.append(Finding("gateway", Level.OK, f"Version {health['version']} runs at {health['origin']}."))
+    is_readable = not check_settings(home)
     steps: list[Callable[[], list[Finding]]] = [
         lambda: _ready(gateway),
         lambda: [_clock(health)],
-        lambda: _address(home, health["origin"]),
-        lambda: [_networks(home, health["origin"])],
+        lambda: _address(home, health["origin"]) if is_readable else [],
+        lambda: [_networks(home, health["origin"])] if is_readable else [],
         lambda: [_tls(home, health["origin"], gateway.request("GET", "/api/v1/certificate")["source"])],
         lambda: [_audit(gateway)],
     ]
     for step in steps:
         findings += step()
-    return findings
+    return [*findings, *_posture(gateway, findings)]
 
 
 def _python() -> Finding:
@@ -152,6 +153,19 @@ def _ready(gateway: LocalGateway) -> list[Finding]:
     return [Finding(check["name"], Level.OK if check["ok"] else Level.WARNING, _said(check)) for check in checks]
 
 
+def _posture(gateway: LocalGateway, findings: list[Finding]) -> list[Finding]:
+    """What the gateway itself finds weak about how it runs, unless it was told already."""
+    posture = gateway.request("GET", "/api/v1/posture")
+    told = {finding.name for finding in findings if finding.level is not Level.OK}
+    found = [Finding("posture", Level.OK, f"{posture['score']} of 100 points.")]
+    for point in posture["points"]:
+        name = point["topic"].replace("_", " ")
+        if name not in told:
+            level = Level.FAILURE if point["grade"] == Grade.BAD else Level.WARNING
+            found.append(Finding(name, level, point["what"], point["fix"]))
+    return found
+
+
 def _said(check: dict[str, Any]) -> str:
     since = check.get("for_s")
     return (check["detail"] or "Fine.") + ("" if since is None else f" For {since:.0f} s.")
@@ -209,8 +223,9 @@ def _tls(home: Path, origin: str, source: str | None) -> Finding:
             context.wrap_socket(plain, server_hostname=parts.hostname) as secured,
         ):
             not_after = str((secured.getpeercert() or {}).get("notAfter", ""))
-    except ssl.SSLError as error:
-        return Finding("certificate", Level.FAILURE, f"It does not hold for {origin}: {error.reason}.", "Renew it.")
+    except ssl.SSLCertVerificationError as error:
+        detail = f"It does not hold for {origin}: {error.verify_message}."
+        return Finding("certificate", Level.FAILURE, detail, "Renew it.")
     except OSError as error:
         return Finding("certificate", Level.FAILURE, f"{origin} does not answer: {error}.", "Look at the firewall.")
     if source == "local-ca":
