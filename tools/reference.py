@@ -1,4 +1,4 @@
-"""Write docs/reference and the generated JSON Schemas from the code: `python tools/reference.py`, or `make docs`.
+"""Write docs/reference and the generated JSON Schemas from the code: `python -m tools.reference`, or `make docs`.
 
 Everything that the code says already is taken from there. What it cannot say (what a person should know of an audit
 event, a scope or a close code) stands in the tables below; a new name without a sentence here stops this program, and
@@ -17,6 +17,8 @@ from typing import Any
 import msgspec
 import typer
 from pydantic import SecretStr
+from tools.rest import rest_page
+from tools.tables import code, page, table
 
 from entobot.agents.runner import RETRYABLE as RETRYABLE_RUNS
 from entobot.agents.runner import RunErrorCode
@@ -49,13 +51,13 @@ from entobot.web.routes import Api
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = Path("docs/reference")
+DECISIONS = Path("docs/adr")
+SITE = Path("mkdocs.yml")
 SCHEMAS = Path("docs/schema/v1")
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_BASE = "https://entobot.invalid/schema/v1"
 """A reserved host name: the schemas name one another by it, and nothing is fetched from there."""
 STARTUP_PLACEHOLDER_VERSION = "1"
-
-GENERATED = "<!-- Written by tools/reference.py (`make docs`). Change the code or that program, not this file. -->\n"
 
 CLOSE_TEXTS: dict[Close, tuple[str, str]] = {
     Close.DRAINING: (
@@ -242,25 +244,6 @@ async def _never() -> Any:
 
 
 # -- markdown
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [_row(head)]
-    lines.append(_row("---" for _ in lines[0].split(" | ")))
-    lines += [_row(row) for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def page(title: str, lead: str, *parts: str) -> str:
-    return "\n".join((GENERATED + f"# {title}\n", lead + "\n", *parts)).rstrip() + "\n"
-
-
-def code(text: object) -> str:
-    return f"`{text}`" if str(text) else ""
 
 
 def access_text(access: Access) -> str:
@@ -605,14 +588,16 @@ def index_page() -> str:
         ("access.md", "who may call which route and command"),
         ("limits.md", "how often, how many, how large, how long"),
         ("metrics.md", "every metric"),
+        ("rest.md", "every route: who may call it, what it takes and answers"),
         ("scopes.md", "what each scope allows"),
         ("audit-events.md", "what the audit log records"),
     ]
     links = [[f"[{name}]({name})", text] for name, text in rows]
     return page(
         "Reference",
-        "Written from the code by `make docs`. REST bodies: [openapi.json](../schema/v1/openapi.json), which the "
-        "gateway serves at `/api/openapi.json`, with pages at `/api/docs`.",
+        "Written from the code by `make docs`. The REST interface for programs: "
+        "[openapi.json](../schema/v1/openapi.json), which the gateway serves at `/api/openapi.json`, with pages at "
+        "`/api/docs`.",
         table(("page", "holds"), links),
     )
 
@@ -650,7 +635,7 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
 def documents() -> dict[Path, str]:
     """Every generated file, by its path in the repository."""
     facts = collect()
-    return {
+    written = {
         REFERENCE / "README.md": index_page(),
         REFERENCE / "access.md": access_page(facts),
         REFERENCE / "audit-events.md": audit_events_page(),
@@ -661,11 +646,35 @@ def documents() -> dict[Path, str]:
         REFERENCE / "events.md": events_page(),
         REFERENCE / "limits.md": limits_page(),
         REFERENCE / "metrics.md": metrics_page(),
+        REFERENCE / "rest.md": rest_page(facts.openapi, lambda route: access_text(ROUTES[route]), FRESH),
         REFERENCE / "scopes.md": scopes_page(),
         REFERENCE / "settings.md": settings_page(),
         SCHEMAS / "commands.json": _json(commands_schema(facts)),
         SCHEMAS / "openapi.json": _json(facts.openapi),
     }
+    return written | {SITE: site_index(written)}
+
+
+def site_index(written: Iterable[Path]) -> str:
+    """mkdocs.yml, its lists of reference pages and of decisions as they are now."""
+    text = (ROOT / SITE).read_text("utf-8")
+    pages = sorted(path.name for path in written if path.parent == REFERENCE and path.name != "README.md")
+    decisions = sorted(path.name for path in (ROOT / DECISIONS).glob("0*.md"))
+    text = _listed(text, "reference", [f"reference/{name}" for name in ("README.md", *pages)])
+    return _listed(
+        text, "decisions", [f"adr/{name}" for name in ("README.md", *decisions, "template.md", "dependencies.md")]
+    )
+
+
+def _listed(text: str, name: str, paths: list[str]) -> str:
+    """The lines between the marks of `name`, which say how far they stand in."""
+    begin, end = f"# {name}: written by `make docs`\n", f"# end of {name}\n"
+    before, _, rest = text.partition(begin)
+    old, _, after = rest.partition(end)
+    indent = before.rpartition("\n")[2]
+    if not old:
+        raise SystemExit(f"{SITE} has no place for {name}.")
+    return before + begin + "".join(f"{indent}- {path}\n" for path in paths) + indent + end + after
 
 
 def _json(value: Any) -> str:
@@ -688,5 +697,4 @@ def main(*arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     raise SystemExit(main(*sys.argv[1:]))
