@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from benchmarks import audit_log, compare, crowd, results, start, trouble, turns
+from benchmarks import audit_log, compare, crowd, dashboard, results, start, trouble, turns
 from benchmarks.rig import Figure
 
 IDLE_SIZES = (3_000, 9_000, 18_000)
@@ -28,6 +28,7 @@ MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "P10": lambda: [*turns.measured(turns.revokes), *trouble.revoked_elsewhere()],
     "P11": start.install,
     "P12": lambda: [start.help_text()],
+    "P13": dashboard.figures,
     "R": trouble.stuck_readers,
 }
 
