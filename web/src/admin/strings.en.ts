@@ -1,3 +1,4 @@
+import { strings as settings } from "./pages/strings.en.settings.ts";
 import { strings as pages } from "./pages/strings.en.ts";
 
 /** Every English sentence of the admin pages. A key is `page.thing`; `{name}` is filled in by `t()`. */
@@ -36,6 +37,8 @@ export const strings = {
   "nav.audit": "Audit log",
   "nav.metrics": "Metrics",
   "nav.logs": "Logs",
+  "nav.agents": "Agents and models",
+  "nav.settings": "Settings",
   "nav.about": "About",
   "nav.you": "You",
   "nav.welcome": "First steps",
@@ -202,4 +205,5 @@ export const strings = {
   "password.removed": "The password is removed.",
 
   ...pages,
+  ...settings,
 };
