@@ -108,3 +108,9 @@ def test_a_lesser_role_is_felt_at_the_next_request(gateway: GatewayProcess) -> N
     phone.refresh()
     assert refusal(phone, "GET", "/api/v1/conversations") is Code.FORBIDDEN
     assert phone.request("GET", "/api/v1/devices")["rows"]
+
+
+def test_a_device_is_paired_for_somebody_by_their_login(gateway: GatewayProcess) -> None:
+    bob = gateway.ask("users", "add", "pairs@example.org")
+    assert gateway.ask("pair", "--user", "pairs@example.org")["user_id"] == bob["user_id"]
+    assert gateway.ask("pair")["user_id"] != bob["user_id"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from entobot.client.console import AsJson, Exit, Place, hint, place, printable, say, show, table, told
+from entobot.client.console import AsJson, Exit, Place, hint, only, place, printable, say, show, table, told
 from entobot.core.errors import Code, Problem
 
 app = typer.Typer(help="Pair a phone or another device.", invoke_without_command=True, rich_markup_mode=None)
@@ -28,6 +28,7 @@ ENDED = {
 def pair(
     context: typer.Context,
     label: Annotated[str, typer.Option(help="For the list of invites.")] = "",
+    user: Annotated[str, typer.Option(help="Whose device: their login. Default: yours.")] = "",
     scopes: Annotated[str | None, typer.Option(help="Comma-separated. Default: chat,approve,notify.")] = None,
     confirm: Annotated[str, typer.Option(help="type (six digits), approve (yes or no), none.")] = "type",
     ttl: Annotated[int, typer.Option(help="Seconds until the invite expires.", min=30, max=900)] = 300,
@@ -43,6 +44,9 @@ def pair(
     request: dict[str, Any] = {"kind": "qr", "label": label, "confirm": confirm, "ttl_s": ttl}
     if allow_bearer:
         request["allow_bearer"] = True
+    if user:
+        people = place(context).gateway.pages("/api/v1/users")
+        request["user_id"] = only(people, user, "user_id", "login")["user_id"]
     if scopes is not None:
         request["scopes"] = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     invite = place(context).gateway.request("POST", INVITES, json=request)
