@@ -28,7 +28,9 @@ from entobot.audit.events import AuditEvent
 from entobot.cli import root
 from entobot.client.console import Exit
 from entobot.config import ENVIRONMENT_PREFIX, FILE_NAME, MODEL_KEY_VARIABLES, Settings
+from entobot.config_alerts import AlertChannel, AlertRule
 from entobot.core.access import COMMANDS, FRESH, ROUTES, Access, Open
+from entobot.core.alert_rules import RULES
 from entobot.core.clock import SystemClock
 from entobot.core.errors import RETRYABLE, STATUS, Code
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, ROLE_SCOPES, WEAKLY_CONFIRMED_SCOPES, Role, Scope
@@ -114,6 +116,10 @@ SCOPE_TEXTS: dict[Scope, str] = {
 }
 
 AUDIT_TEXTS: dict[str, str] = {
+    "alert.acknowledged": "Somebody took up an alert.",
+    "alert.cleared": "What an alert told of is over.",
+    "alert.fired": "A rule fired: see [alerts](../how-to/alerts.md). No rule looks at these entries.",
+    "alert.tested": "Somebody sent a test to a channel of alerts; `outcome` says whether it arrived.",
     "api_key.created": "An API key was made for a board or a script.",
     "approval.already_decided": "A device answered after the first answer; nothing changed.",
     "approval.cancelled": "The run that asked ended, so the question was closed.",
@@ -519,6 +525,35 @@ def _paced(at_once: int, every_s: float) -> str:
     return f"{at_once}, then one in {every_s:.0f} s"
 
 
+def alerts_page() -> str:
+    rows = [
+        [
+            code(rule_id),
+            rule.severity,
+            rule.what,
+            f"{'≤' if rule.is_low else '≥'} {rule.threshold:g} {rule.unit}".rstrip(),
+            f"{rule.window.total_seconds():.0f} s" if rule.window else "",
+            rule.watches,
+            rule.fix,
+        ]
+        for rule_id, rule in RULES.items()
+    ]
+    channel = [[code(name), field.description or ""] for name, field in AlertChannel.model_fields.items()]
+    change = [[code(name), field.description or ""] for name, field in AlertRule.model_fields.items()]
+    return page(
+        "Alerts",
+        "The rules that are built in. `log`: entries of the audit log, counted in the window. `metric`: how much a number "
+        "of one node grew in the window. `level`: a number of one node that stays beyond the threshold for the window. "
+        "`store`: what all nodes share. What is counted is over at half the threshold, a level that must not sink a "
+        "fifth above it. [How to use them](../how-to/alerts.md).",
+        table(("rule", "severity", "looks at", "fires at", "window", "kind", "what to do"), rows),
+        "## A table of `[[alerts.rules]]`\n",
+        table(("key", "meaning"), change),
+        "## A table of `[[alerts.channels]]`\n",
+        table(("key", "meaning"), channel),
+    )
+
+
 def limits_page() -> str:
     limits, http, pace = Settings().limits, HttpLimits(), Pace()
     counted = {
@@ -589,6 +624,7 @@ def index_page() -> str:
         ("limits.md", "how often, how many, how large, how long"),
         ("metrics.md", "every metric"),
         ("rest.md", "every route: who may call it, what it takes and answers"),
+        ("alerts.md", "what raises an alert, and what to do"),
         ("scopes.md", "what each scope allows"),
         ("audit-events.md", "what the audit log records"),
     ]
@@ -638,6 +674,7 @@ def documents() -> dict[Path, str]:
     written = {
         REFERENCE / "README.md": index_page(),
         REFERENCE / "access.md": access_page(facts),
+        REFERENCE / "alerts.md": alerts_page(),
         REFERENCE / "audit-events.md": audit_events_page(),
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "close-codes.md": close_codes_page(),

@@ -8,6 +8,7 @@ import typer
 
 from entobot.accounts import cli as accounts_cli
 from entobot.agents import cli as agents_cli
+from entobot.alerts import cli as alerts_cli
 from entobot.app import cli as app_cli
 from entobot.approvals import cli as approvals_cli
 from entobot.audit import cli as audit_cli
@@ -203,6 +204,7 @@ def node_join(
     say("Done. Set storage.url, gateway.public_url and gateway.name as on the other nodes, then 'entobot up'.")
 
 
+root.add_typer(alerts_cli.app, name="alerts")
 root.add_typer(approvals_cli.app, name="approvals")
 root.add_typer(audit_cli.app, name="audit")
 root.add_typer(backup_cli.app, name="backup")

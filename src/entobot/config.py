@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from entobot.config_alerts import AlertsSettings
 from entobot.config_audit import AuditSettings
 from entobot.config_types import Duration, Section, Words
 from entobot.core.networks import Networks, parse_network
@@ -352,6 +353,7 @@ class Settings(Section):
     storage: StorageSettings = StorageSettings()
     backup: BackupSettings = BackupSettings()
     audit: AuditSettings = AuditSettings()
+    alerts: AlertsSettings = AlertsSettings()
     stream: StreamSettings = StreamSettings()
     bus: BusSettings = BusSettings()
     agent: AgentSettings = AgentSettings()

@@ -8,9 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from entobot.config_types import Duration, Section
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+from entobot.config_types import LOOPBACK, Duration, Section
 
 
 def _tables(value: object) -> object:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 def _seconds(value: object) -> object:
     """Variables are text: bare digits are seconds there, as a bare number is in the file."""

@@ -134,6 +134,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Known:
 
 ONLY_ELSEWHERE = {
     "up",  # Prometheus's own
+    "entobot_alert_messages_total",  # where [alerts] names channels
     "entobot_audit_sink_failures_total",  # where [audit] names receivers
     "entobot_audit_sink_lag",
     "entobot_backup_age_seconds",  # before the first backup
@@ -159,6 +160,7 @@ def test_every_metric_of_the_vocabulary_is_looked_at_by_somebody() -> None:
     asked = {selector.metric for text, _ in queries() for selector in selectors(parsed(text))}
     unseen = {metric.value.name for metric in Metric if asked.isdisjoint(series_of(metric))}
     assert unseen == {
+        "entobot_alerts_total",  # the gateway tells them itself
         "entobot_bus_behind",  # its effect is made_good
         "entobot_bus_waiting",  # its age tells more
         "entobot_connections_opened_total",  # handshakes tell how they went

@@ -39,6 +39,7 @@ CHECKS = [
 ENDLESS = "stream_events"
 NEVER_2XX = {
     "resend_invite": "Only invites by SMS can be sent again, and this version has none.",
+    "test_alert_channel": "No channel is set up here: tests/stories/test_alerts.py.",
     "begin_passkey_sign_in": "Passkeys need a name, and this gateway has an address.",
     **dict.fromkeys(
         ("add_passkey", "begin_passkey", "end_session", "remove_passkey", "rename_passkey", "sign_in_by_passkey"),
@@ -274,6 +275,16 @@ class Existing:
 
     def create_api_key(self) -> dict[str, Any]:
         return {"body": {"device_name": "Board"}}
+
+    def acknowledge_alert(self) -> dict[str, Any]:
+        self.operator.execute(
+            "INSERT OR REPLACE INTO alerts (alert_id, rule, subject, node, severity, state, first_at_ms, last_at_ms, count, facts)"
+            " VALUES ('alr_00000000000000000000000000', 'disk_low', '', '', 'critical', 'firing', 1, 1, 1, '{}')"
+        )
+        return {"path_parameters": {"alert_id": "alr_00000000000000000000000000"}}
+
+    def test_alert_channel(self) -> dict[str, Any]:
+        return {"path_parameters": {"channel": "nowhere"}}
 
     def put_bot_settings(self) -> dict[str, Any]:
         return {"body": {}}

@@ -161,16 +161,25 @@ class People:
         if after.state is UserState.ACTIVE and not before.scopes <= after.scopes:
             for void in self.on_narrowed:
                 void(tx, principal, after.user_id, now_ms)
-        self._record(tx, principal, event, after, now_ms)
+        self._record(tx, principal, event, after, now_ms, before.role)
         return after
 
-    def _record(self, tx: Transaction, principal: Principal, event: AuditEvent, user: User, now_ms: int) -> None:
+    def _record(
+        self,
+        tx: Transaction,
+        principal: Principal,
+        event: AuditEvent,
+        user: User,
+        now_ms: int,
+        before: Role | None = None,
+    ) -> None:
+        """`before`: the role that the person had."""
         self._audit.record(
             tx,
             event,
             now_ms=now_ms,
             actor=principal,
             subject=user.user_id,
-            facts={"role": user.role, "state": user.state},
+            facts={"role": user.role, "state": user.state} | ({} if before is None else {"before": before}),
             personal={"name": user.name, "login": user.login},
         )

@@ -4,7 +4,7 @@ from entobot.accounts import store
 from entobot.accounts.model import User, clean_login
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix
-from entobot.core.permissions import Role
+from entobot.core.permissions import ROLE_SCOPES, Role, Scope
 from entobot.core.principal import Principal
 from entobot.storage.database import Transaction
 from entobot.stream.service import Stream
@@ -46,6 +46,11 @@ class Accounts:
             return store.find_by_login(tx, clean_login(typed))
         except Problem:
             return None
+
+    def holders(self, tx: Transaction, scope: Scope) -> list[str]:
+        """The ids of everybody whose role holds it, and who is not disabled."""
+        roles = [role for role, scopes in ROLE_SCOPES.items() if scope in scopes]
+        return store.active_ids(tx, roles)
 
     def reaches(self, tx: Transaction, by_user_id: str, user_id: str) -> bool:
         """Whether what is the second person's is the first one's to change: see `User.may_manage`."""

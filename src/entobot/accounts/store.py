@@ -1,5 +1,7 @@
 """The table of people."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, func, literal_column, select, update
 
 from entobot.accounts.model import User
@@ -32,6 +34,11 @@ _PAGE = select(users).where(users.c.user_id > bindparam("after")).order_by(users
 _ACTIVE = select(func.count().label("people")).select_from(users).where(users.c.disabled_at_ms.is_(None))
 _ACTIVE_OWNERS = select(func.count().label("owners")).where(
     users.c.role == literal_column(f"'{Role.OWNER}'"), users.c.disabled_at_ms.is_(None)
+)
+_ACTIVE_IDS = (
+    select(users.c.user_id)
+    .where(users.c.role == bindparam("role"), users.c.disabled_at_ms.is_(None))
+    .order_by(users.c.user_id)
 )
 _CHANGE = (
     update(users)
@@ -95,6 +102,11 @@ def count_active(tx: Transaction) -> int:
 def count_active_owners(tx: Transaction) -> int:
     row = tx.first(_ACTIVE_OWNERS)
     return 0 if row is None else int(row["owners"])
+
+
+def active_ids(tx: Transaction, roles: Iterable[Role]) -> list[str]:
+    """Of everybody in one of these roles who is not disabled."""
+    return [row["user_id"] for role in roles for row in tx.rows(_ACTIVE_IDS, {"role": role})]
 
 
 def _user(row: Row | None) -> User | None:

@@ -15,6 +15,7 @@ from entobot.accounts.service import Accounts
 from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
 from entobot.agents.providers import Rows, read_providers
+from entobot.app.alerting import Alerting
 from entobot.app.answering import Features, build_answering
 from entobot.app.applying import make_live
 from entobot.app.audit_keeping import AuditKeeping, make_audit
@@ -193,6 +194,7 @@ class Gateway:
         self.measuring = Measuring(ground.database, ground.clock, ground.meters, self.count, self.readiness.report)
         self._desk = Desk(self)
         self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
+        self.alerting = Alerting(ground, self.audit, self.accounts, self.stream, self.devices, self.backups)
         self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 
     @classmethod
@@ -336,6 +338,7 @@ class Gateway:
         self.sign_in.add_routes(api, self.people, self.ground.origin)
         agents_http.add_routes(api, self.bot, self.providers)
         approvals_http.add_routes(api, self.approvals, database)
+        self.alerting.add_routes(api)
         audit_http.add_routes(api, self.audit, database, self.ground.clock)
         conversations_http.add_routes(api, self.conversations, database)
         devices_http.add_routes(api, self.devices)
@@ -381,6 +384,7 @@ class Gateway:
         every = self._periodic.every
         every(timedelta(minutes=1), self.backups.make_if_due, at_once=True)
         every(SAMPLE_EVERY, self._desk.sample, at_once=True)
+        self.alerting.start(self._periodic)
         every(self.ground.settings.audit.checkpoint_every, self.audit_keeping.sign, at_once=True)
         every(timedelta(seconds=15), self.pairing.expire)
         every(timedelta(seconds=30), self.hub.sweep)

@@ -4,6 +4,10 @@ from enum import StrEnum
 
 
 class AuditEvent(StrEnum):
+    ALERT_ACKNOWLEDGED = "alert.acknowledged"
+    ALERT_CLEARED = "alert.cleared"
+    ALERT_FIRED = "alert.fired"
+    ALERT_TESTED = "alert.tested"
     API_KEY_CREATED = "api_key.created"
     APPROVAL_ALREADY_DECIDED = "approval.already_decided"
     APPROVAL_CANCELLED = "approval.cancelled"

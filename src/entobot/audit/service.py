@@ -15,6 +15,7 @@ from entobot.audit.model import (
     Actor,
     Entry,
     Fact,
+    Finding,
     Head,
     Page,
     Verification,
@@ -204,6 +205,25 @@ class Audit:
         made = await self.checkpoints.make(read, write, now_ms)
         return exporting.chain_lines(read, head.log_id, min(after, head.seq), made or head.seq)
 
-    async def verify(self, read: RunUnit, progress: walking.Progress | None = None) -> Verification:
-        """Walk the whole log in pages, beside everything else, and report the first thing that is wrong."""
-        return await walking.verify(self._heads, read, progress)
+    def last_seq(self, tx: Transaction) -> int:
+        """The number of the newest entry, 0 in an empty log."""
+        head = store.find_head(tx)
+        return 0 if head is None else head.seq
+
+    def entries_after(self, tx: Transaction, after: int, count: int) -> list[tuple[int, Entry | None]]:
+        """At most `count` entries, oldest first. One that was altered and cannot be read is None."""
+        through = min(after + count, self.last_seq(tx))
+        return [(seq, entry) for seq, entry, _ in store.walk(tx, after, through)]
+
+    async def verify(
+        self, read: RunUnit, progress: walking.Progress | None = None, *, pause_s: float = 0
+    ) -> Verification:
+        """Walk the whole log in pages, beside everything else, and report the first thing that is wrong.
+
+        `pause_s` after each page leaves the machine to others.
+        """
+        return await walking.verify(self._heads, read, progress, pause_s=pause_s)
+
+    async def verify_tail(self, read: RunUnit, since: walking.Mark | None) -> tuple[Finding | None, walking.Mark]:
+        """As `walking.verify_tail`."""
+        return await walking.verify_tail(self._heads, read, since)

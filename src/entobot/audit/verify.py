@@ -53,7 +53,49 @@ class _Bounds:
     last_signed: int | None
 
 
-async def verify(keeper: HeadKeeper, read: RunUnit, progress: Progress | None = None) -> Verification:
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far the log was seen to be whole: its entry `seq` has `hash`."""
+
+    log_id: str
+    seq: int
+    hash: bytes
+
+
+MAX_TAIL_PAGES = 64
+"""Of one `verify_tail`: it takes as long as it takes, but not the machine."""
+
+
+async def verify_tail(keeper: HeadKeeper, read: RunUnit, since: Mark | None) -> tuple[Finding | None, Mark]:
+    """Check that the log still contains `since`, and what came after it, in so far as it is not too much for one turn.
+
+    None begins at the end of the log. What was altered before `since` is not seen: `verify` sees it.
+    """
+    bounds = await read(_bounds)
+    head = bounds.head
+    if since is None or head is None:
+        cut = None if since is None else Finding(Defect.CUT_TAIL, 1, "The row that says where the log ends is gone.")
+        return cut, since or (Mark("", 0, b"") if head is None else Mark(head.log_id, head.seq, head.hash))
+    if not since.log_id:
+        since = Mark(head.log_id, 0, genesis(head.log_id))
+    if head.log_id != since.log_id or min(head.seq, bounds.last_seq) < since.seq:
+        seq = min(head.seq, bounds.last_seq)
+        return Finding(Defect.CUT_TAIL, seq + 1, f"The log ends at entry {seq}, but went to entry {since.seq}."), since
+    walk = _Walk(since.seq, since.hash, since.seq, 0)
+    for _ in range(MAX_TAIL_PAGES):
+        if walk.finding is not None or walk.seq >= head.seq:
+            break
+        after, through = walk.seq, min(walk.seq + PAGE, head.seq)
+        rows = await read(lambda tx, a=after, t=through: _read_page(tx, a, t))
+        walk = await asyncio.to_thread(_check_page, rows, walk, head, None, keeper.signer)
+    if walk.finding is None and walk.seq == head.seq and not same(walk.last, head.hash):
+        walk = walk.found(Defect.EDITED, max(walk.seq, 1), f"Entry {walk.seq} is not the one that the log ends in.")
+    return walk.finding, since if walk.finding is not None else Mark(head.log_id, walk.seq, walk.last)
+
+
+async def verify(
+    keeper: HeadKeeper, read: RunUnit, progress: Progress | None = None, *, pause_s: float = 0
+) -> Verification:
     kept, is_forged = None, False
     try:
         # The file first: the log only grows, so an honest one contains whatever the file said before.
@@ -72,6 +114,8 @@ async def verify(keeper: HeadKeeper, read: RunUnit, progress: Progress | None = 
         walk = await asyncio.to_thread(_check_page, rows, walk, head, kept, keeper.signer)
         if progress is not None:
             progress(walk.seq, head.seq)
+        if pause_s:
+            await asyncio.sleep(pause_s)
     if walk.finding is None:
         walk = _check_end(walk, bounds, head, kept)
     if walk.finding is None:

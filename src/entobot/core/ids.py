@@ -13,6 +13,8 @@ _ULID = re.compile(ULID_PATTERN)
 
 
 class Prefix(StrEnum):
+    ALERT = "alr_"
+    ALERT_MESSAGE = "alm_"
     API_KEY = "key_"
     APPROVAL = "apr_"
     AUDIT = "aud_"

@@ -51,6 +51,13 @@ def _histogram(name: str, bounds: Iterable[float], meaning: str, *labels: str) -
 
 
 class Metric(Enum):
+    ALERT_MESSAGES = _counter(
+        "entobot_alert_messages_total",
+        "Messages about alerts: `sent`, `retried` after a failed attempt, `failed` for good.",
+        "channel",
+        "outcome",
+    )
+    ALERTS = _counter("entobot_alerts_total", "Alerts that fired, as this node saw it.", "rule")
     APPROVAL_WAIT_SECONDS = _histogram(
         "entobot_approval_wait_seconds",
         PERSON_SECONDS,
@@ -244,6 +251,7 @@ PROCESS_METRICS: dict[str, str] = {
 """The names that every Prometheus client uses for its process; Linux only."""
 
 LABELS: dict[str, str] = {
+    "channel": "Its name in `[[alerts.channels]]`.",
     "check": "A part of readiness.",
     "code": "WebSocket close code; `other` for one that is not in the reference.",
     "command": "Name of a device command; `unknown` for one that is not in the table.",
@@ -255,6 +263,7 @@ LABELS: dict[str, str] = {
     "path": "`live` or `replay`.",
     "python": "Version of Python.",
     "reason": "An error code, the name of a close code, or the limit that was hit; or said by the metric.",
+    "rule": "Id of a rule of alerts.",
     "sink": "The receiver's name in `[[audit.sinks]]`.",
     "state": "Said by the metric.",
     "status": "HTTP status code.",

@@ -1,0 +1,87 @@
+"""Alerts posted to an HTTP address, signed as Standard Webhooks (standardwebhooks.com, version 1) says."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from entobot.alerts.channel import ChannelFailed, Notice
+from entobot.core.clock import Clock, rfc3339
+
+TIMEOUT_S = 15.0
+SECRET_PREFIX = "whsec_"  # noqa: S105  what secrets begin with
+LEAST_SECRET_BYTES = 24
+
+
+class WebhookChannel:
+    """See `Channel`. A 2xx answer is the receipt; redirects are not followed, nothing of the answer's body is read.
+
+    The secret is read from its file for each message, so that it can be replaced. It goes where the settings say, also
+    to private addresses: whoever writes them decides that, and nobody else can.
+    """
+
+    def __init__(self, url: str, secret_file: Path, context: Callable[[], ssl.SSLContext] | None, clock: Clock) -> None:
+        self.place = urlsplit(url).hostname or ""
+        self._url = url
+        self._secret_file = secret_file
+        self._context = context
+        self._clock = clock
+
+    async def send(self, notice: Notice) -> None:
+        body = json.dumps(
+            {"type": f"alert.{notice.kind}", "timestamp": rfc3339(notice.at_ms), "data": notice.data},
+            ensure_ascii=False,
+            separators=(",", ":"),
+        ).encode()
+        try:
+            secret = await asyncio.to_thread(read_secret, self._secret_file)
+            headers = {"content-type": "application/json"} | signed(
+                secret, notice.message_id, self._clock.now_ms() // 1000, body
+            )
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                await self._client() as client,
+                client.stream("POST", self._url, content=body, headers=headers) as answer,
+            ):
+                if not answer.is_success:
+                    raise ChannelFailed(f"the receiver answered {answer.status_code}")
+        except httpx.HTTPError as error:
+            raise ChannelFailed(f"the receiver cannot be reached ({type(error).__name__})") from None
+        except TimeoutError:
+            raise ChannelFailed(f"the receiver did not answer within {TIMEOUT_S:.0f} s") from None
+        except (OSError, ValueError) as error:
+            raise ChannelFailed(str(error)) from None
+
+    async def _client(self) -> httpx.AsyncClient:
+        verify = True if self._context is None else await asyncio.to_thread(self._context)
+        return httpx.AsyncClient(verify=verify, timeout=TIMEOUT_S, trust_env=False, follow_redirects=False)
+
+
+def read_secret(file: Path) -> bytes:
+    """What `whsec_` and base64 stand for. Blocks. Raises ValueError, OSError."""
+    try:
+        text = file.read_text("ascii").strip()
+        secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except (UnicodeDecodeError, binascii.Error):
+        secret = b""
+    if len(secret) < LEAST_SECRET_BYTES:
+        raise ValueError(f"{file} holds no secret: {SECRET_PREFIX} and base64 of {LEAST_SECRET_BYTES} bytes or more")
+    return secret
+
+
+def signed(secret: bytes, message_id: str, at_s: int, body: bytes) -> dict[str, str]:
+    """The three headers."""
+    digest = hmac.new(secret, f"{message_id}.{at_s}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(at_s),
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }
