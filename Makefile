@@ -6,7 +6,7 @@ STAMPS := .venv/.stamps
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: menu setup setup-test run test chaos check bench docs site lock clean
+.PHONY: menu setup setup-test run test chaos check bench docs pictures site lock clean
 
 menu: ## this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: setup-test ## measure speed and size, print the table
 
 docs: setup-test ## regenerate docs/reference and the dashboards from the code
 	@$(BIN)/python -m tools.reference && $(BIN)/python tools/dashboards.py
+
+pictures: setup-test ## take the pictures of the documentation anew
+	@TAKE_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py
 
 site: setup-test ## build the documentation into reports/site
 	@$(BIN)/python tools/site.py

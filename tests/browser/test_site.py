@@ -15,7 +15,15 @@ from tools import site as site_tool
 from tests.browser.test_pages import ARTIFACTS, RULES, THEMES
 from tests.browser.window import DESKTOP, PHONE, Size, ask
 
-LOOKED_AT = ("", "start/", "how-to/back-up/", "secure/hardening/", "reference/rest/")
+LOOKED_AT = (
+    "",
+    "start/",
+    "start/dashboard/",
+    "how-to/back-up/",
+    "operate/walk/",
+    "secure/hardening/",
+    "reference/rest/",
+)
 WIDER_THAN_THE_SCREEN = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
