@@ -1,7 +1,7 @@
 """The pictures of the documentation. `make pictures` takes them anew; otherwise they are compared with the pages.
 
 Pixels differ from machine to machine. What is compared is what a reader looks for: the headings, buttons, fields and
-columns of the page, kept beside this file when its picture was taken.
+columns that stand in the picture, kept beside this file when its picture was taken.
 """
 
 import os
@@ -23,7 +23,7 @@ OUTLINES = Path(__file__).with_name("pictures")
 TAKES_THEM = bool(os.environ.get("TAKE_PICTURES"))
 _OUTLINE = """
 [...document.querySelectorAll("h1, h2, h3, button, label, th[scope=col], nav a")]
-  .filter((part) => part.checkVisibility())
+  .filter((part) => part.checkVisibility() && part.getBoundingClientRect().top < innerHeight)
   .map((part) => `${/^H/.test(part.tagName) ? "heading" : part.tagName.toLowerCase()} ${(part.getAttribute("aria-label") ?? part.innerText).trim()}`)
 """
 

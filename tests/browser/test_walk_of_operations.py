@@ -1,15 +1,22 @@
 """docs/operate/walk.md, done: its blocks are run by bash below a scratch folder, its people are browsers and a phone."""
 
 import asyncio
+import base64
+import hmac
+import json
 import os
 import re
 import shutil
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -33,7 +40,7 @@ PLACES = (
     "/etc/entobot",
     "/etc/nginx",
     "/var/lib/",
-    "/root/",
+    "/var/backups/",
 )
 """Paths of the server that the page names; here they lie below the scratch folder."""
 STAND_INS = {
@@ -47,12 +54,53 @@ STAND_INS = {
 }
 """What a test may not do to this machine. `sudo` stays who it is; files keep their owner."""
 NAME = "https://entobot.example.org"
+HOOK = "https://hooks.example.org/entobot"
+OUTSIDE = re.compile(r"(?<![\w./-])/(?:etc|root|usr/lib|usr/local|var)/")
+"""What would be a place of this machine."""
 
 
 def block(name: str) -> str:
     found = re.search(rf"<!-- walk: {name} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
     assert found, name
     return found[1]
+
+
+class Hook:
+    """Somebody's webhook on this machine: takes what is signed with the secret, and nothing else."""
+
+    def __init__(self, secret: Path) -> None:
+        self.arrived: Queue[dict[str, Any]] = Queue()
+        hook = self
+
+        class Taking(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + body
+                key = base64.b64decode(secret.read_text().removeprefix("whsec_"))
+                wanted = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+                is_ours = self.headers["webhook-signature"] == f"v1,{wanted}"
+                if is_ours:
+                    hook.arrived.put(json.loads(body))
+                self.send_response(204 if is_ours else 401)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the library's name
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/entobot"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def until(self, wanted: str) -> None:
+        """Wait for a message that has `wanted` in it."""
+        while wanted not in json.dumps(self.arrived.get(timeout=GENEROUS_S)):
+            pass
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 class Fronted(GatewayProcess):
@@ -84,10 +132,12 @@ class Server:
             file.write_text(f'#!/bin/bash\necho "{name} $*" >> "{self.calls}"\n{does}\n')
             file.chmod(0o755)
         self._gateways: list[GatewayProcess] = []
+        self.hook = Hook(scratch / "etc" / "entobot-webhook.secret")
 
     def placed(self, text: str) -> str:
         for place in PLACES:
             text = text.replace(place, f"{self.scratch}{place}")
+        assert not OUTSIDE.search(text), text
         return text
 
     def path(self, place: str) -> Path:
@@ -145,6 +195,7 @@ class Server:
     def close(self) -> None:
         for one in self._gateways:
             one.close()
+        self.hook.close()
 
 
 @pytest.fixture
@@ -165,7 +216,7 @@ def install(server: Server) -> None:
     unit.write_text(server.placed(unit.read_text()))
     assert "entobot:" in (server.scratch / "etc" / "passwd").read_text()
     settings = server.path("/var/lib/entobot/entobot.toml")
-    settings.write_text(server.placed(replaced(block("settings"), **{NAME: server.origin})))
+    settings.write_text(server.placed(replaced(block("settings"), **{NAME: server.origin, HOOK: server.hook.url})))
     settings.chmod(0o600)
     assert "right" in server.do("check")
 
@@ -252,6 +303,10 @@ def test_the_walk_from_install_to_restore(server: Server, new_window: NewWindow)
         pairs_carol(owner, phone)
         says(gateway, phone, "before")
 
+        server.hook.until("person_raised")
+        told = server.do("told")
+        server.hook.until("alert.test")
+        assert "owner or an admin" in told
         watched = server.do("watch")
         assert "posture:" in watched
         assert watched.count("user.added") == 3
