@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from entobot.alerts.desk import ChannelState, Desk, Shown
 from entobot.alerts.model import Message, MessageKind, MessageState, State, Watched
 from entobot.alerts.service import MAX_PAGE, Alerts, Told
+from entobot.alerts.wording import seen_text
 from entobot.core.alert_rules import RULES, RuleId, Severity, Watches
 from entobot.core.clock import rfc3339, rfc3339_or_none
 from entobot.core.errors import Code
@@ -42,6 +43,7 @@ class AlertRow(_Body):
     node: str
     count: int = Field(description="How often it was seen, where that is counted.")
     facts: dict[str, Any]
+    seen: str = Field(description="The facts in words, on one line; may be empty.")
     fix: str = Field(description="What to do.")
     docs: str = Field(description="A page of the documentation, in the source tree.")
     first_at: str
@@ -150,6 +152,7 @@ def _alert(told: Told) -> AlertRow:
         node=one.node,
         count=one.count,
         facts=dict(one.facts),
+        seen=seen_text(one),
         fix=rule.fix,
         docs=rule.docs,
         first_at=rfc3339(one.first_at_ms),

@@ -15,16 +15,17 @@ def plain(text: str) -> str:
     return "".join(one if one.isprintable() else " " for one in text).strip()
 
 
-def fact_text(alert: Alert) -> str:
-    """What was seen, on one line."""
+def seen_text(alert: Alert) -> str:
+    """What was seen, on one line; empty where the title says it all."""
     facts = dict(alert.facts)
+    facts.pop("subject", None)
     parts = [f"{alert.count} times"] if alert.count > 1 else []
-    if "value" in facts:
-        parts.append(f"{facts.pop('value')} {RULES[alert.rule].unit}".strip())
-    window_s = facts.pop("window_s", None)
-    if "in_window" in facts:
-        parts.append(f"{facts.pop('in_window')} within {window_s} s")
-    return plain(", ".join([*parts, *(f"{name} {value}" for name, value in sorted(facts.items()))]))
+    value, within, window_s = facts.pop("value", None), facts.pop("in_window", 1), facts.pop("window_s", None)
+    if value is not None:
+        parts.append(f"{value} {RULES[alert.rule].unit}".strip())
+    if within != 1:
+        parts.append(f"{within} within {window_s} s")
+    return plain(", ".join([*parts, *(f"{name.replace('_', ' ')} {value}" for name, value in sorted(facts.items()))]))
 
 
 def as_data(alert: Alert) -> dict[str, object]:
@@ -48,10 +49,11 @@ def as_data(alert: Alert) -> dict[str, object]:
 def single(message: Message, alert: Alert, gateway: str, origin: str) -> Notice:
     rule, is_over = RULES[alert.rule], message.kind is MessageKind.CLEARED
     word = "over" if is_over else str(alert.severity)
-    seen = fact_text(alert)
+    seen = seen_text(alert)
     lines = [
         f"Gateway: {gateway} ({origin})",
         *([f"Node: {alert.node}"] if alert.node else []),
+        *([f"About: {alert.subject}"] if alert.subject else []),
         f"Since: {rfc3339(alert.first_at_ms)}",
         *([f"Over since: {rfc3339(alert.cleared_at_ms)}"] if alert.cleared_at_ms is not None else []),
         *([f"Seen: {seen}"] if seen else []),

@@ -1,3 +1,4 @@
+import { strings as alerts } from "./pages/strings.en.alerts.ts";
 import { strings as settings } from "./pages/strings.en.settings.ts";
 import { strings as pages } from "./pages/strings.en.ts";
 
@@ -34,6 +35,7 @@ export const strings = {
   "nav.conversations": "Conversations",
   "nav.people": "People",
   "nav.tokens": "API tokens",
+  "nav.alerts": "Alerts",
   "nav.audit": "Audit log",
   "nav.metrics": "Metrics",
   "nav.logs": "Logs",
@@ -206,4 +208,5 @@ export const strings = {
 
   ...pages,
   ...settings,
+  ...alerts,
 };

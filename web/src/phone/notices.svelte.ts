@@ -30,6 +30,9 @@ class Notices {
     if (event.type === "device.changed" && data["device_id"] !== ownDevice) {
       const key = `notice.device.${String(data["change"])}` as StringKey;
       if (t.has(key)) this.add(t(key));
+    } else if (event.type === "alert.changed" && typeof data["title"] === "string") {
+      const key = `notice.alert.${String(data["state"])}` as StringKey;
+      if (t.has(key)) this.add(t(key, { title: data["title"] }));
     } else if (event.type === "notification.created") {
       const text = [data["title"], data["body"]].filter((part) => typeof part === "string" && part !== "").join(": ");
       if (text !== "") this.add(text);

@@ -317,5 +317,8 @@ export const strings = {
   "notice.device.confirmed": "A new device was paired with your account. If that was not you, end its pairing.",
   "notice.device.paired": "A new device was paired with your account. If that was not you, end its pairing.",
   "notice.device.suspended": "One of your devices was paused.",
+  "notice.alert.acknowledged": "Somebody takes care of: {title}",
+  "notice.alert.cleared": "Over: {title}",
+  "notice.alert.firing": "The gateway warns: {title}",
   "notice.device.revoked": "One of your devices was removed.",
 } as const;
