@@ -61,7 +61,7 @@ def test_no_value_both_begins_and_ends_an_alert(rule: RuleId, value: float) -> N
 
 def test_what_hovers_around_the_threshold_is_one_alert() -> None:
     of = watched(())[RuleId.DISK_LOW]
-    changes = [step for step, _, _ in judged(of, [(9.9, 60_000), (10.1, 60_000)] * 20 + [(9.0, 60_000)] * 3)]
+    changes = [step for step, _, _ in judged(of, [(9.0, 60_000)] * 3 + [(9.9, 60_000), (10.1, 60_000)] * 20)]
     assert changes.count(Step.FIRE) == 1
     assert changes.count(Step.CLEAR) == 0
 

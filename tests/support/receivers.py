@@ -129,7 +129,8 @@ class HttpReceiver:
                     self.bodies.append(body)
                     self.headers.append(headers)
                     self.arrived.notify_all()
-            writer.write(f"HTTP/1.1 {status} Said\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
+            to = "location: /elsewhere\r\n" if 300 <= status < 400 else ""
+            writer.write(f"HTTP/1.1 {status} Said\r\n{to}connection: close\r\ncontent-length: 0\r\n\r\n".encode())
             await writer.drain()
         except (asyncio.IncompleteReadError, OSError):
             return
