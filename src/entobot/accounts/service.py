@@ -15,6 +15,10 @@ class Accounts:
         self._ids = ids
         self._stream = stream
 
+    def find_owner(self, tx: Transaction) -> User | None:
+        """The first owner who is not disabled."""
+        return store.find_owner(tx)
+
     def ensure_owner(self, tx: Transaction, now_ms: int) -> User:
         """The first owner who is not disabled; made at first start together with an empty stream."""
         owner = store.find_owner(tx)

@@ -80,9 +80,18 @@ def examine(home: Path) -> list[Finding]:
         lambda: [_tls(home, health["origin"], gateway.request("GET", "/api/v1/certificate")["source"])],
         lambda: [_audit(gateway)],
     ]
+    steps.append(lambda: _posture(gateway, findings))
     for step in steps:
-        findings += step()
-    return [*findings, *_posture(gateway, findings)]
+        findings += _taken(step)
+    return findings
+
+
+def _taken(step: Callable[[], list[Finding]]) -> list[Finding]:
+    """What the step finds. A gateway that cannot answer one question is why somebody asks: the others go on."""
+    try:
+        return step()
+    except (Problem, OSError) as error:
+        return [Finding("gateway", Level.FAILURE, str(error), "See what the other findings say, and its log.")]
 
 
 def _python() -> Finding:
