@@ -289,6 +289,7 @@ def test_the_walk_from_install_to_restore(server: Server, new_window: NewWindow)
     command = configured(server)
     server.do("start")
     gateway = server.start()
+    assert gateway.banner.rstrip().endswith("Stop with Ctrl-C.")
     with running(command, server.front):
         owner = signs_in(new_window(gateway, DESKTOP), links(server.do("owner"))[0], "Laptop")
         server.do("people")
