@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from difflib import unified_diff
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,12 @@ def json_schema(name: str) -> dict[str, Any]:
 
 
 def test_the_reference_and_the_schemas_are_what_the_code_says_now() -> None:
-    stale = [str(path) for path, text in generated().items() if text_of(ROOT / path) != text]
-    assert stale == [], "run `make docs`"
+    stale = {
+        str(path): list(unified_diff(text_of(ROOT / path).splitlines(), text.splitlines(), n=0))[:20]
+        for path, text in generated().items()
+        if text_of(ROOT / path) != text
+    }
+    assert stale == {}, "run `make docs`"
 
 
 def test_no_reference_page_is_left_over() -> None:
