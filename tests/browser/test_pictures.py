@@ -25,7 +25,8 @@ async (%s) => {
   const outline = () => [...document.querySelectorAll("h1, h2, h3, button, label, th[scope=col], nav a")]
     .filter((part) => part.checkVisibility() && part.getBoundingClientRect().top < %s)
     .map((part) => `${/^H/.test(part.tagName) ? "heading" : part.tagName.toLowerCase()} ${part.getAttribute("aria-label") ?? part.innerText}`)
-    .map((line) => line.replace(/\d+/g, "0").replace(/\s+/g, " ").trim());
+    .map((line) => line.replace(/\d+/g, "0").replace(/\s+/g, " ").trim())
+    .map((line) => line.replace(/^(a .*?) 0.*/, "$1"));
   let before = "", same = 0, now;
   do {
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -36,7 +37,7 @@ async (%s) => {
   return now;
 }
 """
-"""The outline once it is the one that is wanted, or has not changed for three seconds: pages load in parts."""
+"""A link's number is left out: it stands there when there is something to count. The outline once it is the one that is wanted, or has not changed for three seconds: pages load in parts."""
 
 
 def pictured(window: Window, name: str, below: str = "innerHeight") -> None:
