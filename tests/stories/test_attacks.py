@@ -315,6 +315,8 @@ def test_no_link_changes_anything_by_being_fetched(roomy: GatewayProcess, operat
         "conversation_id": conversation["conversation_id"],
         "device_id": device.credentials.device_id,
         "invite_id": waiting["invite_id"],
+        "alert_id": "alr_00000000000000000000000000",
+        "channel": "nobodys",
         "name": "openai",
         "passkey_id": "nobodys",
         "session_id": "ses_00000000000000000000000000",

@@ -68,6 +68,7 @@ class GatewayProcess:
             "ENTOBOT_GATEWAY__PORT": str(self.port),
             "ENTOBOT_GATEWAY__HOST": host,
             "ENTOBOT_GATEWAY__PUBLIC_URL": self.origin,
+            "ENTOBOT_ALERTS__EVERY": "300",  # or they write in the middle of what a story compares
             **(environment or {}),
         }
         self.process: subprocess.Popen[str] | None = None
