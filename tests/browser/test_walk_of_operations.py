@@ -184,8 +184,8 @@ class Server:
             launcher=(sys.executable, "-m", "tests.support.confined", str(unit)),
             program=(entobot,),
         )
-        for name in ("ENTOBOT_GATEWAY__HOST", "ENTOBOT_GATEWAY__PUBLIC_URL"):
-            del process.environment[name]  # they stand in the file
+        for name in ("ENTOBOT_ALERTS__EVERY", "ENTOBOT_GATEWAY__HOST", "ENTOBOT_GATEWAY__PUBLIC_URL"):
+            del process.environment[name]  # they stand in the file, or are as they come
         process.address = process.origin = self.origin
         process.authority = self.tls / "ca.crt"
         process.log = self.scratch / "gateway.log"
