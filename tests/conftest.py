@@ -66,6 +66,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.line(line)
 
 
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """A gateway in this process sets it; what a later test builds for another user must not depend on that."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()

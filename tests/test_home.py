@@ -5,7 +5,6 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ import pytest
 from entobot.core.errors import StartupRefused
 from entobot.home import Home, Purpose, create_private, read_private, write_private
 from tests.support.time import SeededEntropy
-
-
-@pytest.fixture(autouse=True)
-def umask() -> Iterator[None]:
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 # Put Entobot and everything it needs into ROOT/usr/local/lib/entobot: sh deploy/docker/build.sh SOURCE ROOT [PYTHON]
 # Packages are those of requirements.lock, by hash. What only building needs is not in it.
 set -eu
+umask 022 # the gateway's user reads what root makes here
 source=$(cd "$1" && pwd)
 root=${2%/}
 python=${3:-python3}

@@ -29,7 +29,8 @@ def python() -> str:
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Path]:
-    """What the build stage makes. Outside pytest's folder, which only its owner may enter."""
+    """What the build stage makes, for one who keeps files to himself. Outside pytest's folder, which only its owner
+    may enter."""
     folder = Path(tempfile.mkdtemp(prefix="entobot-image-"))
     folder.chmod(0o755)
     try:
@@ -39,6 +40,7 @@ def image() -> Iterator[Path]:
             text=True,
             timeout=8 * GENEROUS_S,
             check=False,
+            umask=0o077,
         )
         if built.returncode != 0 and re.search(r"dns|connect|resolve|network|ensurepip", built.stderr, re.IGNORECASE):
             pytest.skip(f"the packages cannot be had here: {built.stderr[-300:]}")

@@ -136,6 +136,9 @@ async def test_guessed_passwords_are_told_by_mail_and_webhook_taken_up_and_over(
     }
     told = [entry["event"] for entry in await asyncio.to_thread(gateway.ask, "audit", "list", "--event", "alert.")]
     assert {"alert.fired", "alert.acknowledged", "alert.cleared"} <= set(told)
+    raw = (await asyncio.to_thread(gateway.cli, "metrics", "--raw")).stdout
+    for channel in ("hook", "post"):
+        assert f'entobot_alert_messages_total{{channel="{channel}",outcome="sent"}} 2.0' in raw
 
 
 async def test_what_was_fired_when_the_gateway_was_killed_is_sent_by_the_next_start(

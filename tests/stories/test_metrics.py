@@ -99,8 +99,13 @@ async def test_the_numbers_are_those_of_what_happened(gateway: GatewayProcess) -
     assert "entobot_commands_total {command=message.send outcome=ok}" in shown.stdout
 
 
-ABSENT_BY_DEFAULT = {Metric.AUDIT_SINK_FAILURES, Metric.AUDIT_SINK_LAG, Metric.BACKUP_AGE_SECONDS}
-"""There is no backup, and no receiver of the audit log."""
+ABSENT_BY_DEFAULT = {
+    Metric.ALERT_MESSAGES,
+    Metric.AUDIT_SINK_FAILURES,
+    Metric.AUDIT_SINK_LAG,
+    Metric.BACKUP_AGE_SECONDS,
+}
+"""There is no backup, no receiver of the audit log, and no channel for alerts."""
 ABSENT_ON_SQLITE = {
     Metric.BUS_BEHIND,
     Metric.BUS_MADE_GOOD,
