@@ -89,18 +89,24 @@ class LevelWatch:
 
     async def end_of_gone(self) -> None:
         """Alerts of nodes that nobody has heard of for a while are over."""
-        await self._database.write(self._end_of_gone)
+        gone, left = await self._database.read(self._of_gone, is_small=True)
+        if gone or left:
+            await self._database.write(self._end_of_gone)
+
+    def _of_gone(self, tx: Transaction) -> tuple[list[str], list[Alert]]:
+        """The duties of nodes that are gone, and the open alerts that they left."""
+        known = store.duties_of(tx, NODE)
+        heard_ms = self._clock.now_ms() - to_ms(GONE_AFTER)
+        here = {one.node for one in known if one.number >= heard_ms} | {self._node, ""}
+        left = [alert for alert in store.all_open(tx) if alert.node not in here]
+        return [one.name for one in known if one.node not in here], left
 
     def _end_of_gone(self, tx: Transaction) -> None:
-        now_ms = self._clock.now_ms()
-        known = store.duties_of(tx, NODE)
-        gone = [one for one in known if one.number < now_ms - to_ms(GONE_AFTER) and one.node != self._node]
-        for one in gone:
-            store.drop_duty(tx, one.name)
-        here = {one.node for one in known} - {one.node for one in gone} | {self._node, ""}
-        for alert in store.all_open(tx):
-            if alert.node not in here:
-                self._alerts.clear(tx, alert, now_ms)
+        gone, left = self._of_gone(tx)
+        for name in gone:
+            store.drop_duty(tx, name)
+        for alert in left:
+            self._alerts.clear(tx, alert, self._clock.now_ms())
 
 
 def _grows(one: Watched) -> bool:
