@@ -207,6 +207,26 @@ async def test_two_nodes_have_alerts_of_their_own_and_those_of_one_that_is_gone_
     }  # fmt: skip
 
 
+async def test_a_look_at_which_nothing_changed_writes_nothing(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = yard.alerts([AlertRule(id=RuleId.DISK_LOW, window=timedelta(0))])
+    yard.numbers[RuleId.DISK_LOW] = 1
+    log, level = await begun(yard), yard.level_watch("here", rules)
+    for _ in range(2):
+        await level.look()
+    await yard.record(REFUSED, count=10)
+    for _ in range(2):  # what it fires is in the log, too
+        await log.look()
+    assert {state for _, _, state in await yard.states()} == {"firing"}
+
+    async def write(*_: Any, **__: Any) -> None:
+        raise AssertionError("this look wrote")
+
+    monkeypatch.setattr(yard.database, "write", write)
+    await log.look()
+    await level.look()
+    await level.end_of_gone()
+
+
 async def test_a_restarted_node_goes_on_with_its_own_alert(yard: Yard) -> None:
     rules = yard.alerts([AlertRule(id=RuleId.DISK_LOW, window=timedelta(0))])
     yard.numbers[RuleId.DISK_LOW] = 1

@@ -107,11 +107,11 @@ class LogWatch:
         return await self._database.write(self._count)
 
     def _is_waiting(self, tx: Transaction) -> bool:
-        """Whether a write is worth it: there is something new, somebody else's duty is to be taken, or alerts are open."""
+        """Whether a write is worth it: something is new, an alert is over, or the duty of a node that died is to take."""
         duty = store.find_duty(tx, DUTY)
         if duty is None or duty.node != self._node_id:
             return duty is None or duty.node not in self._alive(tx)
-        return self._audit.last_seq(tx) > duty.number or any(one.rule in self._rules for one in store.all_open(tx))
+        return self._audit.last_seq(tx) > duty.number or bool(self._ended(tx))
 
     def _count(self, tx: Transaction) -> bool:
         """Whether there is more."""
@@ -129,9 +129,9 @@ class LogWatch:
             store.set_duty(tx, DUTY, self._node_id, seen)
         for (rule, subject), count in touched.items():
             self._judge(tx, rule, subject, count, now_ms)
-        for alert in store.all_open(tx):
-            if alert.rule in self._rules:
-                self._end(tx, alert, now_ms)
+        for alert in self._ended(tx):
+            self._alerts.clear(tx, alert, now_ms)
+            store.drop_hits(tx, alert.rule, now_ms - self._rules[alert.rule].window_ms)
         return seen - duty.number >= BATCH
 
     def _take(self, tx: Transaction, seq: int, entry: Entry, hit: Hit, touched: dict[tuple[RuleId, str], int]) -> None:
@@ -151,13 +151,15 @@ class LogWatch:
             facts |= {"in_window": total, "window_s": of.window_ms // 1000}
             self._alerts.fire(tx, rule, Sight(subject, "", count if is_open else total, facts), now_ms)
 
-    def _end(self, tx: Transaction, alert: Alert, now_ms: int) -> None:
+    def _ended(self, tx: Transaction) -> list[Alert]:
+        now_ms = self._clock.now_ms()
+        return [one for one in store.all_open(tx) if one.rule in self._rules and self._is_over(tx, one, now_ms)]
+
+    def _is_over(self, tx: Transaction, alert: Alert, now_ms: int) -> bool:
         of = self._rules[alert.rule]
         since_ms = now_ms - of.window_ms
+        if not of.is_enabled:
+            return True
         if of.rule.is_news:  # the one for all that came beyond the first has no hits of its own
-            is_over = alert.last_at_ms <= since_ms
-        else:
-            is_over = of.is_over(store.sum_hits(tx, alert.rule, alert.subject, since_ms))
-        if is_over or not of.is_enabled:
-            self._alerts.clear(tx, alert, now_ms)
-            store.drop_hits(tx, alert.rule, since_ms)
+            return alert.last_at_ms <= since_ms
+        return of.is_over(store.sum_hits(tx, alert.rule, alert.subject, since_ms))
