@@ -22,7 +22,7 @@ LOOKED_AT = (
     "how-to/back-up/",
     "operate/walk/",
     "secure/hardening/",
-    "reference/rest/",
+    "reference/errors/",
 )
 WIDER_THAN_THE_SCREEN = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 

@@ -22,7 +22,7 @@ from tests.support.browser import Browser
 from tests.support.operator import Operator
 from tests.support.phone import Phone, authenticate, connected, raw_socket
 from tests.support.postgres import PostgresServer
-from tests.support.process import ROOMY, GatewayProcess
+from tests.support.process import GENEROUS_S, ROOMY, GatewayProcess
 
 MEMBERS = {"entobot.db", "keys/server.key", "keys/audit.key", "keys/signing.json", "tls/ca.key", "tls/leaf.crt"}
 
@@ -148,7 +148,8 @@ def test_a_backup_that_is_stopped_leaves_nothing_readable(
 ) -> None:
     (tmp_path / "folder").mkdir()
     program = (
-        "import asyncio, os, entobot.backup.making as m\n"
+        "import asyncio, os, signal, entobot.backup.making as m\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, wherever the tests run\n"
         "async def stop(*a, **k):\n"
         f"    print(*os.listdir({str(gateway.home)!r}), flush=True); os.kill(os.getpid(), {int(number)})\n"
         "    await asyncio.Event().wait()\n"
@@ -160,6 +161,7 @@ def test_a_backup_that_is_stopped_leaves_nothing_readable(
         env=gateway.environment,
         capture_output=True,
         text=True,
+        timeout=2 * GENEROUS_S,
         check=False,
     )
     assert ".backup-" in done.stdout, "it was stopped while there was something to remove"

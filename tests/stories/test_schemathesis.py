@@ -27,7 +27,7 @@ from entobot.core.permissions import Scope
 from tests.support.operator import Operator
 from tests.support.process import ROOMY, GatewayProcess
 
-EXAMPLES = 8
+EXAMPLES = 5
 """Of each operation, caller and kind of data."""
 CHECKS = [
     not_a_server_error,
