@@ -51,14 +51,15 @@ class Album:
         self._size = size
         self.found: dict[str, Any] = {}
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, *, is_picture: bool = True) -> None:
         page = self._window.page
         page.wait_for_load_state()
         page.evaluate(AXE_SCRIPT)
         for theme in THEMES:
             page.emulate_media(color_scheme=theme, reduced_motion="reduce")
             ask(page, SETTLED)
-            page.screenshot(path=ARTIFACTS / f"{self._size}-{theme}-{name}.png")
+            if is_picture:
+                page.screenshot(path=ARTIFACTS / f"{self._size}-{theme}-{name}.png")
             violations = ask(page, "(options) => axe.run(options).then((found) => found.violations)", RULES)
             if violations:
                 self.found[f"{name} {theme}"] = [
