@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
+from tests.browser.keys import tab_to
 from tests.browser.test_pages import ARTIFACTS, Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.process import GatewayProcess
@@ -187,23 +188,15 @@ def test_people_are_managed_by_keyboard_alone(named_gateway: GatewayProcess, new
     window.open("/admin/people")
     window.heading("People")
 
-    def reach(name: str) -> None:
-        for _ in range(40):
-            window.page.keyboard.press("Tab")
-            told = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.labels?.[0]?.innerText ?? document.activeElement.innerText"
-            if window.page.evaluate(told) == name:
-                return
-        raise AssertionError(f"{name} is not reached by Tab")
-
-    reach("Login")
+    tab_to(window, "Login")
     window.page.keyboard.type("dave")
-    reach("Add a person")
+    tab_to(window, "Add a person")
     window.page.keyboard.press("Enter")
     expect(window.button("Disable dave")).to_be_visible()
     window.page.get_by_role("link", name="Skip to content").focus()
-    reach("Disable dave")
+    tab_to(window, "Disable dave")
     window.page.keyboard.press("Enter")
     window.heading("Disable dave?")
-    reach("Disable")
+    tab_to(window, "Disable")
     window.page.keyboard.press("Enter")
     expect(window.button("Enable dave")).to_be_visible()

@@ -3,24 +3,9 @@
 from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow
-from tests.browser.window import DESKTOP, Window
+from tests.browser.keys import tab_to
+from tests.browser.window import DESKTOP
 from tests.support.process import GatewayProcess
-
-MOST_STOPS = 40
-FOCUSED = "(document.activeElement.ariaLabel || document.activeElement.textContent || '').trim()"
-RING = "getComputedStyle(document.activeElement).outlineStyle"
-
-
-def tab_to(window: Window, name: str) -> list[str]:
-    """Press Tab until the named control has the focus, and see that it shows it; the names of all stops."""
-    stops: list[str] = []
-    while len(stops) < MOST_STOPS:
-        window.page.keyboard.press("Tab")
-        stops.append(window.page.evaluate(FOCUSED))
-        if stops[-1].startswith(name):
-            assert window.page.evaluate(RING) == "solid"
-            return stops
-    raise AssertionError(f"Tab does not reach '{name}': {stops}")
 
 
 def test_pair_chat_and_approve_by_keyboard_alone(shared_gateway: GatewayProcess, new_window: NewWindow) -> None:
