@@ -11,7 +11,7 @@ import pytest
 
 from entobot.app import doctor
 from entobot.app.doctor import Level
-from entobot.app.posture import Topic
+from entobot.app.weak_points import Topic
 from entobot.core.errors import Code, Problem
 from tests.support.operator import Operator
 from tests.support.process import ROOT, GatewayProcess

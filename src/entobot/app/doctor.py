@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from entobot.app.backups import complaint, installed_for, read_last
-from entobot.app.posture import Grade, outside_allowed
+from entobot.app.posture import outside_allowed
 from entobot.app.settings import check_settings, load_effective
+from entobot.app.weak_points import Grade
 from entobot.audit.cli_verify import watched
 from entobot.client.local import GatewayNotRunning, LocalGateway
 from entobot.core.clock import SystemClock, rfc3339

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from entobot import __version__
-from entobot.app.posture import Topic, find_weak_points, score
+from entobot.app.posture import find_weak_points, score
+from entobot.app.weak_points import Topic
 from entobot.core.clock import rfc3339
 from entobot.devices.model import Status
 from entobot.devices.search import Search, count

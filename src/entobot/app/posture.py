@@ -2,65 +2,24 @@
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from entobot.app.certificate import Certificate
+from entobot.app.posture_settings import weak_settings
+from entobot.app.weak_points import COST, Grade, Topic, WeakPoint
 from entobot.core.clock import to_ms
 from entobot.core.networks import Networks, plain_address
-from entobot.core.rates import RATES
 from entobot.web.addresses import primary_lan_address
 
 if TYPE_CHECKING:
     from entobot.app.gateway import Gateway
 
 EXPIRES_SOON = timedelta(days=14)
-LOOSE_LIMITS = 20
 TIMEX_BYTES = 256
 """More than `struct timex` has."""
 TIME_ERROR = 5
-
-
-class Topic(StrEnum):
-    """What is looked at. A topic without a weak point is in order."""
-
-    ADDRESS = "address"
-    AGENT = "agent"
-    AUDIT = "audit"
-    BACKUP = "backup"
-    BUS = "bus"
-    CERTIFICATE = "certificate"
-    CLOCK = "clock"
-    LIMITS = "limits"
-    NETWORKS = "networks"
-    ORIGINS = "origins"
-    SECRETS = "secrets"
-    SETTINGS = "settings"
-    SIGN_IN = "sign_in"
-    STORE = "store"
-
-
-class Grade(StrEnum):
-    """How much it matters: to be known, to be put right, to be put right now."""
-
-    NOTE = "note"
-    WARN = "warn"
-    BAD = "bad"
-
-
-COST = {Grade.NOTE: 2, Grade.WARN: 10, Grade.BAD: 30}
-"""Of the hundred points of the score; a topic costs what its worst point does."""
-
-
-@dataclass(frozen=True, slots=True)
-class WeakPoint:
-    topic: Topic
-    grade: Grade
-    what: str
-    fix: str
 
 
 def score(points: Sequence[WeakPoint]) -> int:
@@ -80,11 +39,11 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
         _of_store,
         _of_signing_in,
         _of_keeping,
-        _of_settings,
         _of_stored,
         _of_agent,
     )
-    return [point for look in looks for point in look(gateway)]
+    found = [point for look in looks for point in look(gateway)]
+    return [*found, *weak_settings(gateway.ground.settings)]
 
 
 def _of_store(gateway: "Gateway") -> Iterator[WeakPoint]:
@@ -123,22 +82,6 @@ def _of_keeping(gateway: "Gateway") -> Iterator[WeakPoint]:
     if clock_is_synchronised() is False:
         what = "This machine's clock is not kept right by a time server: proofs of devices may be refused."
         yield WeakPoint(Topic.CLOCK, Grade.WARN, what, "Switch on NTP, for example 'timedatectl set-ntp true'.")
-
-
-def _of_settings(gateway: "Gateway") -> Iterator[WeakPoint]:
-    settings = gateway.ground.settings
-    for origin in settings.gateway.allowed_origins:
-        if origin.startswith("http:"):
-            what = f"Pages from {origin} may call this gateway, and anybody between can change them."
-            yield WeakPoint(Topic.ORIGINS, Grade.BAD, what, "Serve it by https, or take it out of allowed_origins.")
-    loose = sorted(
-        rate
-        for rate, allowance in settings.limits.allowances().items()
-        if allowance.per_second > LOOSE_LIMITS * RATES[rate].default.per_second
-    )
-    if loose:
-        what = f"These limits are more than {LOOSE_LIMITS} times as wide as usual: {', '.join(loose)}."
-        yield WeakPoint(Topic.LIMITS, Grade.WARN, what, "Take them out of [limits] once the load test is over.")
 
 
 def _of_agent(gateway: "Gateway") -> Iterator[WeakPoint]:
