@@ -14,6 +14,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+import rfc8785
 from tools import reference
 
 from entobot.agents.runner import RETRYABLE as RETRYABLE_RUN_ERRORS
@@ -319,11 +320,11 @@ def _commands_of(page: Path) -> str:
 def test_every_command_line_that_is_shown_exists(page: Path) -> None:
     known = set(re.findall(r"^## `(entobot[^`]*)`$", _reference("cli"), re.MULTILINE))
     groups = {"entobot", *(name.rpartition(" ")[0] for name in known)}
-    for words in re.findall(r"(?:^|[`/ '])entobot((?: [a-z][a-z-]*){1,2})", _commands_of(page), re.MULTILINE):
-        first, *rest = words.split()
-        name = f"entobot {first}"
-        assert name in known or name in groups, words
-        assert name in known or f"{name} {rest[0]}" in known, words
+    for found in re.findall(r"(?:^|[`/ '])entobot((?: [a-z][a-z-]*){1,3})", _commands_of(page), re.MULTILINE):
+        words = found.split()
+        names = [" ".join(["entobot", *words[:count]]) for count in range(1, len(words) + 1)]
+        assert names[0] in known or names[0] in groups, found
+        assert known & set(names), found
 
 
 def test_both_commands_of_the_readme_stand_at_its_beginning() -> None:
@@ -491,7 +492,7 @@ def test_every_event_that_the_code_sends_has_a_schema() -> None:
         if path.parent.name == "gateway":
             continue  # frames, which frames.json describes
         text = path.read_text("utf-8")
-        sent |= set(re.findall(r'"type": "([A-Z][A-Z_]+|[a-z]+\.[a-z_]+)"', text))
+        sent |= set(re.findall(r'"type": "([A-Z][A-Z_]+|[a-z_]+\.[a-z_]+)"', text))
         sent |= set(re.findall(r'_tell\([^"]*"([a-z]+\.[a-z_]+)"', text))
     known = {name for name, one in json_schema("events")["$defs"].items() if "x-durable" in one}
     assert sent == known
@@ -568,6 +569,10 @@ async def _live(phone: Phone, sent: list[dict[str, Any]]) -> None:
     signed = await asyncio.to_thread(_signed, phone, asked)
     await command("approval.decide", **signed)
     await phone.until_event("RUN_FINISHED")
+    await command("message.send", content="!note buy milk", conversation_id=conversation_id)
+    rule_id = (await phone.until_event("approval.allowed"))["data"]["rule_id"]
+    await command("approval_rule.list")
+    await command("approval_rule.end", rule_id=rule_id)
     await command("approval.list", state="all")
     await command("conversation.list")
     await command("conversation.history", conversation_id=conversation_id)
@@ -583,6 +588,8 @@ def _signed(phone: Phone, approval: dict[str, Any]) -> dict[str, Any]:
     from entobot.client.proofs import decision_signature
 
     device = phone.device
+    wish = {"args": {"text": {"is": "buy milk"}}, "ends_in_s": 60, "tool": "note"}
+    rule = rfc8785.dumps(wish | {"approval_id": approval["approval_id"]}).decode()
     signature = decision_signature(
         device.key,
         origin=device.origin,
@@ -591,10 +598,12 @@ def _signed(phone: Phone, approval: dict[str, Any]) -> dict[str, Any]:
         action=approval["action"],
         now_ms=device.clock.now_ms(),
         entropy=device.entropy,
+        rule=rule,
     )
     return {
         "approval_id": approval["approval_id"],
         "decision": "approve",
+        "rule": rule,
         "action_sha256": approval["action_sha256"],
         "signature": signature,
     }

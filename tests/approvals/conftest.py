@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from entobot.approvals.model import Risk
+from entobot.approvals.action import parse_args
+from entobot.approvals.model import Question
 from tests.support.agency import Agency, Event, Pocket
 from tests.support.loop_guard import LoopGuard
 from tests.support.time import ManualClock, SeededEntropy
@@ -41,14 +42,16 @@ def ask(agency: Agency) -> Ask:
         await agency.database.write(
             lambda tx: agency.approvals.request(
                 tx,
-                user_id=changes.get("user_id", agency.user_id),
-                run_id=run_id,
-                conversation_id="cnv_1",
-                tool_call_id="tcl_1",
-                tool=tool,
-                args_json=args_json,
-                title="Note: milk",
-                risk=Risk.LOW,
+                Question(
+                    user_id=changes.get("user_id", agency.user_id),
+                    run_id=run_id,
+                    conversation_id="cnv_1",
+                    tool_call_id="tcl_1",
+                    tool=tool,
+                    args_json=args_json,
+                    title="Note: milk",
+                    risk=changes.get("risk", agency.tools.judge(tool, parse_args(args_json))),
+                ),
                 expires_at_ms=now_ms + 3_600_000,
                 now_ms=now_ms,
             )

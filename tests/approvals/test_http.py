@@ -39,7 +39,7 @@ def doorman(phone: Pocket) -> Doorman:
 @pytest.fixture
 def client(agency: Agency, doorman: Doorman) -> httpx.AsyncClient:
     api = Api(doorman, Idempotency(agency.database, agency.clock, agency.entropy))
-    add_routes(api, agency.approvals, agency.database)
+    add_routes(api, agency.approvals, agency.database, agency.clock)
     app = FastAPI(routes=api.routes)
 
     @app.exception_handler(Problem)

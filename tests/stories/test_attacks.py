@@ -319,6 +319,7 @@ def test_no_link_changes_anything_by_being_fetched(roomy: GatewayProcess, operat
         "channel": "nobodys",
         "name": "openai",
         "passkey_id": "nobodys",
+        "rule_id": "rul_00000000000000000000000000",
         "session_id": "ses_00000000000000000000000000",
         "user_id": device.credentials.user_id,
     }

@@ -351,6 +351,20 @@ class Existing:
                     return {"path_parameters": {"approval_id": waiting[0]["approval_id"]}}
         raise AssertionError("nobody was asked")
 
+    def get_rule(self) -> dict[str, Any]:
+        """The tests of rules show how one is made; here it is only looked at, and ended."""
+        rule_id = f"rul_{self.device.new_id()}"
+        self.operator.execute(
+            "INSERT INTO approval_rules (rule_id, user_id, tool, text, conditions, risk, approval_id, made_by_user_id, "
+            "created_at_ms, expires_at_ms, uses) SELECT ?, user_id, 'note', '{}', '{}', 'low', ?, user_id, 0, 1, 0 "
+            "FROM users WHERE role = 'owner'",
+            rule_id,
+            f"apr_{self.device.new_id()}",
+        )
+        return {"path_parameters": {"rule_id": rule_id}}
+
+    end_rule = get_rule
+
     def run_command(self) -> dict[str, Any]:
         return {"body": {"id": self.device.new_id(), "name": "conversation.create", "data": {"title": "Described"}}}
 

@@ -128,8 +128,9 @@ class Agency:
             bus=self.bus,
             audit=self.audit,
             devices=self.devices,
+            accounts=self.accounts,
             audience=ORIGIN,
-            check_edit=self.tools.check,
+            judge=self.tools.judge,
         )
         self.agents = Agents(
             ids=self.ids,
@@ -223,7 +224,7 @@ class Agency:
 
     def answer(self, pocket: Pocket, approval: Event, decision: str, **changes: Any) -> Event:
         """The data of `approval.decide` as this phone sends it. `changes` go into the signature as well."""
-        edited, reason = changes.get("edited_action"), changes.get("reason")
+        edited, reason, rule = (changes.get(name) for name in ("edited_action", "reason", "rule"))
         signature = decision_signature(
             changes.get("key", pocket.key),
             origin=changes.get("origin", ORIGIN),
@@ -234,6 +235,7 @@ class Agency:
             entropy=self.entropy,
             edited_action=edited,
             reason=reason,
+            rule=rule,
         )
         data: Event = {
             "approval_id": approval["approval_id"],
@@ -241,7 +243,8 @@ class Agency:
             "action_sha256": sha256_b64u(approval["action"]),
             "signature": signature,
         }
-        return data | {name: value for name, value in (("edited_action", edited), ("reason", reason)) if value}
+        changed = (("edited_action", edited), ("reason", reason), ("rule", rule))
+        return data | {name: value for name, value in changed if value}
 
     async def decide(self, pocket: Pocket, approval: Event, decision: str, **changes: Any) -> Event:
         return await self.command(

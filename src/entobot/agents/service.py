@@ -23,7 +23,7 @@ from entobot.agents.model import (
 from entobot.agents.runner import RETRYABLE, Line, RunErrorCode, RunFailed, Speaker
 from entobot.agents.tools import Toolbox, ToolSpec
 from entobot.approvals.action import MAX_RAW_BYTES, action_args_json, parse_args
-from entobot.approvals.model import Approval, ApprovalState
+from entobot.approvals.model import Approval, ApprovalState, Question, Risk
 from entobot.approvals.service import Approvals
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit
@@ -200,17 +200,20 @@ class Agents:
             return replace(call, state=CallState.REFUSED, result="There is no such tool.")
         try:
             args = parse_args(requested.args_json)
-            self._tools.check(spec.name, args)
+            risk = self._tools.judge(spec.name, args)
             if not spec.needs_approval:
                 return call
-            approval = self._ask(tx, run, call, spec, now_ms)
+            asked = self._question(run, call, spec, risk)
+            if self._approvals.rules.allow(tx, asked, now_ms) is not None:
+                return call
+            expires_at_ms = now_ms + to_ms(self._limits.approval_timeout)
+            approval = self._approvals.request(tx, asked, expires_at_ms=expires_at_ms, now_ms=now_ms)
         except Problem as problem:
             return replace(call, state=CallState.REFUSED, result=f"{problem.code}: {problem.detail}")
         return replace(call, state=CallState.WAITING, approval_id=approval.approval_id)
 
-    def _ask(self, tx: Transaction, run: Run, call: ToolCall, spec: ToolSpec, now_ms: int) -> Approval:
-        return self._approvals.request(
-            tx,
+    def _question(self, run: Run, call: ToolCall, spec: ToolSpec, risk: Risk) -> Question:
+        return Question(
             user_id=run.user_id,
             run_id=run.run_id,
             conversation_id=run.conversation_id,
@@ -218,9 +221,7 @@ class Agents:
             tool=spec.name,
             args_json=call.args_json,
             title=self._tools.title(spec, parse_args(call.args_json)),
-            risk=spec.risk,
-            expires_at_ms=now_ms + to_ms(self._limits.approval_timeout),
-            now_ms=now_ms,
+            risk=risk,
         )
 
     # -- tool calls

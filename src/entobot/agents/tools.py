@@ -51,7 +51,7 @@ class Toolbox:
         return self._specs.get(name)
 
     def check(self, name: str, args: Args) -> Arguments:
-        """The arguments as the tool takes them. Raises `invalid`. Also the check of an edited action."""
+        """The arguments as the tool takes them. Raises `invalid`."""
         spec = self.find(name)
         if spec is None:
             raise Problem(Code.INVALID, "There is no such tool.")
@@ -59,6 +59,11 @@ class Toolbox:
             return spec.arguments.model_validate_json(json.dumps(args))
         except ValidationError as error:
             raise Problem(Code.INVALID, f"The arguments do not fit the tool: {_explain(error)}.") from None
+
+    def judge(self, name: str, args: Args) -> Risk:
+        """What is at stake with these arguments. Raises `invalid`. Also the check of an edited action."""
+        self.check(name, args)
+        return self._specs[name].risk
 
     def run(self, name: str, args: Args) -> str:
         """Blocks. Raises ToolFailed when nothing was done, anything else when that is not known."""

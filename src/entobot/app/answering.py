@@ -1,9 +1,10 @@
 """Who answers, built in one place: the runner, its tools, the approvals they ask for, and the worker that drives runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from entobot.accounts.service import Accounts
 from entobot.agents.bot import Bot
 from entobot.agents.choice import NOBODY, Choice, Endpoint
 from entobot.agents.events import RunEvents
@@ -21,7 +22,6 @@ from entobot.agents.worker import Pace, Worker
 from entobot.agents.workspace import Workspace
 from entobot.app.cluster import who_lives
 from entobot.app.ground import Ground
-from entobot.approvals.action import Args
 from entobot.approvals.service import Approvals
 from entobot.audit.service import Audit
 from entobot.config import AgentSettings
@@ -39,6 +39,7 @@ class Features:
 
     stream: Stream
     audit: Audit
+    accounts: Accounts
     devices: Devices
     conversations: Conversations
     settings: StoredSettings
@@ -98,8 +99,9 @@ def _approvals(ground: Ground, features: Features, tools: Toolbox) -> Approvals:
         bus=ground.bus,
         audit=features.audit,
         devices=features.devices,
+        accounts=features.accounts,
         audience=ground.origin,
-        check_edit=_checker(tools),
+        judge=tools.judge,
         meters=ground.meters,
     )
 
@@ -141,10 +143,3 @@ def _checked(endpoint: Endpoint) -> Endpoint:
     except ValueError as error:
         raise RunFailed(RunErrorCode.PROVIDER_REJECTED, f"agent.base_url {error}") from None
     return endpoint
-
-
-def _checker(tools: Toolbox) -> Callable[[str, Args], None]:
-    def check(tool: str, args: Args) -> None:
-        tools.check(tool, args)
-
-    return check

@@ -160,11 +160,11 @@ class Gateway:
         self._build_watch()
 
     def _answer(self, environment: Mapping[str, str], rows: Rows) -> None:
-        features = Features(self.stream, self.audit, self.devices, self.conversations, self.settings)
+        features = Features(self.stream, self.audit, self.accounts, self.devices, self.conversations, self.settings)
         answering = build_answering(self.ground, features, environment, rows)
         self.approvals, self.bot, self.providers = answering.approvals, answering.bot, answering.providers
         self.agents, self._worker = answering.agents, answering.worker
-        self.people = gather_people(self.ground, features, answering.agents, self.accounts, self.sign_in)
+        self.people = gather_people(self.ground, features, answering, self.sign_in)
 
     def _make_pairing(self) -> Pairing:
         at = self.ground
@@ -337,7 +337,7 @@ class Gateway:
         accounts_http.add_routes(api, self.people)
         self.sign_in.add_routes(api, self.people, self.ground.origin)
         agents_http.add_routes(api, self.bot, self.providers)
-        approvals_http.add_routes(api, self.approvals, database)
+        approvals_http.add_routes(api, self.approvals, database, self.ground.clock)
         self.alerting.add_routes(api)
         audit_http.add_routes(api, self.audit, database, self.ground.clock)
         conversations_http.add_routes(api, self.conversations, database)

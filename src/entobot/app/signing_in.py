@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from entobot.accounts.people import People
 from entobot.accounts.service import Accounts
-from entobot.agents.service import Agents
-from entobot.app.answering import Features
+from entobot.app.answering import Answering, Features
 from entobot.app.ground import Ground
 from entobot.audit.service import Audit
 from entobot.gateway.rates import limit_meter
@@ -106,7 +105,7 @@ def _build_factors(ground: Ground, audit: Audit, accounts: Accounts, sessions: S
     )
 
 
-def gather_people(ground: Ground, features: Features, agents: Agents, accounts: Accounts, sign_in: SignIn) -> People:
+def gather_people(ground: Ground, features: Features, answering: Answering, sign_in: SignIn) -> People:
     """People, and what ends with them in the features above."""
     devices = features.devices
     sign_in.sessions.recheck = devices.guard
@@ -115,9 +114,14 @@ def gather_people(ground: Ground, features: Features, agents: Agents, accounts: 
         clock=ground.clock,
         ids=ground.ids,
         audit=features.audit,
-        accounts=accounts,
+        accounts=features.accounts,
         guard=devices.guard,
     )
-    people.on_leaving += [devices.end_all, agents.end_all, sign_in.sessions.end_all]
+    people.on_leaving += [
+        devices.end_all,
+        answering.agents.end_all,
+        answering.approvals.rules.end_all,
+        sign_in.sessions.end_all,
+    ]
     people.on_narrowed.append(devices.renew_all)
     return people

@@ -10,6 +10,8 @@ import typer
 from entobot.client.console import AsJson, only, place, say, show, table, told
 
 app = typer.Typer(help="See what waits for a decision, and decide.", no_args_is_help=True, rich_markup_mode=None)
+rules = typer.Typer(help="Rules that let calls through without asking.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(rules, name="rules")
 
 Decision = Literal["approve", "deny"]
 
@@ -61,3 +63,35 @@ async def _decide(home: Path, row: dict[str, Any], decision: Decision, reason: s
 
 def _pretty(row: dict[str, Any]) -> str:
     return json.dumps(json.loads(row["action"]), indent=2, ensure_ascii=True)
+
+
+# -- rules
+
+
+@rules.command("list")
+@told
+def list_rules(
+    context: typer.Context,
+    everybody: Annotated[bool, typer.Option("--all", help="Of all people, not only your own.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rules, newest first: what they cover, until when, how often they were used."""
+    whose = "all" if everybody else "mine"
+    rows = place(context).gateway.pages("/api/v1/approval-rules", whose=whose)
+    lines = [(r["rule_id"], r["state"], "; ".join(r["words"]), r["expires_at"], str(r["uses"])) for r in rows]
+    head = ("RULE", "STATE", "COVERS", "UNTIL", "USES")
+    show(rows, as_json=as_json, human=lambda: table(lines, head, empty="There are no rules."))
+
+
+@rules.command("end")
+@told
+def end_rule(
+    context: typer.Context,
+    rule: Annotated[str, typer.Argument(help="The rule's id, or its end.")],
+    as_json: AsJson = False,
+) -> None:
+    """End a rule now: from then on a person is asked again."""
+    gateway = place(context).gateway
+    row = only(gateway.pages("/api/v1/approval-rules", whose="all"), rule, "rule_id")
+    ended = gateway.request("DELETE", f"/api/v1/approval-rules/{row['rule_id']}")
+    show(ended, as_json=as_json, human=lambda: say("Ended. A person is asked again."))

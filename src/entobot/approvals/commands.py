@@ -1,12 +1,13 @@
-"""Device commands: `approval.decide`, `approval.list`."""
+"""Device commands: `approval.decide`, `approval.list`, `approval_rule.end`, `approval_rule.list`."""
 
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from entobot.approvals.action import MAX_ACTION_BYTES
+from entobot.approvals.matching import MAX_RULE_BYTES
 from entobot.approvals.model import MAX_REASON_CHARACTERS, MAX_SIGNATURE_BYTES, Answer, Decision
-from entobot.approvals.rows import approval_row
+from entobot.approvals.rows import approval_row, rule_row
 from entobot.approvals.service import Approvals
 from entobot.core.errors import Problem
 from entobot.core.principal import Principal
@@ -23,6 +24,7 @@ class Decide(Struct, forbid_unknown_fields=True):
     signature: Annotated[str, Meta(max_length=MAX_SIGNATURE_BYTES)]
     edited_action: Annotated[str, Meta(max_length=MAX_ACTION_BYTES)] | None = None
     reason: Annotated[str, Meta(max_length=MAX_REASON_CHARACTERS)] | None = None
+    rule: Annotated[str, Meta(max_length=MAX_RULE_BYTES)] | None = None
 
 
 class ListApprovals(Struct, forbid_unknown_fields=True):
@@ -31,9 +33,25 @@ class ListApprovals(Struct, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=100)] = 50
 
 
+class ListRules(Struct, forbid_unknown_fields=True):
+    cursor: Id | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 50
+
+
+class EndRule(Struct, forbid_unknown_fields=True):
+    rule_id: Id
+
+
 def commands(approvals: Approvals) -> list[Command]:
     def decide(tx: Transaction, caller: Principal, data: Decide, now_ms: int) -> object:
-        answer = Answer(data.approval_id, Decision(data.decision), data.action_sha256, data.edited_action, data.reason)
+        answer = Answer(
+            data.approval_id,
+            Decision(data.decision),
+            data.action_sha256,
+            edited_action=data.edited_action,
+            reason=data.reason,
+            rule=data.rule,
+        )
         decided = approvals.decide(tx, caller, answer, data.signature, now_ms)
         return decided if isinstance(decided, Problem) else approval_row(decided)
 
@@ -43,7 +61,16 @@ def commands(approvals: Approvals) -> list[Command]:
         )
         return {"rows": [approval_row(row) for row in rows], "next": cursor}
 
+    def list_rules(tx: Transaction, caller: Principal, data: ListRules, now_ms: int) -> object:
+        rows, cursor = approvals.rules.list(tx, caller, is_everybody=False, cursor=data.cursor, limit=data.limit)
+        return {"rows": [rule_row(row, now_ms) for row in rows], "next": cursor}
+
+    def end_rule(tx: Transaction, caller: Principal, data: EndRule, now_ms: int) -> object:
+        return rule_row(approvals.rules.end(tx, caller, data.rule_id, now_ms), now_ms)
+
     return [
         Command("approval.decide", Decide, decide),
         Command("approval.list", ListApprovals, list_, writes=False),
+        Command("approval_rule.end", EndRule, end_rule),
+        Command("approval_rule.list", ListRules, list_rules, writes=False),
     ]

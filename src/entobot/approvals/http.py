@@ -1,12 +1,14 @@
-"""REST: `GET /api/v1/approvals`, `GET /api/v1/approvals/{approval_id}`. Deciding is a command."""
+"""REST: approvals, and the rules that were made with them. Deciding is a command."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import BaseModel
 
-from entobot.approvals.rows import approval_row
+from entobot.approvals.rows import approval_row, rule_row
 from entobot.approvals.service import Approvals
+from entobot.core.clock import Clock
+from entobot.core.errors import Code
 from entobot.storage.database import Database, Transaction
 from entobot.web.authentication import Caller
 from entobot.web.routes import Api
@@ -33,12 +35,41 @@ class ApprovalPage(BaseModel):
     next: str | None
 
 
+class RuleRow(BaseModel):
+    """`conditions`: what each argument must be. `words` says the same for people."""
+
+    rule_id: str
+    user_id: str
+    tool: str
+    conditions: dict[str, dict[str, Any]]
+    words: list[str]
+    risk: str
+    state: Literal["active", "ended", "expired"]
+    approval_id: str
+    made_by_user_id: str
+    made_by_device_id: str | None
+    created_at: str
+    expires_at: str
+    uses: int
+    last_used_at: str | None
+    ended_at: str | None
+    ended_by: str | None
+    ended_because: str | None
+
+
+class RulePage(BaseModel):
+    rows: list[RuleRow]
+    next: str | None
+
+
 State = Annotated[Literal["pending", "all"], Query()]
 Cursor = Annotated[str | None, Query(max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
 
-def add_routes(api: Api, approvals: Approvals, database: Database) -> None:
+def add_routes(api: Api, approvals: Approvals, database: Database, clock: Clock) -> None:
+    _add_rule_routes(api, approvals, database, clock)
+
     async def list_approvals(
         caller: Caller, state: State = "pending", cursor: Cursor = None, limit: Limit = 50
     ) -> object:
@@ -67,3 +98,39 @@ def add_routes(api: Api, approvals: Approvals, database: Database) -> None:
         response_model=ApprovalRow,
         response_model_exclude_unset=True,
     )
+
+
+def _add_rule_routes(api: Api, approvals: Approvals, database: Database, clock: Clock) -> None:
+    rules = approvals.rules
+
+    async def list_rules(
+        caller: Caller,
+        whose: Annotated[Literal["mine", "all"], Query(description="`all` needs `users.manage`.")] = "mine",
+        cursor: Cursor = None,
+        limit: Limit = 50,
+    ) -> object:
+        now_ms = clock.now_ms()
+
+        def unit(tx: Transaction) -> object:
+            rows, following = rules.list(tx, caller, is_everybody=whose == "all", cursor=cursor, limit=limit)
+            return {"rows": [rule_row(row, now_ms) for row in rows], "next": following}
+
+        return await database.read(unit)
+
+    async def get_rule(caller: Caller, rule_id: str) -> object:
+        now_ms = clock.now_ms()
+        return await database.read(lambda tx: rule_row(rules.get(tx, caller, rule_id), now_ms))
+
+    async def end_rule(caller: Caller, rule_id: str) -> object:
+        now_ms = clock.now_ms()
+
+        def unit(tx: Transaction) -> object:
+            approvals.guard(tx, caller)
+            return rule_row(rules.end(tx, caller, rule_id, now_ms), now_ms)
+
+        return await database.write(unit)
+
+    one = "/api/v1/approval-rules/{rule_id}"
+    api.add("GET", "/api/v1/approval-rules", list_rules, response_model=RulePage)
+    api.add("GET", one, get_rule, response_model=RuleRow, problems=(Code.NOT_FOUND,))
+    api.add("DELETE", one, end_rule, response_model=RuleRow, problems=(Code.NOT_FOUND,))

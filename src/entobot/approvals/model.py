@@ -14,7 +14,6 @@ MAX_SIGNATURE_BYTES = 8 * 1024
 MAX_REASON_CHARACTERS = 1000
 MAX_JTI_CHARACTERS = 64
 CLOCK_TOLERANCE_MS = 60_000
-_PAYLOAD = frozenset({"aud", "approval_id", "decision", "action_sha256", "edited_sha256", "reason", "iat", "jti"})
 
 
 class ApprovalState(StrEnum):
@@ -34,6 +33,9 @@ class Risk(StrEnum):
     HIGH = "high"
     LOW = "low"
     MEDIUM = "medium"
+
+
+RANK = {Risk.LOW: 0, Risk.MEDIUM: 1, Risk.HIGH: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,12 @@ class Approval:
         return _OUTCOME[self.state]
 
     def approved_action(self) -> Action:
-        """What may be executed: the signed text, parsed. Only an approved approval has one."""
+        """What may be executed. Only an approved approval has one."""
         assert self.state is ApprovalState.APPROVED, "only what a person approved is ever executed"
+        return self.signed_action()
+
+    def signed_action(self) -> Action:
+        """The text that was signed, parsed."""
         return parse_action(self.action if self.edited_action is None else self.edited_action)
 
 
@@ -82,14 +88,30 @@ _OUTCOME: dict[ApprovalState, str | None] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A tool call that an agent wants to make. `args_json` as the model wrote it, `title` sums it up for people."""
+
+    user_id: str
+    run_id: str
+    conversation_id: str
+    tool_call_id: str
+    tool: str
+    args_json: str
+    title: str
+    risk: Risk
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A device's `approval.decide` as it arrived, apart from the signature."""
+    """An `approval.decide` as it arrived, apart from the signature."""
 
     approval_id: str
     decision: Decision
     action_sha256: str
     edited_action: str | None = None
     reason: str | None = None
+    rule: str | None = None
+    """The text of a rule that is to be made with it: see `matching.parse_wish`."""
 
 
 def check_open(approval: Approval, now_ms: int) -> None:
@@ -126,7 +148,9 @@ def check_answer(
         "edited_sha256": None if edited is None else _hash_of(edited),
         "reason": answer.reason,
     }
-    if frozenset(payload) != _PAYLOAD:
+    if answer.rule is not None:
+        expected["rule_sha256"] = _hash_of(answer.rule)
+    if set(payload) != {*expected, "iat", "jti"}:
         raise _refused("it does not sign exactly the agreed members")
     for name, value in expected.items():
         if type(payload[name]) is not type(value) or payload[name] != value:
@@ -159,7 +183,7 @@ def _hash_of(text: str) -> str:
     try:
         return sha256_b64u(text)
     except UnicodeEncodeError:
-        raise Problem(Code.INVALID, "The edited action is not valid Unicode text.") from None
+        raise Problem(Code.INVALID, "What was edited or added is not valid Unicode text.") from None
 
 
 def _refused(why: str) -> Problem:

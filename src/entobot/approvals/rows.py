@@ -1,7 +1,9 @@
 """The wire shapes of approvals, shared by events, REST, commands and snapshots."""
 
+from entobot.approvals.matching import words
 from entobot.approvals.model import Approval
-from entobot.core.clock import rfc3339
+from entobot.approvals.rule_model import Rule
+from entobot.core.clock import rfc3339, rfc3339_or_none
 
 
 def requested_data(approval: Approval) -> dict[str, object]:
@@ -26,3 +28,25 @@ def approval_row(approval: Approval) -> dict[str, object]:
     if approval.decided_by_device_id is not None:
         row["decided_by_device_id"] = approval.decided_by_device_id
     return row
+
+
+def rule_row(rule: Rule, now_ms: int) -> dict[str, object]:
+    return {
+        "rule_id": rule.rule_id,
+        "user_id": rule.user_id,
+        "tool": rule.tool,
+        "conditions": rule.conditions,
+        "words": words(rule.tool, rule.conditions),
+        "risk": rule.risk,
+        "state": rule.state(now_ms),
+        "approval_id": rule.approval_id,
+        "made_by_user_id": rule.made_by_user_id,
+        "made_by_device_id": rule.made_by_device_id,
+        "created_at": rfc3339(rule.created_at_ms),
+        "expires_at": rfc3339(rule.expires_at_ms),
+        "uses": rule.uses,
+        "last_used_at": rfc3339_or_none(rule.last_used_at_ms),
+        "ended_at": rfc3339_or_none(rule.ended_at_ms),
+        "ended_by": rule.ended_by,
+        "ended_because": rule.ended_because,
+    }

@@ -3,21 +3,26 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from entobot.accounts.service import Accounts
 from entobot.approvals import store
 from entobot.approvals.action import Action, Args, action_text, parse_args
+from entobot.approvals.matching import Wish, parse_wish
 from entobot.approvals.model import (
     MAX_SIGNATURE_BYTES,
+    RANK,
     SIGNATURE_HEADER,
     SIGNATURE_TYPE,
     Answer,
     Approval,
     ApprovalState,
     Decision,
+    Question,
     Risk,
     check_answer,
     check_open,
 )
 from entobot.approvals.rows import requested_data
+from entobot.approvals.rules import Rules
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit, Fact
 from entobot.bus.bus import Bus
@@ -42,10 +47,9 @@ MAX_PENDING_BYTES = 4 * 1024 * 1024
 """Of actions in one snapshot."""
 BY_GATEWAY = "gateway"
 
-CheckEdit = Callable[[str, Args], object]
-"""Port, filled by the composition root: may this tool run with these arguments? Raises Problem when not.
-
-What it returns does not matter."""
+Judge = Callable[[str, Args], Risk]
+"""Port, filled by the composition root: what is at stake when this tool runs with these arguments? Raises Problem when
+it cannot run with them."""
 
 GoOn = Callable[[Transaction, str, int], bool]
 """Port, filled by the composition root: bring this run on at this time, in the unit that has decided for it. False when
@@ -67,8 +71,9 @@ class Approvals:
         bus: Bus,
         audit: Audit,
         devices: Devices,
+        accounts: Accounts,
         audience: str,
-        check_edit: CheckEdit,
+        judge: Judge,
         meters: Meters | None = None,
     ) -> None:
         self.go_on: GoOn = _later
@@ -78,45 +83,32 @@ class Approvals:
         self._audit = audit
         self._devices = devices
         self._audience = audience
-        self._check_edit = check_edit
+        self._judge = judge
         self._meters = meters or Meters()
+        self.rules = Rules(ids=ids, stream=stream, audit=audit, devices=devices, accounts=accounts, meters=self._meters)
 
     # -- asking
 
-    def request(
-        self,
-        tx: Transaction,
-        *,
-        user_id: str,
-        run_id: str,
-        conversation_id: str,
-        tool_call_id: str,
-        tool: str,
-        args_json: str,
-        title: str,
-        risk: Risk,
-        expires_at_ms: int,
-        now_ms: int,
-    ) -> Approval:
+    def request(self, tx: Transaction, asked: Question, *, expires_at_ms: int, now_ms: int) -> Approval:
         """Put a tool call to its user's devices. Raises `action_not_presentable`."""
         approval_id = self._ids.new(Prefix.APPROVAL)
         approval = Approval(
             approval_id=approval_id,
-            user_id=user_id,
-            run_id=run_id,
-            conversation_id=conversation_id,
-            tool_call_id=tool_call_id,
-            tool=tool,
-            action=action_text(Action(approval_id, run_id, tool, parse_args(args_json))),
-            title=title,
-            risk=risk,
+            user_id=asked.user_id,
+            run_id=asked.run_id,
+            conversation_id=asked.conversation_id,
+            tool_call_id=asked.tool_call_id,
+            tool=asked.tool,
+            action=action_text(Action(approval_id, asked.run_id, asked.tool, parse_args(asked.args_json))),
+            title=asked.title,
+            risk=asked.risk,
             state=ApprovalState.PENDING,
             created_at_ms=now_ms,
             expires_at_ms=expires_at_ms,
         )
         store.insert_approval(tx, approval)
         self._tell(tx, approval, "approval.requested", requested_data(approval), now_ms, expires_at_ms)
-        self._record(tx, AuditEvent.APPROVAL_REQUESTED, approval, now_ms, facts={"risk": risk})
+        self._record(tx, AuditEvent.APPROVAL_REQUESTED, approval, now_ms, facts={"risk": asked.risk})
         return approval
 
     # -- deciding
@@ -138,11 +130,22 @@ class Approvals:
             check_open(approval, now_ms)
             payload = self._verified(tx, principal.device_id, signature)
             edited = check_answer(approval, answer, payload, audience=self._audience, now_ms=now_ms)
-            if edited is not None:
-                self._check_edit(edited.tool, edited.args)
+            risk = approval.risk if edited is None else self._judge_edit(approval, edited)
+            decided = self._decided(principal, approval, answer, now_ms)
+            if answer.rule is not None:
+                self._make_rule(tx, principal, decided, parse_wish(answer.rule), risk, now_ms)
         except Problem as problem:
             return self._refused(tx, principal, approval, problem, now_ms)
-        decided = replace(
+        won = store.leave_pending(tx, decided)
+        assert won, "the row was pending in this very unit"
+        self._tell_decided(tx, decided, principal.user_id, now_ms)
+        self._record_decision(tx, principal, decided, answer, signature, now_ms)
+        if not self.go_on(tx, decided.run_id, now_ms):
+            self._ring(tx, decided)
+        return decided
+
+    def _decided(self, principal: Principal, approval: Approval, answer: Answer, now_ms: int) -> Approval:
+        return replace(
             approval,
             state=ApprovalState.APPROVED if answer.decision is Decision.APPROVE else ApprovalState.DENIED,
             edited_action=answer.edited_action,
@@ -150,17 +153,33 @@ class Approvals:
             decided_at_ms=now_ms,
             decided_by_device_id=principal.device_id,
         )
-        won = store.leave_pending(tx, decided)
-        assert won, "the row was pending in this very unit"
-        self._tell_decided(tx, decided, principal.user_id, now_ms)
+
+    def _judge_edit(self, approval: Approval, edited: Action) -> Risk:
+        """What is at stake now. Raises `edit_too_risky` for more than people were asked about, and what the tool says."""
+        risk = self._judge(edited.tool, edited.args)
+        if RANK[risk] > RANK[approval.risk]:
+            raise Problem(
+                Code.EDIT_TOO_RISKY,
+                f"With these arguments the call is of {risk} risk, and you were asked about one of {approval.risk} risk. "
+                "Deny it, and let the agent ask for this.",
+            )
+        return risk
+
+    def _make_rule(
+        self, tx: Transaction, principal: Principal, decided: Approval, wish: Wish, risk: Risk, now_ms: int
+    ) -> None:
+        if decided.state is not ApprovalState.APPROVED:
+            raise Problem(Code.INVALID, "A rule is made with an approval, not with a denial.")
+        self.rules.make(tx, principal, decided, wish, risk, now_ms)
+
+    def _record_decision(
+        self, tx: Transaction, principal: Principal, decided: Approval, answer: Answer, signature: str, now_ms: int
+    ) -> None:
         facts: dict[str, Fact] = {"decision": answer.decision, "edited": answer.edited_action is not None}
         # A reason is a person's text: then the signature that spells it out is kept where it can be erased.
         personal = {} if answer.reason is None else {"signature": signature}
         facts |= {} if personal else {"signature": signature}
         self._record(tx, AuditEvent.APPROVAL_DECIDED, decided, now_ms, actor=principal, facts=facts, personal=personal)
-        if not self.go_on(tx, decided.run_id, now_ms):
-            self._ring(tx, decided)
-        return decided
 
     def _verified(self, tx: Transaction, device_id: str, signature: str) -> dict[str, object]:
         key = self._devices.public_key(tx, device_id)
@@ -209,6 +228,10 @@ class Approvals:
             self._ring(tx, closed)
 
     # -- reading
+
+    def guard(self, tx: Transaction, principal: Principal) -> None:
+        """Refuse a caller whose credentials have ended since."""
+        self._devices.guard(tx, principal)
 
     def get(self, tx: Transaction, user_id: str, approval_id: str) -> Approval:
         """Raises `not_found`, also for another user's approval."""

@@ -57,8 +57,9 @@ def decision_signature(
     entropy: Entropy,
     edited_action: str | None = None,
     reason: str | None = None,
+    rule: str | None = None,
 ) -> str:
-    """`action` and `edited_action` are the exact texts that are decided on."""
+    """`action`, `edited_action` and `rule` are the exact texts that are decided on."""
     payload: dict[str, object] = {
         "aud": origin,
         "approval_id": approval_id,
@@ -69,6 +70,8 @@ def decision_signature(
         "iat": now_ms // 1000,
         "jti": random_secret(entropy, 16),
     }
+    if rule is not None:
+        payload["rule_sha256"] = sha256_b64u(rule)
     return key.sign_compact({"typ": "entobot-approval+jwt"}, payload)
 
 

@@ -10,6 +10,7 @@ class Code(StrEnum):
     CLAIM_CHANGED = "claim_changed"
     DEVICE_SUSPENDED = "device_suspended"
     DRAINING = "draining"
+    EDIT_TOO_RISKY = "edit_too_risky"
     FORBIDDEN = "forbidden"
     HASH_MISMATCH = "hash_mismatch"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
@@ -30,6 +31,7 @@ class Code(StrEnum):
     RATE_LIMITED = "rate_limited"
     REFRESH_INVALID = "refresh_invalid"
     REFRESH_SUPERSEDED = "refresh_superseded"
+    RULE_NOT_ALLOWED = "rule_not_allowed"
     SECOND_FACTOR_REQUIRED = "second_factor_required"
     SETTINGS_CHANGED = "settings_changed"
     SIGNATURE_INVALID = "signature_invalid"
@@ -46,6 +48,7 @@ STATUS: dict[Code, int] = {
     Code.CLAIM_CHANGED: 409,
     Code.DEVICE_SUSPENDED: 403,
     Code.DRAINING: 503,
+    Code.EDIT_TOO_RISKY: 403,
     Code.FORBIDDEN: 403,
     Code.HASH_MISMATCH: 409,
     Code.IDEMPOTENCY_MISMATCH: 409,
@@ -66,6 +69,7 @@ STATUS: dict[Code, int] = {
     Code.RATE_LIMITED: 429,
     Code.REFRESH_INVALID: 401,
     Code.REFRESH_SUPERSEDED: 409,
+    Code.RULE_NOT_ALLOWED: 403,
     Code.SECOND_FACTOR_REQUIRED: 403,
     Code.SETTINGS_CHANGED: 409,
     Code.SIGNATURE_INVALID: 400,

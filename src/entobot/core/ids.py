@@ -25,6 +25,7 @@ class Prefix(StrEnum):
     INVITE = "inv_"
     MESSAGE = "msg_"
     NODE = "nod_"
+    RULE = "rul_"
     RUN = "run_"
     SESSION = "ses_"
     STREAM = "str_"

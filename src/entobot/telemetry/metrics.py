@@ -58,6 +58,9 @@ class Metric(Enum):
         "outcome",
     )
     ALERTS = _counter("entobot_alerts_total", "Alerts that fired, as this node saw it.", "rule")
+    APPROVAL_RULE_USES = _counter(
+        "entobot_approval_rule_uses_total", "Tool calls that a rule let through, without asking a person."
+    )
     APPROVAL_WAIT_SECONDS = _histogram(
         "entobot_approval_wait_seconds",
         PERSON_SECONDS,
