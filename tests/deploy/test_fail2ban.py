@@ -75,6 +75,7 @@ async def test_it_finds_every_kind_of_guess_and_the_address_of_it(gateway: Gatew
         info = {"device_name": FORGED[:64], "platform": "iot", "app_version": "1"}
         await simple.send(json.dumps({"type": "pair", "device_info": info, **asked}))
         assert await close_code(simple) == 4500
+    await late_key(gateway)
     kinds = [(line["transport"], line["reason"], line["address"]) for line in written(gateway)]
     assert kinds == [
         ("http", "unauthenticated", ATTACKER),
@@ -89,6 +90,15 @@ async def test_it_finds_every_kind_of_guess_and_the_address_of_it(gateway: Gatew
     lines = [f"host entobot[42]: {line}" for line in gateway.log.read_text().splitlines()]
     journal.write_text("\n".join(lines) + "\n")
     assert addresses(journal) == [address for _, _, address in kinds], "as the journal gives it"
+
+
+async def late_key(gateway: GatewayProcess) -> None:
+    """A board that goes on trying with a key that has ended must not have its neighbours shut out."""
+    thing = await asyncio.to_thread(Thing.make, gateway, "Board")
+    ended = "UPDATE device_api_keys SET expires_at_ms = 1 WHERE device_id = ?"
+    await asyncio.to_thread(Operator(gateway).execute, ended, thing.device_id)
+    assert (await asyncio.to_thread(thing.request, "GET", "/api/v1/conversations")).status_code == 401
+    assert await refused_with(gateway, api_key=thing.api_key) == 4500
 
 
 def guesses_over_http(gateway: GatewayProcess) -> None:

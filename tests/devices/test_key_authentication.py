@@ -148,7 +148,7 @@ async def test_a_key_ends_at_its_expiry_to_the_millisecond(house: House) -> None
     assert principal.expires_at_ms == made.expires_at_ms
     house.clock.advance(0.001)
     assert await refused(house, show(made.secret)) is Code.UNAUTHENTICATED
-    assert await refused_connection(house, made.secret) is Refusal.BAD_CREDENTIALS
+    assert await refused_connection(house, made.secret) is Refusal.EXPIRED
 
 
 async def test_suspend_reactivate_and_revoke_hold_for_keys(house: House) -> None:

@@ -11,6 +11,7 @@ from entobot.gateway.wire import Auth, Close
 
 _CLOSE_CODES = {
     Refusal.BAD_CREDENTIALS: Close.BAD_CREDENTIALS,
+    Refusal.EXPIRED: Close.BAD_CREDENTIALS,
     Refusal.RATE_LIMITED: Close.RATE_LIMITED,
     Refusal.REVOKED: Close.REVOKED,
     Refusal.STALE: Close.TOKEN_EXPIRED,
@@ -30,7 +31,8 @@ class ConnectionDoor:
         try:
             found = await self._find(auth, nonce, origin, address)
         except ConnectionRefused as refusal:
-            raise Refused(_CLOSE_CODES[refusal.reason], str(refusal), refusal.retry_after_s) from None
+            code, is_guess = _CLOSE_CODES[refusal.reason], refusal.reason is Refusal.BAD_CREDENTIALS
+            raise Refused(code, str(refusal), refusal.retry_after_s, is_guess=is_guess) from None
         return Authenticated(found.principal, found.expires_at_ms)
 
     async def _find(self, auth: Auth, nonce: str, origin: str | None, address: str) -> Connected:

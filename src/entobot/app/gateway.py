@@ -418,7 +418,7 @@ class Gateway:
     def _refused(self, transport: str, refusal: Refused, address: str) -> None:
         """A connection's credentials were not good; those that ran out or were taken back are no guess."""
         self._refusals.refused("connection", why=refusal.reason, address=address)
-        if refusal.code is Close.BAD_CREDENTIALS:
+        if refusal.code is Close.BAD_CREDENTIALS and refusal.is_guess:
             self._credentials.refused(transport, Close.BAD_CREDENTIALS.name.lower(), address)
 
     @property

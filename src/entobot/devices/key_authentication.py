@@ -94,7 +94,7 @@ class KeyAuthentication:
         if reason is not None:
             raise refused_connection(reason)
         if row.is_over(now_ms):
-            raise ConnectionRefused(Refusal.BAD_CREDENTIALS, "This API key has expired. Make a new one.")
+            raise refused_connection(Refusal.EXPIRED)
 
     def _remember(self, digest: str) -> None:
         if digest not in self._known and len(self._known) >= KNOWN_KEYS:

@@ -42,9 +42,10 @@ class Change(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why a connection was refused; each is a close code of the protocol."""
+    """Why a connection was refused."""
 
     BAD_CREDENTIALS = "bad_credentials"
+    EXPIRED = "expired"
     RATE_LIMITED = "rate_limited"
     REVOKED = "revoked"
     STALE = "stale"
@@ -147,6 +148,7 @@ def refusal(device: Device | Binding | None, *, user_id: str, epoch: int, thumbp
 
 _REFUSAL_TEXTS = {
     Refusal.BAD_CREDENTIALS: "The device of this token is not known here.",
+    Refusal.EXPIRED: "This API key has expired. Make a new one.",
     Refusal.RATE_LIMITED: "Too many credentials from this address were refused. Wait a little.",
     Refusal.REVOKED: "This device was revoked. Pair it again, with a new key.",
     Refusal.STALE: "The access token is no longer valid; refresh it.",

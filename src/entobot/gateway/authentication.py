@@ -16,13 +16,17 @@ class Authenticated:
 
 
 class Refused(Exception):  # noqa: N818  the protocol's word
-    """Credentials that do not open a connection, with the close code that says why, and when to try again."""
+    """Credentials that do not open a connection, with the close code that says why, and when to try again.
 
-    def __init__(self, code: Close, reason: str, retry_after_s: float | None = None) -> None:
+    `is_guess`: they were never ours, as far as anybody can tell.
+    """
+
+    def __init__(self, code: Close, reason: str, retry_after_s: float | None = None, *, is_guess: bool = True) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
         self.retry_after_s = retry_after_s
+        self.is_guess = is_guess
 
 
 class ConnectionAuthenticator(Protocol):
