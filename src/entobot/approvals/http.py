@@ -35,7 +35,7 @@ class ApprovalPage(BaseModel):
     next: str | None
 
 
-class RuleRow(BaseModel):
+class ApprovalRuleRow(BaseModel):
     """`conditions`: what each argument must be. `words` says the same for people."""
 
     rule_id: str
@@ -57,8 +57,8 @@ class RuleRow(BaseModel):
     ended_because: str | None
 
 
-class RulePage(BaseModel):
-    rows: list[RuleRow]
+class ApprovalRulePage(BaseModel):
+    rows: list[ApprovalRuleRow]
     next: str | None
 
 
@@ -131,6 +131,6 @@ def _add_rule_routes(api: Api, approvals: Approvals, database: Database, clock: 
         return await database.write(unit)
 
     one = "/api/v1/approval-rules/{rule_id}"
-    api.add("GET", "/api/v1/approval-rules", list_rules, response_model=RulePage)
-    api.add("GET", one, get_rule, response_model=RuleRow, problems=(Code.NOT_FOUND,))
-    api.add("DELETE", one, end_rule, response_model=RuleRow, problems=(Code.NOT_FOUND,))
+    api.add("GET", "/api/v1/approval-rules", list_rules, response_model=ApprovalRulePage)
+    api.add("GET", one, get_rule, response_model=ApprovalRuleRow, problems=(Code.NOT_FOUND,))
+    api.add("DELETE", one, end_rule, response_model=ApprovalRuleRow, problems=(Code.NOT_FOUND,))

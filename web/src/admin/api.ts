@@ -21,6 +21,7 @@ export type Alert = Schemas["AlertRow"];
 export type AlertRule = Schemas["RuleRow"];
 export type AuditEntry = Schemas["EntryView"];
 export type Approval = Schemas["ApprovalRow"];
+export type ApprovalRule = Schemas["ApprovalRuleRow"];
 export type Verdict = Schemas["VerificationView"];
 export type Ways = Schemas["SignInWays"];
 export type Factors = Schemas["FactorsBody"];

@@ -1,4 +1,5 @@
 import { strings as alerts } from "./pages/strings.en.alerts.ts";
+import { strings as approvals } from "./pages/strings.en.approvals.ts";
 import { strings as settings } from "./pages/strings.en.settings.ts";
 import { strings as pages } from "./pages/strings.en.ts";
 
@@ -209,4 +210,5 @@ export const strings = {
   ...pages,
   ...settings,
   ...alerts,
+  ...approvals,
 };

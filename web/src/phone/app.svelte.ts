@@ -12,6 +12,7 @@ import { initialLink, type LinkState } from "./protocol/connection.ts";
 import type { ConversationRow, MessageRow, ServerFrame, WireEvent } from "./protocol/frames.ts";
 import * as transcript from "./protocol/transcript.ts";
 import { notices } from "./notices.svelte.ts";
+import { rules } from "./rules.svelte.ts";
 
 const ACK_SOON_MS = 200;
 const SAVE_MS = 800;
@@ -199,6 +200,7 @@ class App {
         if (frame.event.type === "RUN_FINISHED") this.learnTitles();
         if (frame.seq !== undefined) this.ack();
         if (this.isOwnChange(frame.event)) void this.learnName().catch(() => undefined);
+        rules.onEvent(frame.event);
         notices.onEvent(frame.event, this.identity?.device_id ?? "");
         break;
       case "result":

@@ -1,4 +1,5 @@
 /** Deciding: the signature covers the hash of the exact text that was shown. */
+import { hashText } from "../shared/base64url.ts";
 import { signCompact } from "../shared/jose.ts";
 import { makeUlid } from "../shared/ulid.ts";
 import { app } from "./app.svelte.ts";
@@ -10,7 +11,7 @@ export type Decision = "approve" | "deny";
 
 export class NotShown extends Error {}
 
-export async function decide(row: ApprovalRow, decision: Decision, reason: string): Promise<void> {
+export async function decide(row: ApprovalRow, decision: Decision, reason: string, rule: string | null = null): Promise<void> {
   const { identity } = app;
   if (identity === null) return;
   // Once more at the moment of signing: what is signed is what was shown, or nothing.
@@ -25,6 +26,7 @@ export async function decide(row: ApprovalRow, decision: Decision, reason: strin
     reason: because,
     iat: Math.floor(gatewayNow() / 1000),
     jti: makeUlid(Date.now()),
+    ...(rule === null ? {} : { rule_sha256: await hashText(rule) }),
   };
   const signature = await signCompact(identity.keys, { alg: "ES256", typ: "entobot-approval+jwt" }, payload);
   await app.commands.send("approval.decide", {
@@ -32,6 +34,7 @@ export async function decide(row: ApprovalRow, decision: Decision, reason: strin
     decision,
     action_sha256: row.action_sha256,
     ...(because === null ? {} : { reason: because }),
+    ...(rule === null ? {} : { rule }),
     signature,
   });
 }

@@ -1,0 +1,78 @@
+"""Approvals on the phone and in the dashboard: rules that are made, used and ended there."""
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import NewWindow
+from tests.browser.keys import tab_to
+from tests.browser.test_admin_pages import signed_in
+from tests.browser.test_pages import Album
+from tests.browser.window import DESKTOP, PHONE
+from tests.support.process import GatewayProcess
+
+
+def test_a_rule_is_made_used_and_ended_on_the_phone(gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = new_window(gateway, PHONE)
+    page = window.page
+    window.pair("Ada's phone")
+    window.write("!note buy milk")
+    expect(window.asked).to_be_visible()
+    window.review()
+    page.get_by_text("Always allow this").click()
+    words = page.locator("#rule-words")
+    expect(words).to_contain_text("For 1 day, without asking:")
+    expect(words).to_contain_text('text is exactly "buy milk"')
+    page.get_by_label("What text may be").select_option("begins")
+    page.get_by_label("text begins with").fill("sell")
+    window.sees("This does not cover the request itself.")
+    expect(window.button("Approve, and allow this from now on")).to_be_disabled()
+    page.get_by_label("text begins with").fill("buy ")
+    page.get_by_label("For how long").select_option("1 hour")
+    expect(words).to_contain_text("For 1 hour, without asking:")
+    expect(words).to_contain_text('text begins with "buy "')
+    album = Album(window, "phone")
+    album.add("approval-always")
+    window.button("Approve, and allow this from now on").click()
+    window.sees("Approved. The agent goes on.")
+
+    window.open("/chat/new")
+    window.write("!note buy eggs")
+    expect(window.answers.last).to_contain_text("noted: buy eggs")
+    window.open("/approvals")
+    window.heading("Allowed without asking")
+    window.sees("used once")
+    album.add("approvals-rules")
+    window.button("End the rule for note").click()
+    expect(page.get_by_role("heading", name="Allowed without asking")).to_have_count(0)
+    window.open("/chat/new")
+    window.write("!note buy bread")
+    expect(window.asked).to_be_visible()
+    assert album.found == {}
+
+
+def test_a_rule_is_made_by_keyboard_alone_and_ended_in_the_dashboard(
+    gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = new_window(gateway, DESKTOP)
+    window.pair("Keyboard")
+    window.write("!note buy milk")
+    window.review()
+    keyboard = window.page.keyboard
+    tab_to(window, "Always allow this …")
+    keyboard.press("Enter")
+    tab_to(window, "What text may be")
+    keyboard.press("End")
+    expect(window.page.locator("#rule-words")).to_contain_text("text is any text of at most 200 characters")
+    tab_to(window, "Approve, and allow this from now on")
+    keyboard.press("Enter")
+    window.sees("Approved. The agent goes on.")
+
+    admin = signed_in(new_window, gateway)
+    admin.link("Approvals").click()
+    admin.heading("Allowed without asking")
+    admin.sees("text is any text of at most 200 characters")
+    album = Album(admin, "desktop")
+    album.add("admin-approvals-rules")
+    admin.button("End the rule for note?").click()
+    admin.page.get_by_role("alertdialog").get_by_role("button", name="End", exact=True).click()
+    admin.sees("by a person")
+    assert album.found == {}
