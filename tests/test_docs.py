@@ -266,7 +266,7 @@ def test_the_layers_are_told_in_the_order_that_is_enforced() -> None:
     contracts = tomllib.loads(text_of(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
     layers = next(one["layers"] for one in contracts if one["containers"] == ["entobot"])
     drawn = text_of(DOCS / "architecture.md").partition("## The layers")[2]
-    drawn = re.findall(r"^((?:\w+ \| )?\w+)(?:  +.*)?$", drawn.split("```")[1], re.MULTILINE)
+    drawn = re.findall(r"^((?:\w+ \| )*\w+)(?:  +.*)?$", drawn.split("```")[1], re.MULTILINE)
     assert drawn == layers
 
 
@@ -577,6 +577,7 @@ async def _live(phone: Phone, sent: list[dict[str, Any]]) -> None:
     await command("conversation.list")
     await command("conversation.history", conversation_id=conversation_id)
     await command("device.rename", device_name="Renamed")
+    await command("notification.read")
     await command("events.ack", seq=phone.seen)
     await command("run.cancel", run_id=finished["runId"])
     await command("conversation.rename", conversation_id="nothing", title="refused")

@@ -109,7 +109,8 @@ SCOPE_TEXTS: dict[Scope, str] = {
     Scope.DEVICES_MANAGE: "See every device; rename, suspend, reactivate and revoke those of people not above oneself.",
     Scope.DEVICES_READ: "See every device.",
     Scope.METRICS: "`GET /metrics`, and the details of `/api/ready`.",
-    Scope.NOTIFY: "Be notified. Nothing asks for it yet.",
+    Scope.NOTIFY: "Be notified, on this device; send notifications to oneself.",
+    Scope.NOTIFY_OTHERS: "Send notifications to other people, and to everybody of a role.",
     Scope.PAIR: "Invite devices and confirm them, with no more scopes than the inviter holds.",
     Scope.SETTINGS: "Read and change settings over the API; see and renew the certificate.",
     Scope.USERS_MANAGE: "Add, change and disable people; invite devices for them, and see everybody's invites.",
@@ -157,6 +158,14 @@ AUDIT_TEXTS: dict[str, str] = {
     "invite.denied": "The operator said no to a claim.",
     "invite.expired": "An invite ran out before its device was paired.",
     "key.rotated": "The key that signs access tokens was replaced by the next one.",
+    "notification.place_added": "A person added a place where they are reached; `facts.channel` says of which kind.",
+    "notification.place_confirmed": "The person typed the code that was sent to the address.",
+    "notification.place_refused": "A push endpoint or address was refused; `facts.reason` says why.",
+    "notification.place_removed": "A place ended: removed by its person, by its service, or with its device.",
+    "notification.refused": "A sender was over the limit of notifications. At most one entry a minute.",
+    "notification.rules_changed": "A person changed how they want to be reached.",
+    "notification.sent_to_others": "Somebody notified another person, or everybody of a role.",
+    "notification.tested": "A person sent a test to a place of theirs; `outcome` says whether its service took it.",
     "run.cancelled": "A person stopped a run.",
     "settings.changed": "A setting was changed: `subject` is its key, `from` and `to` are JSON.",
     "token.family_caught_up": "A device showed a newer refresh token than the store knew: the store is an older copy.",
@@ -238,7 +247,7 @@ async def _collect(folder: Path) -> Facts:
         )
         document = describe(app.routes, api.rules, STARTUP_PLACEHOLDER_VERSION)
         served = frozenset(f"{rule.method} {rule.path}" for rule in api.rules)
-        return Facts(command_table(gateway._commands()), served, document)  # noqa: SLF001
+        return Facts(command_table(gateway._commands), served, document)  # noqa: SLF001
     finally:
         await leave_ground(gateway.ground)
 

@@ -19,6 +19,7 @@ from pydantic import (
 
 from entobot.config_alerts import AlertsSettings
 from entobot.config_audit import AuditSettings
+from entobot.config_notifications import NotificationSettings
 from entobot.config_types import Duration, Section, Words
 from entobot.core.networks import Networks, parse_network
 from entobot.core.rates import RATES, Allowance, Rate
@@ -354,6 +355,7 @@ class Settings(Section):
     backup: BackupSettings = BackupSettings()
     audit: AuditSettings = AuditSettings()
     alerts: AlertsSettings = AlertsSettings()
+    notifications: NotificationSettings = NotificationSettings()
     stream: StreamSettings = StreamSettings()
     bus: BusSettings = BusSettings()
     agent: AgentSettings = AgentSettings()

@@ -318,6 +318,7 @@ def test_no_link_changes_anything_by_being_fetched(roomy: GatewayProcess, operat
         "alert_id": "alr_00000000000000000000000000",
         "channel": "nobodys",
         "name": "openai",
+        "notification_id": "ntf_00000000000000000000000000",
         "passkey_id": "nobodys",
         "rule_id": "rul_00000000000000000000000000",
         "session_id": "ses_00000000000000000000000000",

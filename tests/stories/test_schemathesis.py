@@ -219,6 +219,18 @@ class Existing:
         invite, phone = self.operator.invite(scopes=["chat"]), self.operator.gateway.new_device()
         return invite, phone, self.operator.claim(phone, invite)
 
+    def notification(self) -> str:
+        body = {"title": "Dinner is ready"}
+        return self.operator.local.request("POST", "/api/v1/notifications", json=body)["notification_ids"][0]
+
+    def post_notification(self) -> dict[str, Any]:
+        return {"body": {"title": "Dinner is ready", "priority": "high"}}
+
+    def get_notification(self) -> dict[str, Any]:
+        return {"path_parameters": {"notification_id": self.notification()}}
+
+    read_notification = get_notification
+
     def get_device(self) -> dict[str, Any]:
         return {"path_parameters": {"device_id": self.victim()}}
 

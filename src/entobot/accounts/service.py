@@ -56,6 +56,10 @@ class Accounts:
         roles = [role for role, scopes in ROLE_SCOPES.items() if scope in scopes]
         return store.active_ids(tx, roles)
 
+    def in_role(self, tx: Transaction, role: Role) -> list[str]:
+        """The ids of everybody of that role who is not disabled."""
+        return store.active_ids(tx, [role])
+
     def reaches(self, tx: Transaction, by_user_id: str, user_id: str) -> bool:
         """Whether what is the second person's is the first one's to change: see `User.may_manage`."""
         if by_user_id == user_id:

@@ -12,7 +12,6 @@ from functools import partial
 from entobot import __version__
 from entobot.accounts import http as accounts_http
 from entobot.accounts.service import Accounts
-from entobot.agents import commands as agents_commands
 from entobot.agents import http as agents_http
 from entobot.agents.providers import Rows, read_providers
 from entobot.app.alerting import Alerting
@@ -24,35 +23,34 @@ from entobot.app.certificate import Certificate
 from entobot.app.certificates import Certificates
 from entobot.app.cluster import Cluster, Parts
 from entobot.app.connections import ConnectionDoor, connections_of
+from entobot.app.device_commands import device_commands
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import endpoints_of, per_address_of, plain_listener, rates_of, retention_of, strangers_of
 from entobot.app.ground import Ground, lay_ground, leave_ground
 from entobot.app.links import make_websockets
 from entobot.app.measuring import Counts, Measuring
+from entobot.app.notifying import Notifying
 from entobot.app.observing import observe_bus, observe_database, observe_process
 from entobot.app.operations import SAMPLE_EVERY, Desk
 from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
 from entobot.app.signing_in import build_sign_in, gather_people
 from entobot.app.simple import BearerPairing, DeviceConversations
-from entobot.approvals import commands as approvals_commands
 from entobot.approvals import http as approvals_http
 from entobot.audit import http as audit_http
 from entobot.audit.events import AuditEvent
-from entobot.conversations import commands as conversations_commands
 from entobot.conversations import http as conversations_http
 from entobot.conversations.service import Conversations
 from entobot.core.clock import Clock
 from entobot.core.rates import Rate
 from entobot.core.secrets import Entropy, random_secret
-from entobot.devices import commands as devices_commands
 from entobot.devices import http as devices_http
 from entobot.devices.api_keys import ApiKeys
 from entobot.devices.service import Devices
 from entobot.devices.tokens import Tokens
 from entobot.gateway import http as gateway_http
 from entobot.gateway.authentication import Refused
-from entobot.gateway.commands import Command, command_table
+from entobot.gateway.commands import command_table
 from entobot.gateway.connection import Pace
 from entobot.gateway.executor import Executor
 from entobot.gateway.http import EventParts
@@ -69,7 +67,6 @@ from entobot.settings import http as settings_http
 from entobot.settings.service import Stored, StoredSettings
 from entobot.sources import Layers
 from entobot.storage.database import Transaction
-from entobot.stream import commands as stream_commands
 from entobot.stream.retention import backlog, trim
 from entobot.stream.service import Stream
 from entobot.telemetry.credential_log import CredentialLog
@@ -134,6 +131,7 @@ class Gateway:
         self.conversations = Conversations(ids, self.stream, bus)
         self.pairing = self._make_pairing()
         self.certificates = Certificates(ground, self.audit, self._certificate_changed)
+        self.notifying = Notifying(ground, self.audit, self.accounts, self.stream, self.devices)
         self._answer(environment, rows)
         self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
         self.hub = Hub(
@@ -150,8 +148,8 @@ class Gateway:
         self._live = make_live(ground, self.settings, self._strangers, self.rates, *named)
         self._spawn, self._tasks = spawner()
         self._refusals = RefusalLog(get_logger("gateway"), clock, ground.meters)
-        commands = command_table(self._commands())
-        self._executor = Executor(database, clock, commands, self.devices.guard, ground.meters, ground.tracer)
+        self.notifying.follow(self.people, self.hub)
+        self._executor = self._make_executor()
         self._idempotency = Idempotency(database, clock, ground.entropy)
         self.cluster = self._find_cluster()
         self._loop_watch = LoopWatch(clock, ground.meters)
@@ -182,6 +180,13 @@ class Gateway:
             gateway_name=at.name,
             spki=None if at.certificate is None else at.certificate.spki,
         )
+
+    def _make_executor(self) -> Executor:
+        at = self.ground
+        features = (self.agents, self.approvals, self.conversations, self.devices, self.notifying, self.stream)
+        self._commands = device_commands(*features, self.hub)
+        commands = command_table(self._commands)
+        return Executor(at.database, at.clock, commands, self.devices.guard, at.meters, at.tracer)
 
     def _build_watch(self) -> None:
         self._credentials = CredentialLog(get_logger("gateway"), self.ground.clock)
@@ -224,15 +229,6 @@ class Gateway:
         )
         return Cluster(self.ground, parts) if self.ground.is_shared else None
 
-    def _commands(self) -> list[Command]:
-        return [
-            *agents_commands.commands(self.agents),
-            *approvals_commands.commands(self.approvals),
-            *conversations_commands.commands(self.conversations),
-            *devices_commands.commands(self.devices),
-            *stream_commands.commands(self.stream, self.hub.acknowledged),
-        ]
-
     # -- start
 
     async def start(self) -> None:
@@ -274,6 +270,7 @@ class Gateway:
     async def _give_up(self) -> None:
         """A start that failed leaves nothing open: no port, no lock, no task."""
         await self._periodic.stop()
+        await self.notifying.stop()
         await self.audit_keeping.stop()
         if self._listener is not None:
             await self._guarded("listener", self._listener.stop(0))
@@ -339,6 +336,7 @@ class Gateway:
         agents_http.add_routes(api, self.bot, self.providers)
         approvals_http.add_routes(api, self.approvals, database, self.ground.clock)
         self.alerting.add_routes(api)
+        self.notifying.add_routes(api)
         audit_http.add_routes(api, self.audit, database, self.ground.clock)
         conversations_http.add_routes(api, self.conversations, database)
         devices_http.add_routes(api, self.devices)
@@ -385,6 +383,7 @@ class Gateway:
         every(timedelta(minutes=1), self.backups.make_if_due, at_once=True)
         every(SAMPLE_EVERY, self._desk.sample, at_once=True)
         self.alerting.start(self._periodic)
+        self.notifying.start(self._periodic)
         every(self.ground.settings.audit.checkpoint_every, self.audit_keeping.sign, at_once=True)
         every(timedelta(seconds=15), self.pairing.expire)
         every(timedelta(seconds=30), self.hub.sweep)
@@ -459,6 +458,7 @@ class Gateway:
         if self._listener is not None:
             self._listener.shut()
         await self._periodic.stop()
+        await self._guarded("notifications", self.notifying.stop())
         await self.certificates.stop()
         if self._plain is not None:
             await self._guarded("plain listener", self._plain.stop(0))

@@ -51,6 +51,8 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/me/passkeys": Open.AUTHENTICATED,
     "GET /api/v1/metrics": Scope.METRICS,
     "GET /api/v1/metrics/history": Scope.METRICS,
+    "GET /api/v1/notifications": Open.AUTHENTICATED,
+    "GET /api/v1/notifications/{notification_id}": Open.AUTHENTICATED,
     "GET /api/v1/overview": Scope.METRICS,
     "GET /api/v1/pairing/invites": Scope.PAIR,
     "GET /api/v1/pairing/invites/{invite_id}": Scope.PAIR,
@@ -88,6 +90,9 @@ ROUTES: dict[str, Access] = {
     "POST /api/v1/me/recovery-codes": Open.AUTHENTICATED,
     "POST /api/v1/me/totp": Open.AUTHENTICATED,
     "POST /api/v1/me/totp/confirm": Open.AUTHENTICATED,
+    "POST /api/v1/notifications": Scope.NOTIFY,
+    "POST /api/v1/notifications/read": Open.AUTHENTICATED,
+    "POST /api/v1/notifications/{notification_id}/read": Open.AUTHENTICATED,
     "POST /api/v1/pairing/invites": Scope.PAIR,
     "POST /api/v1/pairing/invites/{invite_id}/confirm": Scope.PAIR,
     "POST /api/v1/pairing/invites/{invite_id}/resend": Scope.PAIR,
@@ -163,6 +168,7 @@ COMMANDS: dict[str, Access] = {
     "device.rename": Open.AUTHENTICATED,
     "events.ack": Scope.CHAT,
     "message.send": Scope.CHAT,
+    "notification.read": Scope.NOTIFY,
     "run.cancel": Scope.CHAT,
 }
 """Device commands, over WebSocket and `POST /api/v1/commands` alike."""

@@ -12,6 +12,7 @@ class Scope(StrEnum):
     DEVICES_READ = "devices.read"
     METRICS = "metrics"
     NOTIFY = "notify"
+    NOTIFY_OTHERS = "notify.others"
     PAIR = "pair"
     SETTINGS = "settings"
     USERS_MANAGE = "users.manage"
@@ -36,7 +37,7 @@ _LOOKING = frozenset({Scope.AUDIT, Scope.DEVICES_READ, Scope.METRICS})
 ROLE_SCOPES: dict[Role, frozenset[Scope]] = {
     Role.ADMIN: ALL_SCOPES,
     Role.MEMBER: DEFAULT_DEVICE_SCOPES,
-    Role.OPERATOR: DEFAULT_DEVICE_SCOPES | _LOOKING | {Scope.DEVICES_MANAGE, Scope.PAIR},
+    Role.OPERATOR: DEFAULT_DEVICE_SCOPES | _LOOKING | {Scope.DEVICES_MANAGE, Scope.NOTIFY_OTHERS, Scope.PAIR},
     Role.OWNER: ALL_SCOPES,
     Role.VIEWER: _LOOKING,
 }

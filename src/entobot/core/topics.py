@@ -2,11 +2,13 @@
 
 DEVICES = "devices"
 APPROVALS = "approvals"
+NOTIFICATIONS = "notifications"
 CONTROL_CONNECTIONS = "control.connections"
 CONTROL_DEVICES = "control.devices"
 CONTROL_INVITES = "control.invites"
 WORK_MESSAGES = "here.work.messages"
 WORK_APPROVALS = "here.work.approvals"
+WORK_NOTIFICATIONS = "here.work.notifications"
 """Work is done where it came up; should that node go, the others find it when they sweep."""
 WORK_RUNS = "work.runs"
 

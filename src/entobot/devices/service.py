@@ -226,6 +226,10 @@ class Devices:
     def find_device(self, tx: Transaction, device_id: str) -> Device | None:
         return store.find_device(tx, device_id)
 
+    def looked_at(self, tx: Transaction, user_id: str) -> list[str]:
+        """The active devices at which this person looks, so no boards: some hundred, those seen last."""
+        return store.looked_at(tx, user_id)
+
     def get_device(self, tx: Transaction, device_id: str) -> Device:
         """Raises `not_found`."""
         device = store.find_device(tx, device_id)

@@ -110,6 +110,16 @@ _CHANGE = (
     .where(devices.c.device_id == bindparam("device"), devices.c.epoch == bindparam("old_epoch"))
     .values(name=bindparam("to_name"), status=bindparam("to_status"), epoch=bindparam("to_epoch"))
 )
+_LOOKED_AT = (
+    select(devices.c.device_id)
+    .where(
+        devices.c.user_id == bindparam("user"),
+        devices.c.status == bindparam("in_status"),
+        devices.c.platform != bindparam("but_platform"),
+    )
+    .order_by(devices.c.last_seen_at_ms.desc())
+    .limit(bindparam("count"))
+)
 _NOTE_CHANGE = update(devices).where(devices.c.device_id == bindparam("device")).values(changed_no=bindparam("number"))
 _CHANGED = (
     select(devices.c.device_id, devices.c.changed_no)
@@ -131,6 +141,7 @@ _ALERTS = {
 ALERT_BEARER = devices.c.bearer_alert_at_ms.name
 ALERT_KEY = devices.c.key_alert_at_ms.name
 ALERT_EVERY_MS = 60_000
+MOST_LOOKED_AT = 300
 
 
 def insert_device(tx: Transaction, device: Device) -> bool:
@@ -159,6 +170,11 @@ def insert_device(tx: Transaction, device: Device) -> bool:
         )
         == 1
     )
+
+
+def looked_at(tx: Transaction, user_id: str) -> list[str]:
+    given = {"user": user_id, "in_status": Status.ACTIVE, "but_platform": Platform.IOT, "count": MOST_LOOKED_AT}
+    return [row["device_id"] for row in tx.rows(_LOOKED_AT, given)]
 
 
 def find_device(tx: Transaction, device_id: str) -> Device | None:

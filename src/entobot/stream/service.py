@@ -23,6 +23,8 @@ MAX_PAGE_CHARACTERS = 1024 * 1024
 """Of the events of one page: as much as a connection is sent before it acknowledges, so more would only be held."""
 SURE_TO_FIT = 4
 """Events of any size that make no page too large. Most reads find fewer, and need no second look."""
+MOST_ASKED = 300
+"""Devices of one person that are asked whether they have seen something."""
 MAX_EVENT_BYTES = MAX_FRAME_BYTES - 1024
 """Of an event's JSON text; the rest is for the envelope."""
 
@@ -180,6 +182,10 @@ class Stream:
     def seen(self, tx: Transaction, user_id: str, device_id: str) -> int:
         """The highest acknowledged `seq` of a device, 0 when it never acknowledged; never beyond the head."""
         return min(store.find_cursor(tx, device_id) or 0, self.head(tx, user_id).seq)
+
+    def acknowledged_by(self, tx: Transaction, user_id: str, seq: int) -> list[str]:
+        """The devices that have acknowledged this event, whoever did something last first; some hundred at most."""
+        return store.acknowledged_by(tx, user_id, seq, MOST_ASKED)
 
     def unseen(
         self, tx: Transaction, user_id: str, device_id: str, now_ms: int, count: int = PAGE

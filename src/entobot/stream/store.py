@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import (
     BigInteger,
     Column,
+    Index,
     Integer,
     Table,
     Text,
@@ -52,6 +53,7 @@ cursors = Table(
     Column("user_id", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+    Index("ix_stream_cursors_user", "user_id", "at_ms"),
 )
 
 _ADVANCE = update(heads).where(heads.c.user_id == bindparam("user")).values(seq=heads.c.seq + 1).returning(heads.c.seq)
@@ -93,6 +95,12 @@ _MOVE_FLOOR = (
     .values(trimmed_to=bindparam("to_seq"))
 )
 _CURSOR = select(cursors.c.seq).where(cursors.c.device_id == bindparam("device"))
+_ACKNOWLEDGED_BY = (
+    select(cursors.c.device_id)
+    .where(cursors.c.user_id == bindparam("user"), cursors.c.seq >= bindparam("seq"))
+    .order_by(cursors.c.at_ms.desc())
+    .limit(bindparam("count"))
+)
 _MOVE_CURSOR = (
     update(cursors)
     .where(
@@ -207,6 +215,11 @@ def trim(tx: Transaction, user_id: str, to_seq: int) -> None:
 def find_cursor(tx: Transaction, device_id: str) -> int | None:
     row = tx.first(_CURSOR, {"device": device_id})
     return None if row is None else int(row["seq"])
+
+
+def acknowledged_by(tx: Transaction, user_id: str, seq: int, count: int) -> list[str]:
+    """Devices that have everything up to `seq`, whoever said so last first."""
+    return [row["device_id"] for row in tx.rows(_ACKNOWLEDGED_BY, {"user": user_id, "seq": seq, "count": count})]
 
 
 def move_cursor(tx: Transaction, device_id: str, seq: int, head_seq: int, now_ms: int) -> bool:

@@ -210,6 +210,31 @@ class Metric(Enum):
     MODEL_TURN_SECONDS = _histogram(
         "entobot_model_turn_seconds", SLOW_SECONDS, "One call of the model: `ok` or a run's error code.", "outcome"
     )
+    NOTIFICATION_ATTEMPTS = _counter(
+        "entobot_notification_attempts_total",
+        "Ways that were tried to deliver notifications: `accepted` by the service, `retried` after a failed try, "
+        "`failed` for good, `unknown` where the process ended in between.",
+        "channel",
+        "outcome",
+    )
+    NOTIFICATION_FAILURES = _counter(
+        "entobot_notification_failures_total",
+        "Tries to deliver a notification that a channel did not take; places that are gone do not count.",
+        "channel",
+    )
+    NOTIFICATION_SECONDS = _histogram(
+        "entobot_notification_seconds",
+        PERSON_SECONDS,
+        "From a notification to its being accepted by the service of a channel, or acknowledged by a device (`live`).",
+        "channel",
+    )
+    NOTIFICATIONS = _counter(
+        "entobot_notifications_total", "Notifications that were posted; words of senders count as `notice`.", "kind"
+    )
+    NOTIFICATIONS_WAITING = _gauge(
+        "entobot_notifications_waiting",
+        "Attempts that are due and were not made yet. Of the whole store: the same on every node.",
+    )
     READY = _gauge("entobot_ready", "1 where the last answer of `/api/ready` found this part well.", "check")
     REFUSALS = _counter(
         "entobot_refusals_total", "Inputs that were refused at the door, most before they were read.", "reason"
@@ -254,11 +279,12 @@ PROCESS_METRICS: dict[str, str] = {
 """The names that every Prometheus client uses for its process; Linux only."""
 
 LABELS: dict[str, str] = {
-    "channel": "Its name in `[[alerts.channels]]`.",
+    "channel": "Of alerts its name in `[[alerts.channels]]`; of notifications `live`, `push`, `email` and so on.",
     "check": "A part of readiness.",
     "code": "WebSocket close code; `other` for one that is not in the reference.",
     "command": "Name of a device command; `unknown` for one that is not in the table.",
     "event": "Name of an audit event.",
+    "kind": "Said by the metric.",
     "limit": "Class of the [limits](limits.md).",
     "method": "HTTP method; `other` for an unusual one.",
     "operation": "`read` or `write`.",
