@@ -42,6 +42,8 @@ DOCS = ROOT / "docs"
 SCHEMAS = DOCS / "schema" / "v1"
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 PAGES = sorted([*TOP, *DOCS.rglob("*.md")])
+POINT = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4"
+"""A point of P-256: the receiver's key of RFC 8291 §5."""
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 
@@ -578,6 +580,9 @@ async def _live(phone: Phone, sent: list[dict[str, Any]]) -> None:
     await command("conversation.history", conversation_id=conversation_id)
     await command("device.rename", device_name="Renamed")
     await command("notification.read")
+    keys = {"p256dh": POINT, "auth": "AAECAwQFBgcICQoLDA0ODw"}
+    await command("push.subscribe", endpoint="https://push.example/one", keys=keys)
+    await command("push.unsubscribe")
     await command("events.ack", seq=phone.seen)
     await command("run.cancel", run_id=finished["runId"])
     await command("conversation.rename", conversation_id="nothing", title="refused")

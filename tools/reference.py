@@ -383,6 +383,8 @@ def _type(member: dict[str, Any]) -> str:
         return " or ".join(_type(one) for one in member["anyOf"])
     if "enum" in member:
         return " or ".join(code(one) for one in member["enum"])
+    if "$ref" in member:
+        return f"object `{member['$ref'].rpartition('/')[2]}`"
     bounds = [
         f"{word} {member[key]}"
         for key, word in (("minimum", "from"), ("maximum", "to"), ("maxLength", "at most"))

@@ -16,6 +16,7 @@ from entobot.backup import cli as backup_cli
 from entobot.client import cli as client_cli
 from entobot.client.console import AsJson, Exit, Place, give_up, hint, place, say, table, told
 from entobot.devices import cli as devices_cli
+from entobot.notifications import cli as notifications_cli
 from entobot.pairing import cli as pairing_cli
 
 root = typer.Typer(
@@ -213,8 +214,10 @@ root.add_typer(config, name="config")
 root.add_typer(app_cli.store, name="db")
 root.add_typer(devices_cli.app, name="devices")
 root.add_typer(node, name="node")
+root.add_typer(notifications_cli.app, name="notifications")
 root.add_typer(pairing_cli.app, name="pair")
 root.add_typer(accounts_cli.app, name="users")
 root.command("chat")(agents_cli.chat)
+root.command("notify")(notifications_cli.notify)
 root.command("restore")(backup_cli.restore)
 root.command("simulate")(client_cli.simulate)

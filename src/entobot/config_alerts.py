@@ -2,14 +2,13 @@
 
 import json
 from datetime import timedelta
-from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from entobot.config_types import LOOPBACK, Duration, Section, Words
+from entobot.config_types import LOOPBACK, Duration, Section, Words, is_mail_address
 from entobot.core.alert_rules import RuleId, Severity
 
 
@@ -88,23 +87,12 @@ class AlertChannel(Section):
         if not self.host or not self.sender or not self.to:
             raise ValueError(f"{self.name}: e-mail needs host, sender and to.")
         for address in (self.sender, *self.to):
-            if not _is_address(address):
+            if not is_mail_address(address):
                 raise ValueError(f"{self.name}: '{address}' is no e-mail address, as in ops@example.org.")
         if self.security == "none" and self.host not in LOOPBACK:
             raise ValueError(f"{self.name}: security 'none' is for this machine only.")
         if bool(self.user) != (self.password_file is not None):
             raise ValueError(f"{self.name}: user and password_file belong together.")
-
-
-def _is_address(text: str) -> bool:
-    local, _, domain = text.rpartition("@")
-    return (
-        text.isascii()
-        and text.isprintable()
-        and parseaddr(text) == ("", text)
-        and bool(local and domain)
-        and not set(text) & set(' ,;:<>()[]"\\')
-    )
 
 
 class AlertsSettings(Section):

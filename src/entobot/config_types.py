@@ -1,6 +1,7 @@
 """What sections of the settings are made of."""
 
 from datetime import timedelta
+from email.utils import parseaddr
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -24,3 +25,15 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def is_mail_address(text: str) -> bool:
+    """As in `ops@example.org`, alone and without a name."""
+    local, _, domain = text.rpartition("@")
+    return (
+        text.isascii()
+        and text.isprintable()
+        and parseaddr(text) == ("", text)
+        and bool(local and domain)
+        and not set(text) & set(' ,;:<>()[]"\\')
+    )

@@ -31,6 +31,8 @@ class Purpose(StrEnum):
     INVITE_CODES = "invite codes"
     MODEL_KEYS = "model keys"
     KNOWN_BROWSERS = "known browsers"
+    NOTIFICATION_CODES = "notification codes"
+    NOTIFICATION_TOKENS = "notification tokens"
     PASSWORDS = "passwords"
     RECOVERY_CODES = "recovery codes"
     REFRESH_TOKENS = "refresh tokens"
@@ -39,6 +41,7 @@ class Purpose(StrEnum):
     SIGN_IN_LINKS = "sign-in links"
     SIGNING_KEYS = "signing keys"
     TICKETS = "tickets"
+    VAPID = "vapid"
 
 
 class ServerKeys:

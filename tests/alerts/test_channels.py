@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from entobot.alerts import channel_email
 from entobot.alerts.channel import ChannelFailed, Notice
 from entobot.alerts.channel_email import compose
 from entobot.alerts.model import Alert, MessageKind, MessageState, State
@@ -26,6 +25,7 @@ from entobot.config_alerts import AlertChannel
 from entobot.core.alert_rules import RuleId, Severity
 from entobot.core.errors import StartupRefused
 from entobot.core.ids import RandomIds
+from entobot.outgoing import mail
 from tests.support.receivers import HttpReceiver, make_certificate
 from tests.support.smtp import MailServer
 from tests.support.time import ManualClock, SeededEntropy
@@ -117,7 +117,7 @@ async def test_the_reason_says_what_the_server_said_and_no_secret(server: MailSe
 
 async def test_a_server_that_says_nothing_is_left_in_time(server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.is_mute = True
-    monkeypatch.setattr(channel_email, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(mail, "TIMEOUT_S", 0.2)
     with pytest.raises(ChannelFailed, match="did not take it within"):
         await send(email(server))
 

@@ -320,6 +320,7 @@ def test_no_link_changes_anything_by_being_fetched(roomy: GatewayProcess, operat
         "name": "openai",
         "notification_id": "ntf_00000000000000000000000000",
         "passkey_id": "nobodys",
+        "place_id": "npl_00000000000000000000000000",
         "rule_id": "rul_00000000000000000000000000",
         "session_id": "ses_00000000000000000000000000",
         "user_id": device.credentials.user_id,

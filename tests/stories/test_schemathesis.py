@@ -40,6 +40,7 @@ ENDLESS = "stream_events"
 NEVER_2XX = {
     "resend_invite": "Only invites by SMS can be sent again, and this version has none.",
     "test_alert_channel": "No channel is set up here: tests/stories/test_alerts.py.",
+    "send_code": "No mail server is set up here: tests/stories/test_notifications.py.",
     "begin_passkey_sign_in": "Passkeys need a name, and this gateway has an address.",
     **dict.fromkeys(
         ("add_passkey", "begin_passkey", "end_session", "remove_passkey", "rename_passkey", "sign_in_by_passkey"),
@@ -230,6 +231,28 @@ class Existing:
         return {"path_parameters": {"notification_id": self.notification()}}
 
     read_notification = get_notification
+
+    def list_device_push(self) -> dict[str, Any]:
+        return {"path_parameters": {"device_id": self.victim()}}
+
+    def topic(self) -> dict[str, Any]:
+        return {"channel": "ntfy", "address": f"https://push.invalid/{self.operator.gateway.new_device().new_id()}"}
+
+    def add_place(self) -> dict[str, Any]:
+        return {"body": self.topic()}
+
+    def remove_place(self) -> dict[str, Any]:
+        made = self.device.request("POST", "/api/v1/notifications/places", json=self.topic())
+        return {"path_parameters": {"place_id": made["place_id"]}}
+
+    test_place = remove_place
+
+    def confirm_place(self) -> dict[str, Any]:
+        return self.remove_place() | {"body": {"code": "123456"}}
+
+    def use_rules(self) -> dict[str, Any]:
+        rules = self.operator.local.request("GET", "/api/v1/notifications/rules")
+        return {"body": rules | {"time_zone": "Europe/Berlin"}}
 
     def get_device(self) -> dict[str, Any]:
         return {"path_parameters": {"device_id": self.victim()}}

@@ -40,6 +40,7 @@ def reads_of(meters: Meters, clock: Clock, disk: "Disk", backup_complaint: Calla
         RuleId.DISK_LOW: disk.read,
         RuleId.LIMITS_HIT: total(Metric.LIMITED),
         RuleId.LOOP_LATE: lambda: _late(meters),
+        RuleId.NOTIFICATIONS_FAIL: total(Metric.NOTIFICATION_FAILURES),
         RuleId.STORE_DOWN: largest(Metric.DATABASE_UP),
         RuleId.STORE_QUEUE: total(Metric.DATABASE_QUEUE),
     }

@@ -134,18 +134,18 @@ def channel_of(settings: AlertChannel, clock: Clock) -> Channel:
         return made
 
     if settings.kind == "email":
-        from entobot.alerts.channel_email import EmailChannel, Mailbox
+        from entobot.alerts.channel_email import EmailChannel
+        from entobot.outgoing.mail import Mailer, MailServer
 
-        box = Mailbox(
+        server = MailServer(
             host=settings.host,
             port=settings.smtp_port,
             security=settings.security,
             user=settings.user,
             password_file=settings.password_file,
             sender=settings.sender,
-            to=settings.to,
         )
-        return EmailChannel(box, context, this_machine().names[0])
+        return EmailChannel(Mailer(server, context, this_machine().names[0]), settings.to)
     from entobot.alerts.channel_webhook import WebhookChannel
 
     assert settings.secret_file is not None, "the settings want one"

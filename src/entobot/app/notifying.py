@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Sequence
 from datetime import timedelta, tzinfo
+from functools import partial
+from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from entobot.accounts.people import People
@@ -14,18 +17,32 @@ from entobot.app.periodic import Periodic
 from entobot.audit.service import Audit
 from entobot.core import topics
 from entobot.core.clock import to_ms
+from entobot.core.errors import StartupRefused
+from entobot.core.networks import Networks
 from entobot.devices.model import Platform, Status
 from entobot.devices.service import Devices
 from entobot.gateway.commands import Command
 from entobot.gateway.hub import Hub
-from entobot.notifications import commands, http
+from entobot.home import Purpose
+from entobot.notifications import commands, http, http_places
 from entobot.notifications.channel import Outlet
+from entobot.notifications.channel_email import EmailOutlet
 from entobot.notifications.model import Channel
+from entobot.notifications.overview import Overview
+from entobot.notifications.places import Places, token_of
+from entobot.notifications.push_ntfy import NtfyOutlet
+from entobot.notifications.push_webpush import WebPushOutlet
 from entobot.notifications.router import Router
 from entobot.notifications.sending import Sender, Sending
 from entobot.notifications.service import Limits, Notifications
+from entobot.notifications.trying import Trying
+from entobot.notifications.webpush import VapidKey
+from entobot.outgoing.guarded_http import GuardedHttp
+from entobot.outgoing.mail import Mailer, MailServer
+from entobot.signin.sealing import Seal
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.stream.service import Stream
+from entobot.web.certificates import this_machine
 from entobot.web.routes import Api
 
 log = logging.getLogger("entobot.notifications")
@@ -54,48 +71,117 @@ class Notifying:
             meters=ground.meters,
             limits=Limits(settings.per_sender_per_hour, settings.per_person_per_hour),
         )
-        outlets: dict[Channel, Outlet] = {}
+        self._seal = Seal(ground.keys.key(Purpose.NOTIFICATION_TOKENS), ground.entropy)
+        self._mail: EmailOutlet | None = None
+        key = VapidKey(ground.keys.key(Purpose.VAPID))
+        outlets = self._outlets(key)
+        self._channels = frozenset(outlets)
+        zones = Zones()
+        self.places = Places(
+            database=ground.database,
+            clock=ground.clock,
+            ids=ground.ids,
+            entropy=ground.entropy,
+            audit=audit,
+            guard=devices.guard,
+            meters=ground.meters,
+            channels=self._channels,
+            allowed=Networks(settings.private_networks),
+            code_key=ground.keys.key(Purpose.NOTIFICATION_CODES),
+            seal=self._seal,
+        )
+        devices.on_end.append(self.places.end_of_device)
         self._router = Router(
             self.service,
             database=ground.database,
             clock=ground.clock,
             ids=ground.ids,
             meters=ground.meters,
-            channels=frozenset(outlets),
+            channels=self._channels,
             is_seen=self._is_seen,
             who_is_connected=self._who_is_connected,
-            zone_of=Zones().find,
+            zone_of=zones.find,
         )
-        self._sender = Sender(
-            outlets,
-            Sending(
-                node_id=ground.node_id,
-                alive=who_lives(ground),
-                origin=ground.origin,
-                name=lambda: ground.name,
-                allows_content=settings.content,
-            ),
-            database=ground.database,
-            clock=ground.clock,
-            entropy=ground.entropy,
-            meters=ground.meters,
-        )
+        self._sender = self._make_sender(outlets)
+        self._routes = self._make_routes(audit, zones, key.public)
         self._is_running = False
         self._is_rung_again = False
         self._task: asyncio.Task[None] | None = None
         ground.bus.subscribe(topics.WORK_NOTIFICATIONS, self._rung)
 
+    def _outlets(self, key: VapidKey) -> dict[Channel, Outlet]:
+        at, settings = self._ground, self._settings
+        for path in (settings.authority, settings.smtp_authority, settings.smtp_password_file):
+            if path is not None and not path.is_file():
+                raise StartupRefused(f"notifications: {path} is no file.")
+        http = GuardedHttp(Networks(settings.private_networks), lambda: _tls(settings.authority))
+        contact = settings.contact or at.origin
+        outlets: dict[Channel, Outlet] = {
+            one: WebPushOutlet(one, http, key, contact, at.clock, at.entropy)
+            for one in (Channel.PUSH, Channel.UNIFIEDPUSH)
+        }
+        outlets[Channel.NTFY] = NtfyOutlet(http, partial(token_of, self._seal), at.clock)
+        if settings.smtp_host:
+            server = MailServer(
+                host=settings.smtp_host,
+                port=settings.port,
+                security=settings.smtp_security,
+                user=settings.smtp_user,
+                password_file=settings.smtp_password_file,
+                sender=settings.smtp_sender,
+            )
+            mailer = Mailer(server, lambda: _tls(settings.smtp_authority), this_machine().names[0])
+            outlets[Channel.EMAIL] = self._mail = EmailOutlet(mailer, at.clock)
+        return outlets
+
+    def _make_sender(self, outlets: dict[Channel, Outlet]) -> Sender:
+        at = self._ground
+        sending = Sending(
+            node_id=at.node_id,
+            alive=who_lives(at),
+            origin=at.origin,
+            name=lambda: at.name,
+            allows_content=self._settings.content,
+        )
+        return Sender(outlets, sending, database=at.database, clock=at.clock, entropy=at.entropy, meters=at.meters)
+
+    def _make_routes(self, audit: Audit, zones: "Zones", push_key: str) -> http_places.Routes:
+        at = self._ground
+        trying = Trying(
+            self.places,
+            self._sender,
+            database=at.database,
+            clock=at.clock,
+            ids=at.ids,
+            audit=audit,
+            node_id=at.node_id,
+            send_code=None if self._mail is None else self._mail.send_code,
+        )
+        return http_places.Routes(
+            self.places,
+            trying,
+            Overview(self._sender, at.database, at.clock),
+            database=at.database,
+            directory=self._devices.directory,
+            zone_of=zones.find,
+            channels=self._channels,
+            push_key=push_key,
+            allows_content=self._settings.content,
+            gateway=lambda: at.name,
+        )
+
     # -- for the composition root
 
     def add_routes(self, api: Api) -> None:
+        http_places.add_routes(api, self._routes)
         http.add_routes(api, self.service)
 
     def commands(self) -> list[Command]:
-        return commands.commands(self.service)
+        return commands.commands(self.service, self.places)
 
     def follow(self, people: People, hub: Hub) -> None:
         """What ends with a person, and who is connected here."""
-        people.on_leaving.append(self.service.end_all)
+        people.on_leaving += [self.service.end_all, self.places.end_all]
         self.service.is_here = lambda user_id: user_id in hub.user_ids
 
     def start(self, periodic: Periodic) -> None:
@@ -176,6 +262,13 @@ class Zones:
                 self._known.clear()
             self._known[name] = await asyncio.to_thread(_zone, name)
         return self._known[name]
+
+
+def _tls(authority: Path | None) -> ssl.SSLContext:
+    """Blocks."""
+    made = ssl.create_default_context(cafile=authority)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    return made
 
 
 def _zone(name: str) -> tzinfo | None:

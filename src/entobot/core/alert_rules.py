@@ -25,6 +25,7 @@ class RuleId(StrEnum):
     DISK_LOW = "disk_low"
     LIMITS_HIT = "limits_hit"
     LOOP_LATE = "loop_late"
+    NOTIFICATIONS_FAIL = "notifications_fail"
     PAIRING_REFUSED = "pairing_refused"
     PERSON_RAISED = "person_raised"
     SIGN_INS_REFUSED = "sign_ins_refused"
@@ -230,6 +231,17 @@ RULES: dict[RuleId, Rule] = {
         "The log says where it was (loop.held_up). Look at the machine's load and disk.",
         _MONITORING,
         unit="times",
+    ),
+    RuleId.NOTIFICATIONS_FAIL: Rule(
+        "Notifications do not leave",
+        "Tries of a node to deliver notifications that a channel did not take.",
+        Severity.WARNING,
+        Watches.METRIC,
+        10,
+        15 * _MINUTE,
+        "'entobot notifications channels' says which channel, and why. People with the app open are told all the same.",
+        "docs/how-to/notifications.md",
+        unit="failures",
     ),
     RuleId.PAIRING_REFUSED: _log(
         "Somebody guesses at pairing",

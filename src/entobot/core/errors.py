@@ -5,6 +5,7 @@ from enum import StrEnum
 
 class Code(StrEnum):
     ACTION_NOT_PRESENTABLE = "action_not_presentable"
+    ADDRESS_REFUSED = "address_refused"
     APPROVAL_ALREADY_DECIDED = "approval_already_decided"
     APPROVAL_EXPIRED = "approval_expired"
     CLAIM_CHANGED = "claim_changed"
@@ -43,6 +44,7 @@ class Code(StrEnum):
 
 STATUS: dict[Code, int] = {
     Code.ACTION_NOT_PRESENTABLE: 422,
+    Code.ADDRESS_REFUSED: 422,
     Code.APPROVAL_ALREADY_DECIDED: 409,
     Code.APPROVAL_EXPIRED: 410,
     Code.CLAIM_CHANGED: 409,

@@ -22,6 +22,28 @@ def plain_address(text: str) -> Address:
     return parsed
 
 
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""RFC 6052: an IPv4 address in the last 32 bits."""
+_PROVIDERS_OWN = ipaddress.ip_address("168.63.129.16")
+"""Public as it is written; from inside Azure it is the machine's own host."""
+
+
+def is_public(address: Address) -> bool:
+    """Whether it is a host of the public internet: no private, shared, link-local, reserved or multicast address, also
+    where an IPv6 address only carries an IPv4 one.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address.sixtofour is not None:
+            return is_public(address.sixtofour)
+        if address.teredo is not None:
+            return False
+        if address in _NAT64:
+            return is_public(ipaddress.IPv4Address(address.packed[-4:]))
+    return address.is_global and not address.is_multicast and not address.is_reserved and address != _PROVIDERS_OWN
+
+
 class Networks:
     """`"192.0.2.7" in networks`. What is no address is in none."""
 

@@ -79,6 +79,8 @@ ROUTE_RATES: dict[str, Rate] = {
     "POST /api/v1/auth/refresh": Rate.CREDENTIALS,
     "POST /api/v1/auth/ws-ticket": Rate.CREDENTIALS,
     "POST /api/v1/commands": Rate.FRAMES,
+    "POST /api/v1/notifications/places/{place_id}/code": Rate.EXPENSIVE,
+    "POST /api/v1/notifications/places/{place_id}/test": Rate.EXPENSIVE,
     "POST /api/v1/settings/providers/{name}/test": Rate.EXPENSIVE,
     "POST /api/v1/sign-in/link": Rate.SIGN_INS,
     "POST /api/v1/sign-in/passkey": Rate.SIGN_INS,

@@ -1,5 +1,7 @@
 """A device's row changes together with all that belongs to it: open connections, event, audit entry."""
 
+from collections.abc import Callable
+
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
 from entobot.core.principal import Principal
@@ -16,8 +18,13 @@ REVOKED = (AuditEvent.DEVICE_REVOKED, Change.REVOKED)
 AT_ONCE = 500
 
 
+OnEnd = Callable[[Transaction, str, int], None]
+"""Port, filled by the composition root: what ends with a device that is suspended or revoked, `(tx, device_id, now_ms)`."""
+
+
 class Lifecycle:
     def __init__(self, changes: Changes, audit: Audit) -> None:
+        self.on_end: list[OnEnd] = []
         self._changes = changes
         self._audit = audit
 
@@ -35,6 +42,9 @@ class Lifecycle:
             return before
         event, change = words
         self._changes.apply(tx, before, after)
+        if after.status is not before.status and after.status is not Status.ACTIVE:
+            for end in self.on_end:
+                end(tx, after.device_id, now_ms)
         self._changes.announce(tx, after.user_id, after.device_id, change, now_ms)
         self._audit.record(
             tx,

@@ -79,6 +79,7 @@ class Devices:
         self.directory = Directory(database, accounts, self.guard)
         self._changes = Changes(stream, bus)
         self._lifecycle = Lifecycle(self._changes, audit)
+        self.on_end = self._lifecycle.on_end
         self._authentication = Authentication(
             database=database,
             clock=clock,

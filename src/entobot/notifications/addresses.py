@@ -1,10 +1,13 @@
 """What may be written as a link, an endpoint or a mail address, and what of it may be shown. Pure."""
 
+import re
 from email.utils import parseaddr
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from entobot.notifications.model import MAX_ADDRESS_CHARACTERS, MAX_LINK_CHARACTERS, Channel, Place
 
+_TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}")
 MAX_MAIL_CHARACTERS = 254
 """RFC 5321 §4.5.3.1.3, without the brackets."""
 
@@ -46,11 +49,26 @@ def is_mail_address(text: str) -> bool:
     )
 
 
+def is_ntfy_address(text: str) -> bool:
+    """Server and topic: the topic is the last part of the path."""
+    parts = urlsplit(text)
+    return is_endpoint(text) and not parts.query and _TOPIC.fullmatch(parts.path.rpartition("/")[2]) is not None
+
+
+class Addressed(Protocol):
+    @property
+    def address(self) -> str: ...
+
+
+def host_of(one: Addressed) -> str:
+    return urlsplit(one.address).hostname or ""
+
+
 def shown(place: Place) -> str:
     """What the person themselves may see of the address: a host, where the rest is a secret."""
     if place.channel in (Channel.EMAIL, Channel.SMS):
         return place.address
-    return urlsplit(place.address).hostname or ""
+    return host_of(place)
 
 
 def _is_plain(text: str, most: int) -> bool:

@@ -134,6 +134,12 @@ class Sender:
             return None
         return claimed, self._parcel(tx, claimed, one, place, now_ms)
 
+    async def try_now(self, one: Notification, attempt: Attempt, place: Place) -> Answer:
+        """Send this once, outside of the queue. What became of it is the caller's to note."""
+        now_ms = self._clock.now_ms()
+        parcel = await self._database.read(lambda tx: self._parcel(tx, attempt, one, place, now_ms))
+        return await self._send(attempt.channel, parcel)
+
     def _parcel(self, tx: Transaction, attempt: Attempt, one: Notification, place: Place, now_ms: int) -> Parcel:
         shows = self._at.allows_content and place_store.rules_of(tx, one.user_id).shows_content
         path = path_of(one)

@@ -1,0 +1,1 @@
+"""What the gateway sends to others: mail, and requests to addresses that came from outside."""

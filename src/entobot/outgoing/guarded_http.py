@@ -1,0 +1,139 @@
+"""Requests to addresses that people or browsers gave: they reach the public internet, and nothing inside.
+
+A name is looked up once, every address it has is judged, and the connection goes to one that was judged: a name that
+leads elsewhere a moment later changes nothing. Redirects are not followed, answers are read up to a bound.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from entobot.core.networks import Address, Networks, is_public, plain_address
+
+TIMEOUT_S = 15.0
+MAX_ANSWER_BYTES = 4096
+MAX_ADDRESSES = 16
+MAX_RETRY_AFTER_S = 6 * 3600.0
+
+
+class AddressRefused(Exception):  # noqa: N818  reads as what happened
+    """The URL leads where nobody outside may send the gateway. The text is for people, and names no address."""
+
+
+class Unreachable(Exception):  # noqa: N818  reads as what happened
+    """No answer came; the text says why, without a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`headers` have lower-case names; `body` is its first 4 KiB."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Lookup = Callable[[str, int], list[str]]
+"""Every address of a name. Blocks. Raises OSError, UnicodeError."""
+
+
+def look_up(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+
+class GuardedHttp:
+    """`allowed` are networks that may be reached although they are not public; plain http works on loopback in them.
+
+    `context` makes the TLS settings, which blocks; it is called once.
+    """
+
+    def __init__(self, allowed: Networks, context: Callable[[], ssl.SSLContext], lookup: Lookup = look_up) -> None:
+        self._allowed = allowed
+        self._make_context = context
+        self._context: ssl.SSLContext | None = None
+        self._lookup = lookup
+
+    async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Reply:
+        """Raises AddressRefused, Unreachable."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._post(url, content, headers)
+        except TimeoutError:
+            raise Unreachable(f"it did not answer within {TIMEOUT_S:.0f} s") from None
+        except httpx.HTTPError as error:
+            raise Unreachable(f"it cannot be reached ({type(error).__name__})") from None
+
+    async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Reply:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme not in ("https", "http") or not host or "@" in parts.netloc:
+            raise AddressRefused("it is no https:// URL")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        address = await self._judged(host, port, is_plain=parts.scheme == "http")
+        shown = f"[{address}]" if address.version == 6 else str(address)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        named = host if parts.port is None else f"{host}:{parts.port}"
+        async with (
+            # One client a request: connections to one address must not be shared by names with other certificates.
+            httpx.AsyncClient(
+                verify=await self._tls(), timeout=TIMEOUT_S, trust_env=False, follow_redirects=False
+            ) as client,
+            client.stream(
+                "POST",
+                f"{parts.scheme}://{shown}:{port}{path}",
+                content=content,
+                headers={"host": f"[{host}]" if ":" in host else named, **headers},
+                extensions={"sni_hostname": host},
+            ) as answer,
+        ):
+            return Reply(answer.status_code, dict(answer.headers), await _beginning(answer))
+
+    async def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = await asyncio.to_thread(self._make_context)
+        return self._context
+
+    async def _judged(self, host: str, port: int, *, is_plain: bool) -> Address:
+        """An address of this name, all of which may be reached."""
+        try:
+            found = await asyncio.to_thread(self._lookup, host, port)
+        except (OSError, UnicodeError):
+            raise Unreachable("its name cannot be looked up") from None
+        addresses = [plain_address(one) for one in found[:MAX_ADDRESSES]]
+        if not addresses:
+            raise Unreachable("its name has no address")
+        for one in addresses:
+            if not is_public(one) and one not in self._allowed:
+                raise AddressRefused(
+                    "it leads to an address that is not public; notifications.private_networks can allow it"
+                )
+            if is_plain and not (one.is_loopback and one in self._allowed):
+                raise AddressRefused("it is plain http://, which is for allowed loopback addresses only")
+        return addresses[0]
+
+
+async def _beginning(answer: httpx.Response) -> bytes:
+    kept = b""
+    async for piece in answer.aiter_raw():
+        kept += piece
+        if len(kept) >= MAX_ANSWER_BYTES:
+            break
+    return kept[:MAX_ANSWER_BYTES]
+
+
+def retry_after_s(text: str, now_ms: int) -> float | None:
+    """Seconds or a date (RFC 9110 §10.2.3), within bounds; None where it says neither."""
+    if text.isascii() and text.isdigit() and len(text) <= 9:
+        return min(float(text), MAX_RETRY_AFTER_S)
+    try:
+        at_ms = parsedate_to_datetime(text).timestamp() * 1000
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0.0, (at_ms - now_ms) / 1000), MAX_RETRY_AFTER_S)
