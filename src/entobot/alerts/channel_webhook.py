@@ -1,10 +1,6 @@
 """Alerts posted to an HTTP address, signed as Standard Webhooks (standardwebhooks.com, version 1) says."""
 
 import asyncio
-import base64
-import binascii
-import hashlib
-import hmac
 import json
 import ssl
 from collections.abc import Callable
@@ -15,10 +11,9 @@ import httpx
 
 from entobot.alerts.channel import ChannelFailed, Notice
 from entobot.core.clock import Clock, rfc3339
+from entobot.core.webhook_signing import decode_secret, signed
 
 TIMEOUT_S = 15.0
-SECRET_PREFIX = "whsec_"  # noqa: S105  what secrets begin with
-LEAST_SECRET_BYTES = 24
 
 
 class WebhookChannel:
@@ -68,20 +63,6 @@ class WebhookChannel:
 def read_secret(file: Path) -> bytes:
     """What `whsec_` and base64 stand for. Blocks. Raises ValueError, OSError."""
     try:
-        text = file.read_text("ascii").strip()
-        secret = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
-    except (UnicodeDecodeError, binascii.Error):
-        secret = b""
-    if len(secret) < LEAST_SECRET_BYTES:
-        raise ValueError(f"{file} holds no secret: {SECRET_PREFIX} and base64 of {LEAST_SECRET_BYTES} bytes or more")
-    return secret
-
-
-def signed(secret: bytes, message_id: str, at_s: int, body: bytes) -> dict[str, str]:
-    """The three headers."""
-    digest = hmac.new(secret, f"{message_id}.{at_s}.".encode() + body, hashlib.sha256).digest()
-    return {
-        "webhook-id": message_id,
-        "webhook-timestamp": str(at_s),
-        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
-    }
+        return decode_secret(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} holds {error}") from None
