@@ -20,6 +20,7 @@ from pydantic import (
 from entobot.config_alerts import AlertsSettings
 from entobot.config_audit import AuditSettings
 from entobot.config_notifications import NotificationSettings
+from entobot.config_sms import SmsSettings
 from entobot.config_types import Duration, Section, Words
 from entobot.core.networks import Networks, parse_network
 from entobot.core.rates import RATES, Allowance, Rate
@@ -257,6 +258,8 @@ class LimitSettings(Section):
     pings_burst: int = _burst(Rate.PINGS)
     reads_per_second: float = _per_second(Rate.READS)
     reads_burst: int = _burst(Rate.READS)
+    receipts_per_second: float = _per_second(Rate.RECEIPTS)
+    receipts_burst: int = _burst(Rate.RECEIPTS)
     requests_per_second: float = _per_second(Rate.REQUESTS)
     requests_burst: int = _burst(Rate.REQUESTS)
     sign_ins_per_second: float = _per_second(Rate.SIGN_INS)
@@ -356,6 +359,7 @@ class Settings(Section):
     audit: AuditSettings = AuditSettings()
     alerts: AlertsSettings = AlertsSettings()
     notifications: NotificationSettings = NotificationSettings()
+    sms: SmsSettings = SmsSettings()
     stream: StreamSettings = StreamSettings()
     bus: BusSettings = BusSettings()
     agent: AgentSettings = AgentSettings()

@@ -40,6 +40,7 @@ class Purpose(StrEnum):
     SIGN_IN_CHALLENGES = "sign-in challenges"
     SIGN_IN_LINKS = "sign-in links"
     SIGNING_KEYS = "signing keys"
+    SMS = "sms"
     TICKETS = "tickets"
     VAPID = "vapid"
 

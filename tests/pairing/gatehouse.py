@@ -1,6 +1,7 @@
 """A gateway as far as pairing needs it, on a real database; and people who pair."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,15 @@ from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy
 from entobot.devices.model import Credentials, Device
 from entobot.devices.search import Search
+from entobot.notifications.sms import SmsSender
+from entobot.notifications.sms_console import ConsoleSms
+from entobot.notifications.sms_model import Limits
+from entobot.notifications.sms_outbox import Outbox
 from entobot.pairing.model import Confirm, Invite, Kind
 from entobot.pairing.requests import Claimed, CreatedInvite, InviteRequest
 from entobot.pairing.service import Pairing
 from entobot.storage.database import Transaction
+from entobot.telemetry.meters import Meters
 from tests.devices.conftest import File, House
 from tests.devices.phone import ORIGIN
 from tests.pairing.phones import NewPhone
@@ -31,6 +37,7 @@ from tests.support.time import ManualClock, SeededEntropy
 ADDRESS = "198.51.100.7"
 SERVER_KEY = b"k" * 32
 SPKI = "s" * 43
+NUMBER = "+14155550123"
 
 
 class HeardAudit(Audit):
@@ -61,9 +68,31 @@ class Gatehouse:
         self.audit = HeardAudit(self.house.ids, entropy)
         self.pairing = self.pairing_on(self.house.bus)
 
-    def pairing_on(self, bus: Bus) -> Pairing:
-        """Another node on the same database."""
+    def outbox(self, sender: SmsSender, **changes: Any) -> Outbox:
+        limits = Limits(
+            per_number_per_hour=3,
+            per_person_per_hour=20,
+            per_day=100,
+            price_micros=50_000,
+            max_cost_micros_per_day=100_000_000,
+            currency="USD",
+        )
+        return Outbox(
+            sender=sender,
+            limits=replace(limits, **changes),
+            countries=("US",),
+            ids=self.house.ids,
+            entropy=self.house.entropy,
+            audit=self.audit,
+            meters=Meters(),
+            server_key=SERVER_KEY,
+            resend_after=timedelta(minutes=1),
+        )
+
+    def pairing_on(self, bus: Bus, outbox: Outbox | None = None) -> Pairing:
+        """Another node on the same database. Without an outbox of its own nothing that is sent leaves."""
         return Pairing(
+            outbox=outbox or self.outbox(ConsoleSms()),
             database=self.database,
             clock=self.clock,
             ids=self.house.ids,
@@ -119,10 +148,12 @@ class Gatehouse:
         *,
         by: Principal | None = None,
         kind: Kind = Kind.QR,
-        confirm: Confirm = Confirm.TYPE,
+        confirm: Confirm | None = Confirm.TYPE,
         scopes: frozenset[Scope] | None = None,
         **more: Any,
     ) -> CreatedInvite:
+        if kind is Kind.SMS:
+            more = {"phone_number": NUMBER} | more
         request = InviteRequest(kind=kind, confirm=confirm, scopes=scopes, **more)
         return await self.pairing.create_invite(by or self.owner, request)
 

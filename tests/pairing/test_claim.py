@@ -247,7 +247,7 @@ async def test_a_claim_at_the_last_moment_works_and_one_at_the_end_does_not(gate
 @KINDS
 async def test_a_swept_invite_still_says_that_it_expired(gate: Gatehouse, phone: NewPhone, kind: Kind) -> None:
     created = await gate.invite(kind=kind)
-    gate.clock.advance(minutes(6))
+    gate.clock.advance(minutes(16))
     assert await gate.pairing.expire() == 1
     with refused(Code.INVITE_EXPIRED):
         await gate.claim(phone, created)

@@ -315,6 +315,7 @@ def test_no_link_changes_anything_by_being_fetched(roomy: GatewayProcess, operat
         "conversation_id": conversation["conversation_id"],
         "device_id": device.credentials.device_id,
         "invite_id": waiting["invite_id"],
+        "message_id": "sms_00000000000000000000000000",
         "alert_id": "alr_00000000000000000000000000",
         "channel": "nobodys",
         "name": "openai",

@@ -27,6 +27,7 @@ from entobot.app.device_commands import device_commands
 from entobot.app.feed import Snapshots, make_feed
 from entobot.app.front import endpoints_of, per_address_of, plain_listener, rates_of, retention_of, strangers_of
 from entobot.app.ground import Ground, lay_ground, leave_ground
+from entobot.app.inviting import make_pairing
 from entobot.app.links import make_websockets
 from entobot.app.measuring import Counts, Measuring
 from entobot.app.notifying import Notifying
@@ -36,6 +37,7 @@ from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
 from entobot.app.signing_in import build_sign_in, gather_people
 from entobot.app.simple import BearerPairing, DeviceConversations
+from entobot.app.texting import Texts
 from entobot.approvals import http as approvals_http
 from entobot.audit import http as audit_http
 from entobot.audit.events import AuditEvent
@@ -62,7 +64,6 @@ from entobot.gateway.wheel import TimerWheel
 from entobot.gateway.wire import Close
 from entobot.home import Home, Purpose
 from entobot.pairing import http as pairing_http
-from entobot.pairing.service import Pairing
 from entobot.settings import http as settings_http
 from entobot.settings.service import Stored, StoredSettings
 from entobot.sources import Layers
@@ -129,17 +130,14 @@ class Gateway:
         )
         self.settings = StoredSettings(database, clock, self.audit, self.devices.guard, layers=layers, found=stored)
         self.conversations = Conversations(ids, self.stream, bus)
-        self.pairing = self._make_pairing()
+        self.texts = Texts(ground, self.audit)
+        self.pairing = make_pairing(ground, self.audit, self.accounts, self.devices, self.texts.outbox)
         self.certificates = Certificates(ground, self.audit, self._certificate_changed)
         self.notifying = Notifying(ground, self.audit, self.accounts, self.stream, self.devices)
         self._answer(environment, rows)
         self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
-        self.hub = Hub(
-            database,
-            bus,
-            clock,
-            make_feed(self.stream, self.devices, Snapshots(self.conversations, self.approvals)),
-        )
+        snapshots = Snapshots(self.conversations, self.approvals)
+        self.hub = Hub(database, bus, clock, make_feed(self.stream, self.devices, snapshots))
         self.devices.directory.find_online = self.hub.online
         self.devices.directory.find_connections = connections_of(self.hub, clock)
         self.stream.appended = self.hub.appended
@@ -163,23 +161,6 @@ class Gateway:
         self.approvals, self.bot, self.providers = answering.approvals, answering.bot, answering.providers
         self.agents, self._worker = answering.agents, answering.worker
         self.people = gather_people(self.ground, features, answering, self.sign_in)
-
-    def _make_pairing(self) -> Pairing:
-        at = self.ground
-        return Pairing(
-            database=at.database,
-            clock=at.clock,
-            ids=at.ids,
-            entropy=at.entropy,
-            audit=self.audit,
-            accounts=self.accounts,
-            devices=self.devices,
-            bus=at.bus,
-            server_key=at.keys.key(Purpose.INVITE_CODES),
-            origin=at.origin,
-            gateway_name=at.name,
-            spki=None if at.certificate is None else at.certificate.spki,
-        )
 
     def _make_executor(self) -> Executor:
         at = self.ground
@@ -341,6 +322,7 @@ class Gateway:
         conversations_http.add_routes(api, self.conversations, database)
         devices_http.add_routes(api, self.devices)
         pairing_http.add_routes(api, self.pairing)
+        self.texts.add_routes(api)
         settings_http.add_routes(api, self.settings, self.ground.origin)
         meters = ConnectionMeters(self.ground.meters, "sse")
         parts = EventParts(
@@ -384,6 +366,7 @@ class Gateway:
         every(SAMPLE_EVERY, self._desk.sample, at_once=True)
         self.alerting.start(self._periodic)
         self.notifying.start(self._periodic)
+        self.texts.start(self._periodic)
         every(self.ground.settings.audit.checkpoint_every, self.audit_keeping.sign, at_once=True)
         every(timedelta(seconds=15), self.pairing.expire)
         every(timedelta(seconds=30), self.hub.sweep)

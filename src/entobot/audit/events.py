@@ -44,6 +44,7 @@ class AuditEvent(StrEnum):
     INVITE_CREATED = "invite.created"
     INVITE_DENIED = "invite.denied"
     INVITE_EXPIRED = "invite.expired"
+    INVITE_RESENT = "invite.resent"
     KEY_ROTATED = "key.rotated"
     NOTIFICATION_PLACE_ADDED = "notification.place_added"
     NOTIFICATION_PLACE_CONFIRMED = "notification.place_confirmed"
@@ -65,6 +66,11 @@ class AuditEvent(StrEnum):
     SETTINGS_CHANGED = "settings.changed"
     SIGN_IN_LINK_MADE = "sign_in.link_made"
     SIGN_IN_REFUSED = "sign_in.refused"
+    SMS_ACCEPTED = "sms.accepted"
+    SMS_FAILED = "sms.failed"
+    SMS_RECEIPT_REFUSED = "sms.receipt_refused"
+    SMS_REFUSED = "sms.refused"
+    SMS_STOPPED = "sms.stopped"
     TOKEN_FAMILY_CAUGHT_UP = "token.family_caught_up"  # noqa: S105  an event name
     TOKEN_FAMILY_REVOKED = "token.family_revoked"  # noqa: S105  an event name
     TOKEN_REFRESH_REFUSED = "token.refresh_refused"  # noqa: S105  an event name

@@ -110,6 +110,8 @@ ROUTES: dict[str, Access] = {
     "POST /api/v1/sign-in/passkey/options": Open.ANYONE,
     "POST /api/v1/sign-in/password": Open.ANYONE,
     "POST /api/v1/sign-out": Open.AUTHENTICATED,
+    "POST /api/v1/sms/receipts/twilio/{message_id}": Open.ANYONE,
+    "POST /api/v1/sms/receipts/webhook": Open.ANYONE,
     "POST /api/v1/users": Scope.USERS_MANAGE,
     "POST /api/v1/users/{user_id}/disable": Scope.USERS_MANAGE,
     "POST /api/v1/users/{user_id}/enable": Scope.USERS_MANAGE,

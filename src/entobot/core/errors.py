@@ -25,17 +25,20 @@ class Code(StrEnum):
     LAST_OWNER = "last_owner"
     LOGIN_TAKEN = "login_taken"
     NOT_FOUND = "not_found"
+    NUMBER_REFUSED = "number_refused"
     PAIRING_DENIED = "pairing_denied"
     PROOF_INVALID = "proof_invalid"
     PROOF_REQUIRED = "proof_required"
     PROOF_STALE = "proof_stale"
     RATE_LIMITED = "rate_limited"
+    RECEIPT_REPEATED = "receipt_repeated"
     REFRESH_INVALID = "refresh_invalid"
     REFRESH_SUPERSEDED = "refresh_superseded"
     RULE_NOT_ALLOWED = "rule_not_allowed"
     SECOND_FACTOR_REQUIRED = "second_factor_required"
     SETTINGS_CHANGED = "settings_changed"
     SIGNATURE_INVALID = "signature_invalid"
+    SMS_UNAVAILABLE = "sms_unavailable"
     STEP_UP_REQUIRED = "step_up_required"
     TOO_LARGE = "too_large"
     TOTP_REQUIRED = "totp_required"
@@ -64,17 +67,20 @@ STATUS: dict[Code, int] = {
     Code.LAST_OWNER: 409,
     Code.LOGIN_TAKEN: 409,
     Code.NOT_FOUND: 404,
+    Code.NUMBER_REFUSED: 422,
     Code.PAIRING_DENIED: 403,
     Code.PROOF_INVALID: 400,
     Code.PROOF_REQUIRED: 401,
     Code.PROOF_STALE: 401,
     Code.RATE_LIMITED: 429,
+    Code.RECEIPT_REPEATED: 409,
     Code.REFRESH_INVALID: 401,
     Code.REFRESH_SUPERSEDED: 409,
     Code.RULE_NOT_ALLOWED: 403,
     Code.SECOND_FACTOR_REQUIRED: 403,
     Code.SETTINGS_CHANGED: 409,
     Code.SIGNATURE_INVALID: 400,
+    Code.SMS_UNAVAILABLE: 409,
     Code.STEP_UP_REQUIRED: 403,
     Code.TOO_LARGE: 413,
     Code.TOTP_REQUIRED: 401,

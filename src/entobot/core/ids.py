@@ -31,6 +31,7 @@ class Prefix(StrEnum):
     RULE = "rul_"
     RUN = "run_"
     SESSION = "ses_"
+    SMS = "sms_"
     STREAM = "str_"
     TOOL_CALL = "tcl_"
     USER = "usr_"

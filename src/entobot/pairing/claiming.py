@@ -8,7 +8,7 @@ from entobot.devices.dpop import Proof
 from entobot.devices.service import Devices
 from entobot.pairing import store
 from entobot.pairing.keys import PairingKeys
-from entobot.pairing.model import Claim, Confirm, Invite, State
+from entobot.pairing.model import Claim, Confirm, Invite, Kind, State
 from entobot.pairing.transitions import Transitions, invite_not_found, key_known
 from entobot.storage.database import Transaction
 
@@ -71,6 +71,8 @@ class Claiming:
 
     def _is_right(self, attempt: Attempt, invite: Invite) -> bool:
         assert invite.secret_digest is not None
+        if attempt.code is not None and invite.kind is Kind.SMS:  # found by its code, which is a second way to the link
+            return invite.takes_codes
         if attempt.code is not None:
             return same(invite.secret_digest, self._keys.digest_of_code(attempt.code))
         assert attempt.secret is not None
@@ -114,5 +116,5 @@ class Claiming:
 
     def _count_wrong_code(self, tx: Transaction, now_ms: int) -> None:
         for invite in store.open_invites(tx, now_ms):
-            if invite.code_mark is not None:
+            if invite.takes_codes:
                 self._transitions.apply(tx, invite, invite.with_wrong_code(now_ms), now_ms)

@@ -30,18 +30,28 @@ def pair(
     label: Annotated[str, typer.Option(help="For the list of invites.")] = "",
     user: Annotated[str, typer.Option(help="Whose device: their login. Default: yours.")] = "",
     scopes: Annotated[str | None, typer.Option(help="Comma-separated. Default: chat,approve,notify.")] = None,
-    confirm: Annotated[str, typer.Option(help="type (six digits), approve (yes or no), none.")] = "type",
-    ttl: Annotated[int, typer.Option(help="Seconds until the invite expires.", min=30, max=900)] = 300,
+    confirm: Annotated[
+        str | None, typer.Option(help="type (six digits), approve (yes or no), none. Default: type; by SMS approve.")
+    ] = None,
+    ttl: Annotated[
+        int | None, typer.Option(help="Seconds until the invite expires. Default: 300; by SMS 900.", min=30, max=900)
+    ] = None,
+    sms: Annotated[str | None, typer.Option(help="Send the link by SMS to this number, as in +14155551234.")] = None,
     allow_bearer: Annotated[
         bool, typer.Option("--allow-bearer", help="Also let in a board or script without a key. Weaker.")
     ] = False,
     png: Annotated[Path | None, typer.Option(help="Also write the QR code to this PNG file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Invite a device: shows the QR code, waits, and asks for the digits that the phone shows."""
+    """Invite a device: shows the QR code or sends it by SMS, waits, and asks whether it is the right one."""
     if context.invoked_subcommand is not None:
         return
-    request: dict[str, Any] = {"kind": "qr", "label": label, "confirm": confirm, "ttl_s": ttl}
+    if png is not None and sms is not None:
+        raise Problem(Code.INVALID, "--png is for the QR code; by SMS there is none.")
+    request: dict[str, Any] = {"kind": "qr" if sms is None else "sms", "label": label}
+    request |= {} if sms is None else {"phone_number": sms}
+    request |= {} if confirm is None else {"confirm": confirm}
+    request |= {} if ttl is None else {"ttl_s": ttl}
     if allow_bearer:
         request["allow_bearer"] = True
     if user:
@@ -63,8 +73,11 @@ def pair(
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """Invites that are open, claimed or ended lately."""
     rows = place(context).gateway.request("GET", INVITES)["rows"]
-    lines = [(r["invite_id"], r["kind"], r["state"], r["label"], " ".join(r["scopes"]), r["expires_at"]) for r in rows]
-    head = ("INVITE", "KIND", "STATE", "LABEL", "SCOPES", "UNTIL")
+    lines = [
+        (r["invite_id"], r["kind"], r["state"], _sms_cell(r), r["label"], " ".join(r["scopes"]), r["expires_at"])
+        for r in rows
+    ]
+    head = ("INVITE", "KIND", "STATE", "SMS", "LABEL", "SCOPES", "UNTIL")
     show(rows, as_json=as_json, human=lambda: table(lines, head, empty="No invites. Make one with 'entobot pair'."))
 
 
@@ -73,7 +86,8 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 def confirm_(
     context: typer.Context,
     invite: Annotated[str, typer.Argument(help="The invite's id.")],
-    code: Annotated[str, typer.Argument(help="The six digits that the phone shows.")],
+    code: Annotated[str, typer.Argument(help="The six digits that the phone shows.")] = "",
+    approve: Annotated[bool, typer.Option("--approve", help="Say yes where no digits are to be typed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Confirm the device that claimed an invite."""
@@ -81,9 +95,22 @@ def confirm_(
     row = gateway.request("GET", f"{INVITES}/{invite}")
     if row["claim"] is None:
         raise Problem(Code.INVALID, f"No device has claimed this invite; it is {row['state']}.")
-    answer = {"claim_id": row["claim"]["claim_id"], "code": code.replace(" ", "")}
+    if bool(code) == approve:
+        raise Problem(Code.INVALID, "Give either the six digits that the phone shows, or --approve.")
+    answer: dict[str, Any] = {"claim_id": row["claim"]["claim_id"]}
+    answer |= {"approve": True} if approve else {"code": code.replace(" ", "")}
     result = gateway.request("POST", f"{INVITES}/{invite}/confirm", json=answer)
     show(result, as_json=as_json, human=lambda: say(f"Confirmed: {printable(row['claim']['device_name'])}."))
+
+
+@app.command()
+@told
+def resend(
+    context: typer.Context, invite: Annotated[str, typer.Argument(help="The invite's id.")], as_json: AsJson = False
+) -> None:
+    """Send an invite by SMS once more, with a new link; the old one is void."""
+    result = place(context).gateway.request("POST", f"{INVITES}/{invite}/resend")
+    show(result, as_json=as_json, human=lambda: _present_sms(result))
 
 
 @app.command()
@@ -115,9 +142,13 @@ class Desk:
 
     def attend(self, invite: dict[str, Any], code: dict[str, Any] | None = None) -> int:
         """Show the invite, ask for the digits, tell how it ended; the exit code."""
-        self._present(invite, code)
+        if invite["kind"] == "sms":
+            _present_sms(invite)
+        else:
+            self._present(invite, code)
         if not sys.stdin.isatty():
-            hint(f"Confirm with: entobot pair confirm {invite['invite_id']} DIGITS")
+            way = "DIGITS" if invite["confirm"] == "type" else "--approve"
+            hint(f"Confirm with: entobot pair confirm {invite['invite_id']} {way}")
             return Exit.DONE
         claimed = self._wait_for(invite, code, "open", countdown=True)
         if code is not None:
@@ -160,13 +191,19 @@ class Desk:
                 _clear_line()
                 return (alive or moved)[0]
             if countdown:
-                _line(f"Waiting for the phone … {_clock(_seconds_until(rows[0]['expires_at']))}")
+                sent = f" · SMS {_sms_cell(rows[0])}" if rows[0]["sms"] else ""
+                _line(f"Waiting for the phone … {_clock(_seconds_until(rows[0]['expires_at']))}{sent}")
             self._pause.wait(POLL_S)
 
     def _ask(self, row: dict[str, Any]) -> None:
         claim = row["claim"]
         say(f"{printable(claim['device_name'])} ({claim['platform']}, {claim['address'] or 'this machine'}) wants in.")
         say(f"It may: {', '.join(row['scopes'])}. {_credential(claim)}")
+        if claim["confirmation_code"]:
+            say(
+                f"Its screen shows {claim['confirmation_code']}. Ask the person whether theirs does: an SMS can be read"
+            )
+            say("by others, and whoever read this one shows other digits.")
         if row["is_contested"]:
             say("Careful: a second device tried this invite. Deny it if that was not you.")
         answer: dict[str, Any] = {"claim_id": claim["claim_id"]}
@@ -186,6 +223,26 @@ class Desk:
             self._gateway.request("DELETE", f"{INVITES}/{row['invite_id']}")
         except Problem:
             return  # it has ended by itself
+
+
+def _present_sms(invite: dict[str, Any]) -> None:
+    sms, minutes = invite["sms"], _seconds_until(invite["expires_at"]) // 60
+    if sms["is_real"]:
+        say(f"\nAn SMS goes to {sms['phone_number']} by {sms['provider']}. Its link is valid for {minutes} minutes.")
+        say("The device gets nothing before you say yes.\n")
+        return
+    say(f"\nNothing was sent to {sms['phone_number']}: sms.provider is '{sms['provider']}', for development.")
+    say(f"Open       {invite['url']}")
+    say(f"or type    {invite['code']}    on the page {invite['url'].partition('#')[0]}\n")
+
+
+def _sms_cell(row: dict[str, Any]) -> str:
+    """The state of an invite's SMS, in one cell."""
+    sms = row["sms"]
+    if sms is None:
+        return ""
+    state = sms["state"].replace("_", " ")
+    return f"{state}: {sms['reason']}" if sms["reason"] and sms["state"] in ("failed", "unknown") else state
 
 
 def _credential(claim: dict[str, Any]) -> str:

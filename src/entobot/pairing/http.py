@@ -7,14 +7,16 @@ from fastapi import Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from entobot.core.clock import rfc3339
+from entobot.core.clock import rfc3339, rfc3339_or_none
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
 from entobot.devices.keys import KeyRefused, PublicKey, parse_public_jwk
 from entobot.devices.model import Credentials, Platform
-from entobot.pairing.model import DEFAULT_TTL, Claim, Confirm, DeviceInfo, Invite, Kind, State
+from entobot.notifications.sms_model import MessageState
+from entobot.pairing.model import Claim, Confirm, DeviceInfo, Invite, Kind, State
 from entobot.pairing.requests import ClaimRequest, CreatedInvite, InviteRequest, Pending
 from entobot.pairing.service import MAX_WAIT_S, Pairing
+from entobot.pairing.texting import Delivery
 from entobot.web.authentication import Caller, presented
 from entobot.web.problems import from_validation
 from entobot.web.routes import Api
@@ -31,17 +33,25 @@ class _Body(BaseModel):
 
 
 class NewInvite(_Body):
-    kind: Literal["qr", "code", "sms"] = Field(description="`sms` is not available in this version.")
+    kind: Kind
     user_id: str | None = Field(default=None, max_length=64, description="Whose device it will be; you by default.")
     label: str = Field(default="", max_length=256, description="For the list of invites; at most 64 characters.")
     scopes: list[Scope] | None = Field(default=None, max_length=32, description="`chat approve notify` by default.")
-    confirm: Confirm = Confirm.TYPE
-    ttl_s: int = Field(default=DEFAULT_TTL.seconds, strict=True, ge=1, le=86_400, description="Seconds, 30 to 900.")
+    confirm: Confirm | None = Field(default=None, description="By default `type`; for kind `sms` it is `approve`.")
+    ttl_s: int | None = Field(
+        default=None,
+        strict=True,
+        ge=1,
+        le=86_400,
+        description="Seconds, 30 to 900. By default 300; for kind `sms` 900.",
+    )
     allow_bearer: StrictBool = Field(
         default=False,
         description="Also a device without a key may claim it, for a weaker API key: 30 days, scope `chat`.",
     )
-    phone_number: str | None = Field(default=None, max_length=32, description="Not available in this version.")
+    phone_number: str | None = Field(
+        default=None, max_length=32, description="For kind `sms`: E.164, as in `+14155550123`."
+    )
 
 
 class ClaimRow(_Body):
@@ -54,6 +64,20 @@ class ClaimRow(_Body):
     key_thumbprint: str | None = Field(description="RFC 7638 thumbprint of the claiming key; null for a bearer claim.")
     credential: Literal["device_key", "api_key"] = Field(description="What it gets. `api_key` is the weaker one.")
     claimed_at: str
+    confirmation_code: str | None = Field(
+        description="Kind `sms`, confirmed by `approve`: what the phone shows. Ask the person for it, before you say yes."
+    )
+
+
+class SmsBody(_Body):
+    phone_number: str = Field(description="Masked.")
+    provider: str
+    state: MessageState = Field(description="`accepted` is the provider's answer, `sent` and `delivered` its receipts.")
+    reason: str = Field(description="Why it is in this state, where there is something to say.")
+    is_real: bool = Field(description="False where nothing is sent: `sms.provider` is `console`.")
+    sends: int = Field(description="How often it was sent, the first time included.")
+    changed_at: str
+    resend_from: str | None = Field(description="When it may be sent again; null: not any more.")
 
 
 class InviteRow(_Body):
@@ -70,12 +94,13 @@ class InviteRow(_Body):
     claim: ClaimRow | None
     device_id: str | None = Field(description="Reserved by the confirmation.")
     allow_bearer: bool = Field(description="Whether a device without a key may claim it, for a weaker API key.")
+    sms: SmsBody | None = Field(description="Kind `sms`: what is known of the last message.")
 
 
 class CreatedInviteBody(InviteRow):
-    secret: str | None = Field(description="Shown once; kind `qr`.")
-    url: str | None = Field(description="The pairing link; kind `qr`.")
-    code: str | None = Field(description="Shown once; kind `code`.")
+    secret: str | None = Field(description="Shown once; kind `qr`. Kind `sms` where nothing is sent.")
+    url: str | None = Field(description="The pairing link; kind `qr`. Kind `sms` where nothing is sent.")
+    code: str | None = Field(description="Shown once; kind `code`. Kind `sms` where nothing is sent.")
     qr_svg: str | None = Field(description="The link as an SVG element; kind `qr`.")
 
 
@@ -139,6 +164,9 @@ class CollectedBody(_Body):
     refresh_expires_in: int = Field(description="Seconds.")
 
 
+_UNSENT = (Code.CLAIM_CHANGED, Code.NUMBER_REFUSED, Code.SMS_UNAVAILABLE)
+
+
 def add_routes(api: Api, pairing: Pairing) -> None:
     routes = _Routes(pairing)
     one = "/api/v1/pairing/invites/{invite_id}"
@@ -149,13 +177,13 @@ def add_routes(api: Api, pairing: Pairing) -> None:
         routes.create_invite,
         status_code=201,
         redact=without_secrets,
-        problems=(Code.NOT_FOUND, Code.RATE_LIMITED),
+        problems=(Code.NOT_FOUND, Code.NUMBER_REFUSED, Code.RATE_LIMITED, Code.SMS_UNAVAILABLE),
     )
     api.add("GET", "/api/v1/pairing/invites", routes.list_invites)
     api.add("GET", one, routes.get_invite, problems=(Code.INVITE_NOT_FOUND,))
     api.add("DELETE", one, routes.cancel_invite, status_code=204, problems=(Code.INVITE_NOT_FOUND, Code.INVITE_USED))
     api.add("POST", f"{one}/confirm", routes.confirm_invite, problems=(*gone, Code.CLAIM_CHANGED, Code.KEY_KNOWN))
-    api.add("POST", f"{one}/resend", routes.resend_invite, status_code=204)
+    api.add("POST", f"{one}/resend", routes.resend_invite, redact=without_secrets, problems=(*gone, *_UNSENT))
     api.add_raw(
         "POST",
         "/api/v1/auth/pair",
@@ -189,23 +217,23 @@ class _Routes:
         self._pairing = pairing
 
     async def create_invite(self, caller: Caller, body: NewInvite) -> CreatedInviteBody:
-        _refuse_unavailable(body)
         request = InviteRequest(
-            kind=Kind(body.kind),
+            kind=body.kind,
             user_id=body.user_id,
             label=body.label,
             scopes=None if body.scopes is None else frozenset(body.scopes),
             confirm=body.confirm,
-            ttl=timedelta(seconds=body.ttl_s),
+            ttl=None if body.ttl_s is None else timedelta(seconds=body.ttl_s),
             allow_bearer=body.allow_bearer,
+            phone_number=body.phone_number,
         )
-        return _created_body(await self._pairing.create_invite(caller, request))
+        return await self._created(await self._pairing.create_invite(caller, request))
 
     async def list_invites(self, caller: Caller) -> InviteList:
-        return InviteList(rows=[invite_row(invite) for invite in await self._pairing.list_invites(caller)])
+        return InviteList(rows=await self._rows(await self._pairing.list_invites(caller)))
 
     async def get_invite(self, caller: Caller, invite_id: InviteId) -> InviteRow:
-        return invite_row(await self._pairing.get_invite(caller, invite_id))
+        return (await self._rows([await self._pairing.get_invite(caller, invite_id)]))[0]
 
     async def cancel_invite(self, caller: Caller, invite_id: InviteId) -> Response:
         await self._pairing.cancel_invite(caller, invite_id)
@@ -217,11 +245,25 @@ class _Routes:
         )
         return Confirmed(device_id=device_id)
 
-    async def resend_invite(self, caller: Caller, invite_id: InviteId) -> Response:
-        await self._pairing.get_invite(caller, invite_id)
-        raise Problem(
-            Code.INVALID, "Only invites by SMS can be sent again, and they are not available in this version."
+    async def resend_invite(self, caller: Caller, invite_id: InviteId) -> CreatedInviteBody:
+        return await self._created(await self._pairing.resend_invite(caller, invite_id))
+
+    async def _created(self, created: CreatedInvite) -> CreatedInviteBody:
+        row = (await self._rows([created.invite]))[0]
+        return CreatedInviteBody(
+            **row.model_dump(),
+            secret=created.secret,
+            url=created.url,
+            code=created.code,
+            qr_svg=created.qr_svg,
         )
+
+    async def _rows(self, invites: list[Invite]) -> list[InviteRow]:
+        known = await self._pairing.deliveries(invites)
+        return [
+            invite_row(invite, known.get(invite.invite_id), self._pairing.confirmation_code(invite))
+            for invite in invites
+        ]
 
     async def claim_invite(self, request: Request) -> Response:
         address = request.client.host if request.client else ""
@@ -255,7 +297,7 @@ def without_secrets(created: dict[str, Any]) -> dict[str, Any]:
     return kept | {"secret_shown": True}
 
 
-def invite_row(invite: Invite) -> InviteRow:
+def invite_row(invite: Invite, delivery: Delivery | None = None, digits: str | None = None) -> InviteRow:
     return InviteRow(
         invite_id=invite.invite_id,
         kind=invite.kind,
@@ -267,19 +309,24 @@ def invite_row(invite: Invite) -> InviteRow:
         created_at=rfc3339(invite.created_at_ms),
         expires_at=rfc3339(invite.deadline_ms),
         is_contested=invite.is_contested,
-        claim=None if invite.claim is None else _claim_row(invite.claim),
+        claim=None if invite.claim is None else _claim_row(invite.claim, digits),
         device_id=invite.device_id,
         allow_bearer=invite.allow_bearer,
+        sms=None if delivery is None else _sms_body(delivery),
     )
 
 
-def _created_body(created: CreatedInvite) -> CreatedInviteBody:
-    return CreatedInviteBody(
-        **invite_row(created.invite).model_dump(),
-        secret=created.secret,
-        url=created.url,
-        code=created.code,
-        qr_svg=created.qr_svg,
+def _sms_body(delivery: Delivery) -> SmsBody:
+    message = delivery.message
+    return SmsBody(
+        phone_number=message.number_hint,
+        provider=message.provider,
+        state=message.state,
+        reason=message.reason,
+        is_real=delivery.is_real,
+        sends=delivery.sends,
+        changed_at=rfc3339(message.changed_at_ms),
+        resend_from=rfc3339_or_none(delivery.resend_from_ms),
     )
 
 
@@ -296,7 +343,7 @@ def _collected_body(credentials: Credentials) -> CollectedBody:
     )
 
 
-def _claim_row(claim: Claim) -> ClaimRow:
+def _claim_row(claim: Claim, digits: str | None) -> ClaimRow:
     return ClaimRow(
         claim_id=claim.claim_id,
         device_name=claim.device.device_name,
@@ -307,12 +354,8 @@ def _claim_row(claim: Claim) -> ClaimRow:
         key_thumbprint=claim.thumbprint,
         credential="api_key" if claim.is_bearer else "device_key",
         claimed_at=rfc3339(claim.claimed_at_ms),
+        confirmation_code=digits,
     )
-
-
-def _refuse_unavailable(body: NewInvite) -> None:
-    if body.kind == "sms" or body.phone_number is not None:
-        raise Problem(Code.INVALID, "Invites by SMS are not available in this version. Use kind 'qr' or 'code'.")
 
 
 def _parse_claim(value: object) -> ClaimBody:

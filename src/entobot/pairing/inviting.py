@@ -19,7 +19,7 @@ from entobot.pairing.requests import InviteRequest
 
 
 def check_request(request: InviteRequest) -> None:
-    if not MIN_TTL <= request.ttl <= MAX_TTL:
+    if not MIN_TTL <= request.lives <= MAX_TTL:
         raise Problem(
             Code.INVALID,
             f"An invite lives {MIN_TTL.seconds} to {MAX_TTL.seconds} seconds: a secret that lives longer ends up in "
@@ -27,9 +27,13 @@ def check_request(request: InviteRequest) -> None:
         )
     if len(request.label) > MAX_LABEL_CHARACTERS or not request.label.isprintable():
         raise Problem(Code.INVALID, f"A label has at most {MAX_LABEL_CHARACTERS} visible characters.")
-    if request.confirm is Confirm.NONE and request.kind is Kind.CODE:
+    if request.kind is not Kind.SMS and request.phone_number is not None:
+        raise Problem(Code.INVALID, "A phone_number is for kind 'sms'.")
+    if request.way is Confirm.NONE and request.kind is Kind.SMS:
+        raise Problem(Code.INVALID, "Others may read an SMS, so somebody must confirm it: use 'approve' or 'type'.")
+    if request.way is Confirm.NONE and request.kind is Kind.CODE:
         raise Problem(Code.INVALID, "A code can be guessed, so somebody must confirm it: use 'type' or 'approve'.")
-    if request.allow_bearer and (request.kind is Kind.CODE or request.confirm is Confirm.NONE):
+    if request.allow_bearer and (request.kind is not Kind.QR or request.way is Confirm.NONE):
         raise Problem(
             Code.INVALID, "A bearer device is paired by kind 'qr', and somebody must confirm it: 'type' or 'approve'."
         )
@@ -41,7 +45,7 @@ def check_request(request: InviteRequest) -> None:
 
 def granted(request: InviteRequest, held: frozenset[Scope], of_user: frozenset[Scope]) -> frozenset[Scope]:
     """What the device will hold. Asking for more than may be given is refused, never cut down in silence."""
-    is_weak = request.confirm is not Confirm.TYPE
+    is_weak = request.way is not Confirm.TYPE
     if request.scopes is None:
         wanted = narrow(DEFAULT_DEVICE_SCOPES, WEAKLY_CONFIRMED_SCOPES if is_weak else DEFAULT_DEVICE_SCOPES)
         usual = narrow(wanted, held, of_user)

@@ -20,6 +20,8 @@ DEFAULT_TTL = timedelta(minutes=5)
 """Long enough to fetch the phone and install the page, short enough that a photograph of the screen goes stale."""
 MIN_TTL = timedelta(seconds=30)
 """Less and a slow camera loses against the clock."""
+SMS_TTL = timedelta(minutes=15)
+"""A message takes its time, and the phone is somewhere else than the operator."""
 MAX_TTL = timedelta(minutes=15)
 """Pairing is done with both parties at hand; a secret that lives for hours ends up in chat logs and screenshots."""
 CONFIRM_WITHIN = timedelta(minutes=5)
@@ -46,6 +48,7 @@ KEEP_ENDED = timedelta(days=7)
 class Kind(StrEnum):
     CODE = "code"
     QR = "qr"
+    SMS = "sms"
 
 
 class Confirm(StrEnum):
@@ -133,7 +136,7 @@ class Invite:
     """One invitation. Illegal combinations cannot be built (AssertionError).
 
     `secret_digest` exists only while the invite is open. `code_mark` is the lookup key of a typed code and stays, so
-    that a late second typist is told what happened; it opens nothing.
+    that a late second typist is told what happened; it opens nothing then.
     """
 
     invite_id: str
@@ -157,12 +160,16 @@ class Invite:
     ended_at_ms: int | None = None
     reason: Reason | None = None
     allow_bearer: bool = False
+    sends: int = 0
+    """How often it was sent, for kind `sms`; the last time at `sent_at_ms`."""
+    sent_at_ms: int | None = None
 
     def __post_init__(self) -> None:
         assert self.scopes, "a device without any scope is of no use"
         assert self.confirm is Confirm.TYPE or self.scopes <= WEAKLY_CONFIRMED_SCOPES
-        assert not (self.kind is Kind.CODE and self.confirm is Confirm.NONE)
-        assert (self.kind is Kind.CODE) == (self.code_mark is not None)
+        assert self.kind is Kind.QR or self.confirm is not Confirm.NONE
+        assert (self.kind is Kind.QR) == (self.code_mark is None)
+        assert (self.kind is Kind.SMS) == (self.sent_at_ms is not None)
         assert not self.allow_bearer or (self.kind is Kind.QR and self.confirm is not Confirm.NONE)
         assert self.claim is None or not self.claim.is_bearer or (self.allow_bearer and self.scopes <= BEARER_SCOPES)
         assert (self.state is State.OPEN) == (self.secret_digest is not None)
@@ -209,6 +216,21 @@ class Invite:
         self._need(State.CONFIRMED, now_ms)
         return replace(self, state=State.PAIRED, ended_at_ms=now_ms)
 
+    def resent(self, secret_digest: str, code_mark: str, deadline_ms: int, now_ms: int) -> "Invite":
+        """With a new secret and a new code; what was sent before opens nothing."""
+        assert self.kind is Kind.SMS
+        self._need(State.OPEN, now_ms)
+        return replace(
+            self,
+            secret_digest=secret_digest,
+            code_mark=code_mark,
+            deadline_ms=deadline_ms,
+            bad_claims=0,
+            wrong_codes=0,
+            sends=self.sends + 1,
+            sent_at_ms=now_ms,
+        )
+
     # -- ends
 
     def expired(self, now_ms: int) -> "Invite":
@@ -239,11 +261,22 @@ class Invite:
         return counted if counted.bad_claims < MAX_BAD_CLAIMS else counted.burned(Reason.BAD_CLAIMS, now_ms)
 
     def with_wrong_code(self, now_ms: int) -> "Invite":
-        """Somebody typed a code that fits no invite; it may have been meant for this one."""
+        """Somebody typed a code that fits no invite; it may have been meant for this one.
+
+        Of an invite by SMS only the code is void after the last one: its link cannot be guessed, so that no stranger
+        can end it by typing nonsense.
+        """
         self._need(State.OPEN, now_ms)
-        assert self.kind is Kind.CODE
+        assert self.kind is not Kind.QR
+        if self.kind is Kind.SMS:
+            return replace(self, wrong_codes=min(MAX_WRONG_CODES, self.wrong_codes + 1))
         counted = replace(self, wrong_codes=self.wrong_codes + 1)
         return counted if counted.wrong_codes < MAX_WRONG_CODES else counted.burned(Reason.WRONG_CODES, now_ms)
+
+    @property
+    def takes_codes(self) -> bool:
+        """Whether a code still opens it."""
+        return self.state is State.OPEN and self.kind is not Kind.QR and self.wrong_codes < MAX_WRONG_CODES
 
     # -- refusals
 

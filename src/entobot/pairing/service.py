@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -18,6 +19,7 @@ from entobot.core.secrets import CROCKFORD, Entropy, normalise_code, random_code
 from entobot.devices.dpop import Proof
 from entobot.devices.model import Credentials
 from entobot.devices.service import Devices
+from entobot.notifications.sms_outbox import Outbox
 from entobot.pairing import proof as claim_proof
 from entobot.pairing import store
 from entobot.pairing.bearer import Bearers
@@ -38,12 +40,15 @@ from entobot.pairing.model import (
     State,
 )
 from entobot.pairing.requests import Claimed, ClaimRequest, CreatedInvite, InviteRequest, Pending
+from entobot.pairing.texting import Delivery, Secrets, Texting, invite_text
 from entobot.pairing.transitions import Transitions, invite_not_found
 from entobot.pairing.waiting import Waiting
 from entobot.storage.database import Database, Transaction
 from entobot.web.authentication import Presented
 
 T = TypeVar("T")
+Draft = Callable[[Transaction, str, str | None], Invite]
+"""Takes the digest of the secret, and the mark of the code where there is one."""
 
 MAX_WAIT_S = 25
 LOOK_EVERY_S = 3.0
@@ -72,6 +77,7 @@ class Pairing:
         origin: str,
         gateway_name: str,
         spki: str | None,
+        outbox: Outbox | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -87,6 +93,7 @@ class Pairing:
         self._transitions = Transitions(audit, accounts, devices, bus)
         self._claiming = Claiming(self._transitions, devices, self._keys)
         self._collecting = Collecting(self._transitions, devices)
+        self._texting = Texting(outbox, self._keys, entropy)
         self._waiting = Waiting(bus)
         self.bearers = Bearers(
             database=database,
@@ -112,33 +119,16 @@ class Pairing:
         if user_id != principal.user_id:
             principal.require(Scope.USERS_MANAGE)
         check_request(request)
-        now_ms = self._clock.now_ms()
-        invite_id = self._ids.new(Prefix.INVITE)
+        if request.kind is Kind.SMS:
+            return await self._create_by_sms(principal, request, user_id)
         is_code = request.kind is Kind.CODE
         secret = random_code(self._entropy, CODE_LENGTH) if is_code else random_secret(self._entropy)
-        inviter = Inviter(principal.user_id, principal.device_id)
+        digest = self._keys.digest_of_code(secret) if is_code else self._keys.digest_of_secret(secret)
+        draft = self._draft(principal, request, user_id)
 
         def unit(tx: Transaction) -> Invite:
-            self._devices.guard(tx, principal)
-            self._accounts.check_reach(tx, principal, user_id)
-            held = narrow(principal.scopes, self._transitions.rights(tx, inviter))
-            invite = Invite(
-                invite_id=invite_id,
-                kind=request.kind,
-                state=State.OPEN,
-                user_id=user_id,
-                inviter=inviter,
-                label=request.label,
-                scopes=granted(request, held, self._accounts.get_user(tx, user_id).scopes),
-                confirm=request.confirm,
-                created_at_ms=now_ms,
-                deadline_ms=now_ms + to_ms(request.ttl),
-                allow_bearer=request.allow_bearer,
-                secret_digest=self._keys.digest_of_code(secret) if is_code else self._keys.digest_of_secret(secret),
-                code_mark=self._keys.mark_of_code(secret) if is_code else None,
-            )
-            check_room(store.open_invites(tx, now_ms), request.kind, now_ms)
-            self._transitions.create(tx, invite, principal, now_ms)
+            invite = draft(tx, digest, self._keys.mark_of_code(secret) if is_code else None)
+            self._transitions.create(tx, invite, principal, invite.created_at_ms)
             return invite
 
         invite = await self._database.write(unit)
@@ -148,6 +138,65 @@ class Pairing:
         return CreatedInvite(
             invite, secret=secret, url=url, qr_svg=await asyncio.to_thread(qr.svg, url, "Pairing code")
         )
+
+    async def _create_by_sms(self, principal: Principal, request: InviteRequest, user_id: str) -> CreatedInvite:
+        texting, now_ms = self._texting, self._clock.now_ms()
+        try:
+            number = await texting.number(request.phone_number)
+        except Problem as problem:
+            if problem.code is not Code.NUMBER_REFUSED:
+                raise
+            refused = problem
+            raise await self._database.write(lambda tx: texting.refuse(tx, principal, refused, now_ms)) from None
+        secrets = texting.fresh()
+        draft = self._draft(principal, request, user_id)
+
+        def unit(tx: Transaction) -> Invite | Problem:
+            invite = draft(tx, *texting.marks(secrets))
+            text = self._text(invite, secrets)
+            posted = texting.post(tx, invite, number, text, principal.user_id, invite.created_at_ms)
+            if isinstance(posted, Problem):
+                return posted
+            self._transitions.create(tx, invite, principal, invite.created_at_ms, phone_number=number.e164)
+            return invite
+
+        return self._sent(_or_raise(await self._database.write(unit)), secrets)
+
+    async def resend_invite(self, principal: Principal, invite_id: str) -> CreatedInvite:
+        """Send an open invite by SMS once more, with a new secret and 15 minutes; the old secret is void.
+
+        Raises Problem: `invite_not_found`, `rate_limited` (too soon, or a limit), `invalid` (not by SMS), the refusal of
+        an invite that is not open any more.
+        """
+        principal.require(Scope.PAIR)
+        now_ms, secrets = self._clock.now_ms(), self._texting.fresh()
+
+        def unit(tx: Transaction) -> Invite | Problem:
+            invite = self._transitions.settle(tx, self._visible(tx, principal, invite_id), now_ms)
+            again = self._texting.resend(tx, invite, secrets, now_ms)
+            if isinstance(again, Problem):
+                return again
+            after, number = again
+            text = self._text(after, secrets)
+            posted = self._texting.post(tx, after, number, text, principal.user_id, now_ms)
+            if isinstance(posted, Problem):
+                return posted
+            self._transitions.resend(tx, invite, after, principal, now_ms)
+            return after
+
+        return self._sent(_or_raise(await self._database.write(unit)), secrets)
+
+    async def deliveries(self, invites: Iterable[Invite]) -> dict[str, Delivery]:
+        """What is known of the SMS of those that were sent so, by their ids."""
+        wanted = [invite for invite in invites if invite.kind is Kind.SMS]
+        if not wanted:
+            return {}
+
+        def unit(tx: Transaction) -> dict[str, Delivery]:
+            found = ((invite.invite_id, self._texting.delivery(tx, invite)) for invite in wanted)
+            return {invite_id: delivery for invite_id, delivery in found if delivery is not None}
+
+        return await self._database.read(unit)
 
     async def list_invites(self, principal: Principal) -> list[Invite]:
         """Newest first, as they stand now. Without `users.manage` only those by or for the caller's user."""
@@ -305,6 +354,39 @@ class Pairing:
 
     # -- within units
 
+    def _draft(self, principal: Principal, request: InviteRequest, user_id: str) -> Draft:
+        """Makes the invite in a unit, as far as the inviter may, where there is room for it."""
+        now_ms = self._clock.now_ms()
+        invite_id = self._ids.new(Prefix.INVITE)
+        inviter = Inviter(principal.user_id, principal.device_id)
+        is_sms = request.kind is Kind.SMS
+
+        def draft(tx: Transaction, digest: str, mark: str | None) -> Invite:
+            self._devices.guard(tx, principal)
+            self._accounts.check_reach(tx, principal, user_id)
+            held = narrow(principal.scopes, self._transitions.rights(tx, inviter))
+            scopes = granted(request, held, self._accounts.get_user(tx, user_id).scopes)
+            check_room(store.open_invites(tx, now_ms), request.kind, now_ms)
+            return Invite(
+                invite_id=invite_id,
+                kind=request.kind,
+                state=State.OPEN,
+                user_id=user_id,
+                inviter=inviter,
+                label=request.label,
+                scopes=scopes,
+                confirm=request.way,
+                created_at_ms=now_ms,
+                deadline_ms=now_ms + to_ms(request.lives),
+                allow_bearer=request.allow_bearer,
+                secret_digest=digest,
+                code_mark=mark,
+                sends=int(is_sms),
+                sent_at_ms=now_ms if is_sms else None,
+            )
+
+        return draft
+
     def _visible(self, tx: Transaction, principal: Principal, invite_id: str) -> Invite:
         self._devices.guard(tx, principal)
         invite = store.find_invite(tx, invite_id)
@@ -375,6 +457,20 @@ class Pairing:
 
     def _digits(self, claim: Claim) -> str:
         return self._keys.confirmation_code(claim.claim_id, claim.thumbprint or "")
+
+    def confirmation_code(self, invite: Invite) -> str | None:
+        """The digits that the claiming phone shows, for the operator to compare; None where they are to be typed."""
+        if invite.kind is not Kind.SMS or invite.confirm is not Confirm.APPROVE or invite.claim is None:
+            return None
+        return self._digits(invite.claim)
+
+    def _text(self, invite: Invite, secrets: Secrets) -> str:
+        return invite_text(self.gateway_name, self._origin, self._url(invite, secrets.secret), secrets.code)
+
+    def _sent(self, invite: Invite, secrets: Secrets) -> CreatedInvite:
+        if self._texting.is_real:
+            return CreatedInvite(invite)
+        return CreatedInvite(invite, secret=secrets.secret, code=secrets.code, url=self._url(invite, secrets.secret))
 
     def _url(self, invite: Invite, secret: str) -> str:
         """What stands after `#` is never sent to a server, so it stays out of logs."""

@@ -11,6 +11,7 @@ from sqlalchemy import (
     UniqueConstraint,
     bindparam,
     delete,
+    func,
     insert,
     select,
     update,
@@ -66,6 +67,8 @@ invites = Table(
     Column("ended_at_ms", BigInteger),
     Column("reason", Text),
     Column("allow_bearer", BigInteger),
+    Column("sends", BigInteger),
+    Column("sent_at_ms", BigInteger),
     UniqueConstraint("claim_id", name="uq_pairing_invites_claim"),
 )
 failures = Table(
@@ -81,6 +84,7 @@ _MUTABLE = (
     "scopes",
     "deadline_ms",
     "secret_digest",
+    "code_mark",
     "bad_claims",
     "wrong_codes",
     "is_contested",
@@ -97,6 +101,8 @@ _MUTABLE = (
     "confirmed_at_ms",
     "ended_at_ms",
     "reason",
+    "sends",
+    "sent_at_ms",
 )
 _SEEN = (
     invites.c.invite_id == bindparam("which"),
@@ -104,6 +110,7 @@ _SEEN = (
     invites.c.bad_claims == bindparam("seen_bad_claims"),
     invites.c.wrong_codes == bindparam("seen_wrong_codes"),
     invites.c.is_contested == bindparam("seen_contested"),
+    func.coalesce(invites.c.sends, 0) == bindparam("seen_sends"),
 )
 _NEW: dict[str, object] = {name: bindparam(f"new_{name}") for name in _MUTABLE}
 _INSERT = insert(invites)
@@ -156,6 +163,7 @@ def change(tx: Transaction, seen: Invite, after: Invite, now_ms: int) -> bool:
         "seen_bad_claims": seen.bad_claims,
         "seen_wrong_codes": seen.wrong_codes,
         "seen_contested": int(seen.is_contested),
+        "seen_sends": seen.sends,
         "now": now_ms,
     }
     return tx.run(statement, parameters) == 1
@@ -245,6 +253,8 @@ def _values(invite: Invite) -> Mapping[str, object]:
         "ended_at_ms": invite.ended_at_ms,
         "reason": invite.reason and invite.reason.value,
         "allow_bearer": int(invite.allow_bearer),
+        "sends": invite.sends,
+        "sent_at_ms": invite.sent_at_ms,
     }
 
 
@@ -275,6 +285,8 @@ def _known(row: Row) -> Invite:
         ended_at_ms=row["ended_at_ms"],
         reason=None if row["reason"] is None else Reason(row["reason"]),
         allow_bearer=bool(row["allow_bearer"]),
+        sends=int(row["sends"] or 0),
+        sent_at_ms=row["sent_at_ms"],
     )
 
 

@@ -10,8 +10,9 @@ from entobot.core.permissions import Scope, narrow, scope_text
 from entobot.core.principal import Principal
 from entobot.devices.model import Change, Status
 from entobot.devices.service import Devices
+from entobot.notifications import sms_outbox
 from entobot.pairing import limits, store
-from entobot.pairing.model import Confirm, Invite, Inviter, Reason, State
+from entobot.pairing.model import Confirm, Invite, Inviter, Kind, Reason, State
 from entobot.storage.database import Transaction
 
 _EVENTS = {
@@ -33,9 +34,23 @@ class Transitions:
         self._devices = devices
         self._bus = bus
 
-    def create(self, tx: Transaction, invite: Invite, actor: Principal, now_ms: int) -> None:
+    def create(
+        self, tx: Transaction, invite: Invite, actor: Principal, now_ms: int, *, phone_number: str | None = None
+    ) -> None:
         store.insert_invite(tx, invite)
-        self._tell(tx, invite, now_ms, actor)
+        self._tell(tx, invite, now_ms, actor, phone_number=phone_number)
+
+    def resend(self, tx: Transaction, seen: Invite, after: Invite, actor: Principal, now_ms: int) -> None:
+        """Put the new secret in the place of the old one."""
+        self.apply(tx, seen, after, now_ms)
+        self._audit.record(
+            tx,
+            AuditEvent.INVITE_RESENT,
+            now_ms=now_ms,
+            actor=actor,
+            subject=after.invite_id,
+            facts={"invite_id": after.invite_id, "sends": after.sends, "user_id": after.user_id},
+        )
 
     def apply(
         self, tx: Transaction, seen: Invite, after: Invite, now_ms: int, *, actor: Principal | None = None
@@ -152,7 +167,15 @@ class Transitions:
 
     # -- telling
 
-    def _tell(self, tx: Transaction, invite: Invite, now_ms: int, actor: Principal | None) -> None:
+    def _tell(
+        self,
+        tx: Transaction,
+        invite: Invite,
+        now_ms: int,
+        actor: Principal | None,
+        *,
+        phone_number: str | None = None,
+    ) -> None:
         self._audit.record(
             tx,
             _EVENTS[invite.state],
@@ -161,8 +184,10 @@ class Transitions:
             actor=actor,
             subject=invite.device_id if invite.state is State.PAIRED and invite.device_id else invite.invite_id,
             facts=_facts(invite),
-            personal=_personal(invite),
+            personal=_personal(invite) | ({} if phone_number is None else {"phone_number": phone_number}),
         )
+        if invite.kind is Kind.SMS and invite.state is not State.OPEN:
+            sms_outbox.end(tx, invite.invite_id, f"the invite is {invite.state}", now_ms)
         payload = b"" if invite.claim is None else invite.claim.claim_id.encode("ascii")
         tx.after_commit(lambda: self._bus.publish(topics.CONTROL_INVITES, payload))
 

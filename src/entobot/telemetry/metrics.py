@@ -251,6 +251,22 @@ class Metric(Enum):
         "Conversations and runs that wait on this node: for a place in it (`node`), for the same person's other runs (`person`).",
         "waits_for",
     )
+    SMS_MESSAGES = _counter(
+        "entobot_sms_messages_total",
+        "What became of SMS: the states that they came to, as in `accepted`, `delivered`, `failed`, `unknown`.",
+        "provider",
+        "outcome",
+    )
+    SMS_RECEIPTS = _counter(
+        "entobot_sms_receipts_total",
+        "Receipts of providers: `taken`, `repeated` or replayed, `refused` (no right signature, or no such message).",
+        "outcome",
+    )
+    SMS_REFUSED = _counter(
+        "entobot_sms_refused_total",
+        "SMS that were not posted: the limit that was reached, `number` (not one to write to), `stopped` (said STOP).",
+        "reason",
+    )
     STREAM_BACKLOG = _gauge(
         "entobot_stream_backlog",
         "Events beyond `stream.keep_events` that retention has not taken yet. Of the whole store: the same on every node.",
@@ -290,6 +306,7 @@ LABELS: dict[str, str] = {
     "operation": "`read` or `write`.",
     "outcome": "How it ended; said by each metric.",
     "path": "`live` or `replay`.",
+    "provider": "The provider in `sms.provider`.",
     "python": "Version of Python.",
     "reason": "An error code, the name of a close code, or the limit that was hit; or said by the metric.",
     "rule": "Id of a rule of alerts.",

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope
 
 from entobot.core.errors import Code, Problem
 
+JSON = "application/json"
 DEFAULT_MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53 - 1
@@ -94,11 +95,12 @@ def must_close(scope: Scope) -> bool:
     return False
 
 
-def check_media_type(request: Request) -> None:
-    """Raise `invalid` unless the body is declared as JSON in UTF-8 and not compressed."""
+def check_media_type(request: Request, wanted: str = JSON) -> None:
+    """Raise `invalid` unless the body is declared as `wanted` in UTF-8 and not compressed."""
     media_type, _, parameters = request.headers.get("content-type", "").lower().partition(";")
-    if media_type.strip() != "application/json" or parameters.strip().replace('"', "") not in ("", "charset=utf-8"):
-        raise Problem(Code.INVALID, "Send the body as JSON with the header 'Content-Type: application/json'.")
+    if media_type.strip() != wanted or parameters.strip().replace('"', "") not in ("", "charset=utf-8"):
+        what = "as JSON " if wanted == JSON else ""
+        raise Problem(Code.INVALID, f"Send the body {what}with the header 'Content-Type: {wanted}'.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Problem(Code.INVALID, "Send the body without a Content-Encoding.")
 

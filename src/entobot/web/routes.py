@@ -22,7 +22,7 @@ from entobot.telemetry.log import bind
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
 from entobot.web.authentication import Authenticator, is_local, presented
-from entobot.web.bodies import DEFAULT_MAX_BYTES, BoundedRequest, check_media_type, has_body
+from entobot.web.bodies import DEFAULT_MAX_BYTES, JSON, BoundedRequest, check_media_type, has_body
 from entobot.web.idempotency import Idempotency, Redact, keyed
 
 UNSAFE_METHODS = frozenset({"DELETE", "PATCH", "POST", "PUT"})
@@ -49,6 +49,8 @@ class Rule:
     problems: frozenset[Code] = field(default_factory=frozenset[Code])
     operation: dict[str, Any] | None = None
     """OpenAPI operation of a raw route; other routes are described from their types."""
+    media_type: str = JSON
+    """Of the body."""
 
     @property
     def is_write(self) -> bool:
@@ -123,6 +125,7 @@ class Api:
         max_body_bytes: int = DEFAULT_MAX_BYTES,
         problems: Iterable[Code] = (),
         operation: dict[str, Any] | None = None,
+        media_type: str = JSON,
     ) -> None:
         """Register an endpoint that reads the request and makes the response itself: same guard, no pydantic.
 
@@ -130,7 +133,9 @@ class Api:
         the endpoint's own. `operation` is its OpenAPI operation, completed with security and problems.
         """
         described = {"operationId": getattr(endpoint, "__name__", path)} | (operation or {})
-        rule = self._rule(method, path, max_body_bytes, problems=frozenset(problems), operation=described)
+        rule = self._rule(
+            method, path, max_body_bytes, problems=frozenset(problems), operation=described, media_type=media_type
+        )
         guarded = self._guarded(rule, endpoint)
         route = Route(path, guarded, methods=[method])
         if route.methods is not None:
@@ -173,7 +178,7 @@ class Api:
             principal = await self._admit(rule, request)
             bounded = BoundedRequest(request.scope, request.receive, rule.max_body_bytes)
             if rule.is_write and has_body(bounded):
-                check_media_type(bounded)
+                check_media_type(bounded, rule.media_type)
                 if rule.operation is None and await bounded.body():
                     await bounded.json()  # here, since FastAPI would answer a Problem of its reader with a bare 400
             if principal is None:

@@ -1,0 +1,148 @@
+"""What a provider tells of a message later: that the network has it, that the phone has it, that it failed.
+
+Anybody can call these addresses. Nothing is looked up before the signature is known to be right; what is refused is
+counted, and told to the audit log once in ten minutes for a network.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from entobot.audit.events import AuditEvent, Outcome
+from entobot.audit.service import Audit, Fact
+from entobot.core.clock import Clock, to_ms
+from entobot.core.errors import Code, Problem
+from entobot.notifications import sms_store as store
+from entobot.notifications.sms_model import RECEIPTS_WITHIN, Message, MessageState
+from entobot.notifications.sms_sending import Sending
+from entobot.signin.refusals import Refusals, Refused
+from entobot.storage.database import Database, Transaction
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request as it came in: `target` is path and query, `headers` have lower-case names."""
+
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """`key` is the same for a repeat of the same receipt. `state` None: it says nothing that is not known."""
+
+    key: str
+    message_id: str
+    provider_id: str
+    state: MessageState | None
+    reason: str = ""
+    is_stopped: bool = False
+
+
+class ReceiptReader(Protocol):
+    """An adapter that can tell its provider's requests from others."""
+
+    async def read_receipt(self, arrived: Arrived, now_ms: int) -> Receipt:
+        """Raises Problem: `signature_invalid` for what is not the provider's, `invalid` for what makes no sense."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    database: Database
+    clock: Clock
+    audit: Audit
+    meters: Meters
+    sending: Sending
+    readers: Mapping[str, ReceiptReader] = field(default_factory=dict[str, ReceiptReader])
+
+
+class Receipts:
+    def __init__(self, parts: Parts) -> None:
+        self._database, self._clock, self._audit = parts.database, parts.clock, parts.audit
+        self._sending, self._readers = parts.sending, parts.readers
+        self._refusals = Refusals()
+        self._counted = {
+            one: parts.meters.counter(Metric.SMS_RECEIPTS, outcome=one) for one in ("refused", "repeated", "taken")
+        }
+
+    async def take(self, provider: str, arrived: Arrived, address: str) -> None:
+        """Move the message that a receipt is about. Raises Problem: `not_found`, `signature_invalid`, `invalid`,
+        `receipt_repeated` (taken before, or replayed: nothing has changed).
+        """
+        try:
+            await self._take(provider, arrived)
+        except Problem as problem:
+            is_repeat = problem.code is Code.RECEIPT_REPEATED
+            self._counted["repeated" if is_repeat else "refused"].add()
+            await self._note(address, problem.code)
+            raise
+        self._counted["taken"].add()
+
+    async def _take(self, provider: str, arrived: Arrived) -> None:
+        reader = self._readers.get(provider)
+        if reader is None:
+            raise Problem(Code.NOT_FOUND, "This gateway expects no receipts of this provider.")
+        receipt = await reader.read_receipt(arrived, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> Problem | None:
+            message = store.find_message(tx, receipt.message_id)
+            if message is None or message.provider != provider or _is_other(message, receipt):
+                return Problem(Code.NOT_FOUND, "There is no such message.")
+            if now_ms > message.made_at_ms + to_ms(RECEIPTS_WITHIN):
+                return Problem(Code.NOT_FOUND, "This message is too old for receipts.")
+            if not store.spend_receipt(tx, f"{provider} {receipt.key}", now_ms):
+                return Problem(Code.RECEIPT_REPEATED, "This receipt was taken before. Nothing has changed.")
+            self._apply(tx, message, receipt, now_ms)
+            return None
+
+        problem = await self._database.write(unit)
+        if problem is not None:
+            raise problem
+
+    def _apply(self, tx: Transaction, message: Message, receipt: Receipt, now_ms: int) -> None:
+        if receipt.is_stopped and (mark := store.mark_of(tx, message.message_id)) and store.stop(tx, mark, now_ms):
+            self._audit.record(tx, AuditEvent.SMS_STOPPED, now_ms=now_ms, subject=message.message_id)
+        after = (
+            None if receipt.state is None else message.told(receipt.state, receipt.reason, receipt.provider_id, now_ms)
+        )
+        if after is not None and store.move(tx, message, after):
+            self._sending.tell(tx, after, now_ms)
+
+    async def settle(self) -> None:
+        """Tell of refusals that were only counted. For a periodic sweep."""
+        due = self._refusals.take_due(self._clock.now_ms())
+        if due:
+            await self._write(due)
+
+    async def _note(self, address: str, code: Code) -> None:
+        noted = self._refusals.note("", address, code, self._clock.now_ms())
+        if noted is not None:
+            await self._write([noted])
+
+    async def _write(self, refused: list[Refused]) -> None:
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> None:
+            for one in refused:
+                facts: dict[str, Fact] = {"code": one.reason, "count": one.count}
+                self._audit.record(
+                    tx,
+                    AuditEvent.SMS_RECEIPT_REFUSED,
+                    now_ms=now_ms,
+                    outcome=Outcome.DENIED,
+                    facts=facts,
+                    personal={"network": one.network},
+                )
+
+        await self._database.write(unit)
+
+
+def _is_other(message: Message, receipt: Receipt) -> bool:
+    """A receipt of the provider's own account, but of another message."""
+    return bool(message.provider_id and receipt.provider_id and message.provider_id != receipt.provider_id)
