@@ -583,11 +583,21 @@ async def _live(phone: Phone, sent: list[dict[str, Any]]) -> None:
     keys = {"p256dh": POINT, "auth": "AAECAwQFBgcICQoLDA0ODw"}
     await command("push.subscribe", endpoint="https://push.example/one", keys=keys)
     await command("push.unsubscribe")
+    await command("question.list")
+    await command("question.answer", question_id=await _asked(phone), answer="at seven")
+    await command("question.decline", question_id=await _asked(phone))
     await command("events.ack", seq=phone.seen)
     await command("run.cancel", run_id=finished["runId"])
     await command("conversation.rename", conversation_id="nothing", title="refused")
     await phone.send({"type": "ping"})
     await phone.until(lambda frame: frame["type"] == "pong")
+
+
+async def _asked(phone: Phone) -> str:
+    """By a program with the phone's credentials."""
+    question = {"text": "When is dinner?"}
+    asked = await asyncio.to_thread(phone.device.request, "POST", "/api/v1/questions", json=question)
+    return asked["question_id"]
 
 
 def _signed(phone: Phone, approval: dict[str, Any]) -> dict[str, Any]:

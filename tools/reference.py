@@ -109,8 +109,8 @@ SCOPE_TEXTS: dict[Scope, str] = {
     Scope.DEVICES_MANAGE: "See every device; rename, suspend, reactivate and revoke those of people not above oneself.",
     Scope.DEVICES_READ: "See every device.",
     Scope.METRICS: "`GET /metrics`, and the details of `/api/ready`.",
-    Scope.NOTIFY: "Be notified, on this device; send notifications to oneself.",
-    Scope.NOTIFY_OTHERS: "Send notifications to other people, and to everybody of a role.",
+    Scope.NOTIFY: "Be notified and asked, on this device; send notifications and questions to oneself.",
+    Scope.NOTIFY_OTHERS: "Send notifications to other people, and to everybody of a role; ask other people questions.",
     Scope.PAIR: "Invite devices and confirm them, with no more scopes than the inviter holds.",
     Scope.SETTINGS: "Read and change settings over the API; see and renew the certificate.",
     Scope.USERS_MANAGE: "Add, change and disable people; invite devices for them, and see everybody's invites.",
@@ -167,6 +167,11 @@ AUDIT_TEXTS: dict[str, str] = {
     "notification.rules_changed": "A person changed how they want to be reached.",
     "notification.sent_to_others": "Somebody notified another person, or everybody of a role.",
     "notification.tested": "A person sent a test to a place of theirs; `outcome` says whether its service took it.",
+    "question.answered": "A person answered a question; the answer itself is not in the log.",
+    "question.asked": "A program asked a person something; `facts.user_id` is who is asked.",
+    "question.cancelled": "Who asked took a question back, or one of the two has left.",
+    "question.declined": "A person said that they will not answer a question.",
+    "question.expired": "Nobody answered a question in time.",
     "run.cancelled": "A person stopped a run.",
     "settings.changed": "A setting was changed: `subject` is its key, `from` and `to` are JSON.",
     "sms.accepted": "A provider took an SMS; what came of it stands in the list of invites.",
@@ -397,7 +402,7 @@ def _type(member: dict[str, Any]) -> str:
         if key in member
     ]
     unit = " characters" if "maxLength" in member else ""
-    return member["type"] + (f", {' '.join(bounds)}{unit}" if bounds else "")
+    return member.get("type", "any JSON") + (f", {' '.join(bounds)}{unit}" if bounds else "")
 
 
 def events_page() -> str:

@@ -1,4 +1,4 @@
-"""Notifications of the running gateway: posted by features and by others, decided about, sent."""
+"""Notifications of the running gateway: posted by features and by others, decided about, sent. Questions ride on them."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from entobot.accounts.people import People
 from entobot.accounts.service import Accounts
+from entobot.app.asking import Asking
 from entobot.app.cluster import who_lives
 from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
@@ -104,6 +105,8 @@ class Notifying:
         )
         self._sender = self._make_sender(outlets)
         self._routes = self._make_routes(audit, zones, key.public)
+        self._asking = Asking(ground, audit, accounts, stream, devices, self.service)
+        self.questions = self._asking.service
         self._is_running = False
         self._is_rung_again = False
         self._task: asyncio.Task[None] | None = None
@@ -175,13 +178,14 @@ class Notifying:
     def add_routes(self, api: Api) -> None:
         http_places.add_routes(api, self._routes)
         http.add_routes(api, self.service)
+        self._asking.add_routes(api)
 
     def commands(self) -> list[Command]:
-        return commands.commands(self.service, self.places)
+        return [*commands.commands(self.service, self.places), *self._asking.commands()]
 
     def follow(self, people: People, hub: Hub) -> None:
         """What ends with a person, and who is connected here."""
-        people.on_leaving += [self.service.end_all, self.places.end_all]
+        people.on_leaving += [self._asking.service.end_all, self.service.end_all, self.places.end_all]
         self.service.is_here = lambda user_id: user_id in hub.user_ids
 
     def start(self, periodic: Periodic) -> None:
@@ -189,10 +193,12 @@ class Notifying:
         periodic.every(LOOK_EVERY, self._look, at_once=True)
         periodic.every(SWEEP_EVERY, self._sweep, at_once=True)
         periodic.every(timedelta(hours=1), self._forget)
+        self._asking.start(periodic)
 
     async def stop(self) -> None:
         """What is being sent stays `sent`; the next start says what became of it."""
         self._is_running = False
+        self._asking.stop()
         task = self._task
         if task is not None:
             task.cancel()

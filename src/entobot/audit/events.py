@@ -60,6 +60,11 @@ class AuditEvent(StrEnum):
     PASSWORD_SET = "password.set"  # noqa: S105  an event name
     RECOVERY_CODES_MADE = "recovery_codes.made"
     RECOVERY_CODE_USED = "recovery_code.used"
+    QUESTION_ANSWERED = "question.answered"
+    QUESTION_ASKED = "question.asked"
+    QUESTION_CANCELLED = "question.cancelled"
+    QUESTION_DECLINED = "question.declined"
+    QUESTION_EXPIRED = "question.expired"
     RUN_CANCELLED = "run.cancelled"
     SESSION_ENDED = "session.ended"
     SESSION_OPENED = "session.opened"

@@ -61,6 +61,8 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/pairing/invites": Scope.PAIR,
     "GET /api/v1/pairing/invites/{invite_id}": Scope.PAIR,
     "GET /api/v1/posture": Scope.AUDIT,
+    "GET /api/v1/questions": Scope.NOTIFY,
+    "GET /api/v1/questions/{question_id}": Scope.NOTIFY,
     "GET /api/v1/sessions": Open.AUTHENTICATED,
     "GET /api/v1/settings": Scope.SETTINGS,
     "GET /api/v1/settings/bot": Scope.SETTINGS,
@@ -104,6 +106,9 @@ ROUTES: dict[str, Access] = {
     "POST /api/v1/pairing/invites": Scope.PAIR,
     "POST /api/v1/pairing/invites/{invite_id}/confirm": Scope.PAIR,
     "POST /api/v1/pairing/invites/{invite_id}/resend": Scope.PAIR,
+    "POST /api/v1/questions": Scope.NOTIFY,
+    "POST /api/v1/questions/{question_id}/answer": Scope.NOTIFY,
+    "POST /api/v1/questions/{question_id}/decline": Scope.NOTIFY,
     "POST /api/v1/settings/providers/{name}/test": Scope.SETTINGS,
     "POST /api/v1/sign-in/link": Open.ANYONE,
     "POST /api/v1/sign-in/passkey": Open.ANYONE,
@@ -130,6 +135,7 @@ ROUTES: dict[str, Access] = {
     "DELETE /api/v1/me/totp": Open.AUTHENTICATED,
     "DELETE /api/v1/notifications/places/{place_id}": Open.AUTHENTICATED,
     "DELETE /api/v1/pairing/invites/{invite_id}": Scope.PAIR,
+    "DELETE /api/v1/questions/{question_id}": Scope.NOTIFY,
     "DELETE /api/v1/sessions/{session_id}": Open.AUTHENTICATED,
 }
 """REST. `AUTHENTICATED` routes narrow to the caller's own objects in their service."""
@@ -184,6 +190,9 @@ COMMANDS: dict[str, Access] = {
     "notification.read": Scope.NOTIFY,
     "push.subscribe": Scope.NOTIFY,
     "push.unsubscribe": Scope.NOTIFY,
+    "question.answer": Scope.NOTIFY,
+    "question.decline": Scope.NOTIFY,
+    "question.list": Scope.NOTIFY,
     "run.cancel": Scope.CHAT,
 }
 """Device commands, over WebSocket and `POST /api/v1/commands` alike."""

@@ -30,6 +30,7 @@ class Code(StrEnum):
     PROOF_INVALID = "proof_invalid"
     PROOF_REQUIRED = "proof_required"
     PROOF_STALE = "proof_stale"
+    QUESTION_CLOSED = "question_closed"
     RATE_LIMITED = "rate_limited"
     RECEIPT_REPEATED = "receipt_repeated"
     REFRESH_INVALID = "refresh_invalid"
@@ -72,6 +73,7 @@ STATUS: dict[Code, int] = {
     Code.PROOF_INVALID: 400,
     Code.PROOF_REQUIRED: 401,
     Code.PROOF_STALE: 401,
+    Code.QUESTION_CLOSED: 409,
     Code.RATE_LIMITED: 429,
     Code.RECEIPT_REPEATED: 409,
     Code.REFRESH_INVALID: 401,

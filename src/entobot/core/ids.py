@@ -28,6 +28,7 @@ class Prefix(StrEnum):
     NOTIFICATION = "ntf_"
     NOTIFICATION_ATTEMPT = "nat_"
     NOTIFICATION_PLACE = "npl_"
+    QUESTION = "qst_"
     RULE = "rul_"
     RUN = "run_"
     SESSION = "ses_"

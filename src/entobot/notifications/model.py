@@ -30,10 +30,11 @@ class Kind(StrEnum):
     DIGEST = "digest"
     MESSAGE = "message"
     NOTICE = "notice"
+    QUESTION = "question"
     TEST = "test"
 
 
-OWN_KINDS = frozenset({Kind.ALERT, Kind.APPROVAL, Kind.DIGEST, Kind.MESSAGE, Kind.TEST})
+OWN_KINDS = frozenset({Kind.ALERT, Kind.APPROVAL, Kind.DIGEST, Kind.MESSAGE, Kind.QUESTION, Kind.TEST})
 """What nobody outside may send."""
 
 

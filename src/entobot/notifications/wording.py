@@ -10,6 +10,7 @@ _GENERAL = {
     Kind.APPROVAL: "Approval needed",
     Kind.DIGEST: "News of the day",
     Kind.MESSAGE: "New message",
+    Kind.QUESTION: "A question for you",
     Kind.TEST: "This is a test",
 }
 NEWS = "New notification"

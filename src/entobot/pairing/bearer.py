@@ -6,6 +6,7 @@ nothing else, for 30 days.
 
 from dataclasses import dataclass, field
 
+from entobot.bus.waiting import Waiting
 from entobot.core.clock import Clock
 from entobot.core.errors import Problem
 from entobot.core.ids import Ids, Prefix
@@ -16,7 +17,6 @@ from entobot.pairing.keys import PairingKeys
 from entobot.pairing.model import Claim, DeviceInfo, Reason, State
 from entobot.pairing.requests import BearerCredentials, Pending
 from entobot.pairing.transitions import Transitions
-from entobot.pairing.waiting import Waiting
 from entobot.storage.database import Database, Transaction
 
 LOOK_AGAIN_S = 5.0

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from entobot.accounts.service import Accounts
 from entobot.audit.service import Audit
 from entobot.bus.bus import Bus
-from entobot.core import qr
+from entobot.bus.waiting import Waiting
+from entobot.core import qr, topics
 from entobot.core.clock import Clock, to_ms
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix, is_id
@@ -42,7 +43,6 @@ from entobot.pairing.model import (
 from entobot.pairing.requests import Claimed, ClaimRequest, CreatedInvite, InviteRequest, Pending
 from entobot.pairing.texting import Delivery, Secrets, Texting, invite_text
 from entobot.pairing.transitions import Transitions, invite_not_found
-from entobot.pairing.waiting import Waiting
 from entobot.storage.database import Database, Transaction
 from entobot.web.authentication import Presented
 
@@ -94,7 +94,7 @@ class Pairing:
         self._claiming = Claiming(self._transitions, devices, self._keys)
         self._collecting = Collecting(self._transitions, devices)
         self._texting = Texting(outbox, self._keys, entropy)
-        self._waiting = Waiting(bus)
+        self._waiting = Waiting(bus, topics.CONTROL_INVITES)
         self.bearers = Bearers(
             database=database,
             clock=clock,

@@ -1,11 +1,10 @@
-"""Long polls: wait until something happened to one claim. Wakes on the bus, at a time limit, or at shutdown."""
+"""Long polls: wait until something happened to one thing. Wakes on the bus, at a time limit, or at shutdown."""
 
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from entobot.bus.bus import Bus
-from entobot.core import topics
 
 
 class Turn:
@@ -13,9 +12,15 @@ class Turn:
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
+        self.is_over = False
+        """A newer call waits for the same thing, or the gateway stops: look once more, and answer."""
 
     def wake(self) -> None:
         self._woken.set()
+
+    def end(self) -> None:
+        self.is_over = True
+        self.wake()
 
     async def wait(self, timeout_s: float) -> bool:
         """Return when woken (True) or after `timeout_s`; the caller looks again either way."""
@@ -24,42 +29,47 @@ class Turn:
                 await self._woken.wait()
         except TimeoutError:
             return False
+        self._woken.clear()
         return True
 
 
 class Waiting:
-    """At most one turn a claim: a newer call ends the older one, so that waiting costs a bounded amount."""
+    """At most one turn a thing: a newer call ends the older one, so that waiting costs a bounded amount.
 
-    def __init__(self, bus: Bus) -> None:
+    On `topic` comes the id of what something happened to.
+    """
+
+    def __init__(self, bus: Bus, topic: str) -> None:
         self._bus = bus
+        self._topic = topic
         self._turns: dict[str, Turn] = {}
         self._is_stopped = False
 
     @contextmanager
-    def turn(self, claim_id: str) -> Generator[Turn]:
+    def turn(self, thing_id: str) -> Generator[Turn]:
         turn = Turn()
         if self._is_stopped:
-            turn.wake()
-        earlier = self._turns.get(claim_id)
+            turn.end()
+        earlier = self._turns.get(thing_id)
         if earlier is not None:
-            earlier.wake()
-        self._turns[claim_id] = turn
-        wanted = claim_id.encode("ascii")
+            earlier.end()
+        self._turns[thing_id] = turn
+        wanted = thing_id.encode("ascii")
 
         def heard(_: str, payload: bytes) -> None:
             if payload == wanted:
                 turn.wake()
 
-        unsubscribe = self._bus.subscribe(topics.CONTROL_INVITES, heard)
+        unsubscribe = self._bus.subscribe(self._topic, heard)
         try:
             yield turn
         finally:
             unsubscribe()
-            if self._turns.get(claim_id) is turn:
-                del self._turns[claim_id]
+            if self._turns.get(thing_id) is turn:
+                del self._turns[thing_id]
 
     def stop(self) -> None:
         """End every wait, now and from now on."""
         self._is_stopped = True
         for turn in self._turns.values():
-            turn.wake()
+            turn.end()

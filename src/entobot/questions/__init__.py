@@ -1,0 +1,1 @@
+"""Programs ask people: free text, a choice, or a form; the answer waits until it is fetched."""
