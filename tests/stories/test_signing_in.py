@@ -363,3 +363,28 @@ async def test_sign_ins_of_one_address_are_limited(tmp_path: Path) -> None:
 
 def test_an_address_is_no_name_for_passkeys(shared_gateway: GatewayProcess) -> None:
     assert code_of(Browser(shared_gateway).request, "POST", "/api/v1/sign-in/passkey/options") is Code.INVALID
+
+
+def test_an_admin_becomes_no_owner_by_a_link_made_before_the_promotion(
+    gateway: GatewayProcess, operator: Operator
+) -> None:
+    mallory = signed_in(gateway, operator)
+    alice = operator.add_user("Alice", Role.ADMIN)
+    url = mallory.request("POST", f"/api/v1/users/{alice}/sign-in-link")["url"]
+    operator.local.request("PATCH", f"/api/v1/users/{alice}", json={"role": "owner"})
+    assert code_of(Browser(gateway).follow, url) is Code.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("how", ["disable", "reset-factors", "narrow"])
+def test_who_was_dismissed_does_not_come_back_through_a_link_made_before(
+    gateway: GatewayProcess, operator: Operator, how: str
+) -> None:
+    mallory, alice = signed_in(gateway, operator), operator.add_user("Alice", Role.ADMIN)
+    url = mallory.request("POST", f"/api/v1/users/{alice}/sign-in-link")["url"]
+    path = f"/api/v1/users/{mallory.request('GET', ME)['user_id']}"
+    if how == "narrow":
+        operator.local.request("PATCH", path, json={"role": "operator"})
+    else:
+        operator.local.request("POST", f"{path}/{how}")
+    assert operator.query("SELECT * FROM sign_in_links WHERE user_id = ?", alice) == []
+    assert code_of(Browser(gateway).follow, url) is Code.UNAUTHENTICATED

@@ -123,5 +123,5 @@ def gather_people(ground: Ground, features: Features, answering: Answering, sign
         answering.approvals.rules.end_all,
         sign_in.sessions.end_all,
     ]
-    people.on_narrowed.append(devices.renew_all)
+    people.on_narrowed += [devices.renew_all, sign_in.sessions.void_links_by]
     return people

@@ -8,7 +8,7 @@ from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
-from entobot.core.permissions import Scope
+from entobot.core.permissions import Scope, narrow
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy, keyed_digest, random_secret
 from entobot.signin import store
@@ -55,19 +55,24 @@ class Links:
         made = MadeLink(secret, now_ms + LINK_LIFE_MS)
 
         def unit(tx: Transaction) -> None:
-            self._sessions.recheck(tx, principal)
-            user = self._accounts.get_user(tx, user_id)
-            self._accounts.check_reach(tx, principal, user_id)
-            if not user.scopes <= principal.scopes:
-                raise Problem(Code.FORBIDDEN, "This person may more than you, or than the device that you act through.")
-            if not user.scopes:
-                raise Problem(Code.FORBIDDEN, "This person is disabled. Enable them first.")
+            self._check(tx, principal, self._accounts.get_user(tx, user_id))
             store.delete_links_of(tx, user_id)
-            store.insert_link(tx, Link(self._digest(secret), user_id, made.expires_at_ms))
+            maker = None if principal.is_local else principal
+            store.insert_link(tx, Link(self._digest(secret), user_id, made.expires_at_ms, maker))
             self._audit.record(tx, AuditEvent.SIGN_IN_LINK_MADE, now_ms=now_ms, actor=principal, subject=user_id)
 
         await self._database.write(unit)
         return made
+
+    def _check(self, tx: Transaction, maker: Principal, user: User) -> None:
+        """Raises the refusal unless this maker may make a link for that person now."""
+        self._sessions.recheck(tx, maker)
+        self._accounts.check_reach(tx, maker, user.user_id)
+        held = narrow(maker.scopes, self._accounts.get_user(tx, maker.user_id).scopes)
+        if Scope.USERS_MANAGE not in held or not user.scopes <= held:
+            raise Problem(Code.FORBIDDEN, "This person may more than you, or than the device that you act through.")
+        if not user.scopes:
+            raise Problem(Code.FORBIDDEN, "This person is disabled. Enable them first.")
 
     async def make_first(self) -> MadeLink | None:
         """A short link for an owner who has no way to sign in yet; None where there is one, or they are signed in."""
@@ -95,7 +100,11 @@ class Links:
         return await self._database.write(unit)
 
     async def spend(self, secret: str, browser: Browser) -> tuple[User, Opened]:
-        """A session for whom the link is for; of many who try at once one gets it. Raises `unauthenticated`."""
+        """A session for whom the link is for; of many who try at once one gets it. Raises `unauthenticated`.
+
+        Whoever made it must still be allowed to: a link hands on no right that its maker, or the person's role, has
+        grown out of.
+        """
         if len(secret) > MAX_LINK_CHARACTERS or not secret.startswith(LINK_PREFIX):
             raise _spent()
         now_ms, digest = self._clock.now_ms(), self._digest(secret)
@@ -105,12 +114,21 @@ class Links:
             if link is None or now_ms >= link.expires_at_ms:
                 return None  # and one that is over is gone
             user = self._accounts.get_user(tx, link.user_id)
+            if link.maker is not None and not self._may_still(tx, link.maker, user):
+                return None
             return user, self._sessions.open(tx, user, Method.LINK, browser, now_ms)
 
         opened = await self._database.write(unit)
         if opened is None:
             raise _spent()
         return opened
+
+    def _may_still(self, tx: Transaction, maker: Principal, user: User) -> bool:
+        try:
+            self._check(tx, maker, user)
+        except Problem:
+            return False
+        return True
 
     def _digest(self, secret: str) -> bytes:
         return keyed_digest(self._key, secret.encode("utf-8", "surrogatepass"))
@@ -126,4 +144,6 @@ def is_newcomer(tx: Transaction, user_id: str, now_ms: int) -> bool:
 
 
 def _spent() -> Problem:
-    return Problem(Code.UNAUTHENTICATED, "This link was used, or is over. Ask for a new one (entobot users link).")
+    return Problem(
+        Code.UNAUTHENTICATED, "This link was used, or holds no more. Ask for a new one (entobot users link)."
+    )

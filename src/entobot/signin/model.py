@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Scope, narrow
+from entobot.core.principal import Principal
 
 HOUR_MS = 3600_000
 SESSION_IDLE_MS = 12 * HOUR_MS
@@ -76,11 +77,12 @@ class Passkey:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Signs one person in, once."""
+    """Signs one person in, once. `maker` is who made it, as they were then; None for the owner at the local socket."""
 
     digest: bytes
     user_id: str
     expires_at_ms: int
+    maker: Principal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Sessions:
             last_seen_at_ms=now_ms,
         )
         if browser.secret is not None:
-            store.replace_session(tx, user.user_id, self._digest(browser.secret))
+            self._replace(tx, self._digest(browser.secret), session)
         store.insert_session(tx, session)
         self._audit.record(
             tx,
@@ -101,6 +101,13 @@ class Sessions:
             personal={"address": browser.address, "user_agent": session.user_agent},
         )
         return Opened(session, secret)
+
+    def _replace(self, tx: Transaction, digest: bytes, session: Session) -> None:
+        """Signing in again is no reason for the links that were made before to be void."""
+        replaced = store.find_session_by_digest(tx, digest)
+        if replaced is not None and replaced.user_id == session.user_id:
+            store.delete_session(tx, replaced.session_id)
+            store.hand_links_on(tx, replaced.session_id, session.session_id)
 
     # -- who is asking
 
@@ -189,14 +196,19 @@ class Sessions:
         await self._database.write(unit)
 
     def end_all(self, tx: Transaction, principal: Principal, user_id: str, now_ms: int) -> None:
-        """Every session of a person, and the ways to open another."""
-        del principal, now_ms  # the entry about the person tells who and when
+        """Every session of a person, the ways to open another, and the links that they made for others."""
+        self.void_links_by(tx, principal, user_id, now_ms)
         store.delete_sessions_of(tx, user_id)
         store.delete_links_of(tx, user_id)
         store.delete_passkeys_of(tx, user_id)
         store.delete_password(tx, user_id)
         store.delete_authenticator(tx, user_id)
         store.delete_recovery_codes(tx, user_id)
+
+    def void_links_by(self, tx: Transaction, principal: Principal, user_id: str, now_ms: int) -> None:
+        """What a person made with rights that they have no more."""
+        del principal, now_ms  # the entry about the person tells who and when
+        store.delete_links_by(tx, user_id)
 
     async def expire(self) -> None:
         """Forget those that are over."""

@@ -16,6 +16,8 @@ from sqlalchemy import (
     update,
 )
 
+from entobot.core.permissions import parse_scopes, scope_text
+from entobot.core.principal import Principal
 from entobot.signin.model import Authenticator, Link, Method, Passkey, Password, RecoveryCode, Session
 from entobot.storage.database import Row, Transaction, metadata
 from entobot.storage.upsert import upsert
@@ -53,7 +55,14 @@ links = Table(
     Column("digest", LargeBinary, primary_key=True),
     Column("user_id", Text, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
+    Column("maker_user_id", Text),
+    Column("maker_session_id", Text),
+    Column("maker_device_id", Text),
+    Column("maker_thumbprint", Text),
+    Column("maker_epoch", BigInteger),
+    Column("maker_scopes", Text),
     Index("ix_sign_in_links_user", "user_id"),
+    Index("ix_sign_in_links_maker", "maker_user_id"),
 )
 answered = Table(
     "answered_challenges",
@@ -96,9 +105,6 @@ _SEEN = (
     .values(last_seen_at_ms=bindparam("now"), address=bindparam("from_address"))
 )
 _END = delete(sessions).where(sessions.c.session_id == bindparam("session"))
-_REPLACE = delete(sessions).where(
-    sessions.c.digest == bindparam("secret_digest"), sessions.c.user_id == bindparam("user")
-)
 _END_ALL = delete(sessions).where(sessions.c.user_id == bindparam("user"))
 _END_OTHERS = delete(sessions).where(
     sessions.c.user_id == bindparam("user"), sessions.c.session_id != bindparam("kept")
@@ -145,11 +151,6 @@ def note_seen(tx: Transaction, session_id: str, address: str, now_ms: int) -> No
 
 def delete_session(tx: Transaction, session_id: str) -> bool:
     return tx.run(_END, {"session": session_id}) == 1
-
-
-def replace_session(tx: Transaction, user_id: str, digest: bytes) -> None:
-    """End the session of that secret, if it is this person's."""
-    tx.run(_REPLACE, {"user": user_id, "secret_digest": digest})
 
 
 def delete_sessions_of(tx: Transaction, user_id: str) -> int:
@@ -257,6 +258,10 @@ _ADD_LINK = insert(links)
 _LINK = select(links).where(links.c.digest == bindparam("secret_digest"))
 _SPEND_LINK = delete(links).where(links.c.digest == bindparam("secret_digest"))
 _VOID_LINKS = delete(links).where(links.c.user_id == bindparam("user"))
+_VOID_LINKS_BY = delete(links).where(links.c.maker_user_id == bindparam("user"))
+_HAND_LINKS_ON = (
+    update(links).where(links.c.maker_session_id == bindparam("ended")).values(maker_session_id=bindparam("begun"))
+)
 _ANSWER = upsert(answered).on_conflict_do_nothing()
 _PRUNE = delete(answered).where(answered.c.expires_at_ms <= bindparam("now"))
 _PASSKEY_COUNT = select(func.count().label("found")).where(passkeys.c.user_id == bindparam("user"))
@@ -268,7 +273,19 @@ def delete_every_session_and_link(tx: Transaction) -> None:
 
 
 def insert_link(tx: Transaction, link: Link) -> None:
-    tx.run(_ADD_LINK, {"digest": link.digest, "user_id": link.user_id, "expires_at_ms": link.expires_at_ms})
+    maker = link.maker
+    values = {
+        "digest": link.digest,
+        "user_id": link.user_id,
+        "expires_at_ms": link.expires_at_ms,
+        "maker_user_id": None if maker is None else maker.user_id,
+        "maker_session_id": None if maker is None else maker.session_id,
+        "maker_device_id": None if maker is None else maker.device_id,
+        "maker_thumbprint": None if maker is None else maker.key_thumbprint,
+        "maker_epoch": None if maker is None else maker.epoch,
+        "maker_scopes": None if maker is None else scope_text(maker.scopes),
+    }
+    tx.run(_ADD_LINK, values)
 
 
 def spend_link(tx: Transaction, digest: bytes) -> Link | None:
@@ -276,11 +293,34 @@ def spend_link(tx: Transaction, digest: bytes) -> Link | None:
     row = tx.first(_LINK, {"secret_digest": digest})
     if row is None or tx.run(_SPEND_LINK, {"secret_digest": digest}) != 1:
         return None
-    return Link(bytes(row["digest"]), row["user_id"], int(row["expires_at_ms"]))
+    return Link(bytes(row["digest"]), row["user_id"], int(row["expires_at_ms"]), _maker(row))
+
+
+def _maker(row: Row) -> Principal | None:
+    if row["maker_user_id"] is None:
+        return None
+    return Principal(
+        row["maker_user_id"],
+        parse_scopes(row["maker_scopes"]),
+        device_id=row["maker_device_id"],
+        epoch=int(row["maker_epoch"]),
+        key_thumbprint=row["maker_thumbprint"],
+        session_id=row["maker_session_id"],
+    )
+
+
+def hand_links_on(tx: Transaction, ended: str, begun: str) -> None:
+    """The links of a session are those of the one that took its place."""
+    tx.run(_HAND_LINKS_ON, {"ended": ended, "begun": begun})
 
 
 def delete_links_of(tx: Transaction, user_id: str) -> int:
     return tx.run(_VOID_LINKS, {"user": user_id})
+
+
+def delete_links_by(tx: Transaction, user_id: str) -> int:
+    """Those that this person made, for whomever."""
+    return tx.run(_VOID_LINKS_BY, {"user": user_id})
 
 
 def answer_challenge(tx: Transaction, digest: bytes, expires_at_ms: int, now_ms: int) -> bool:
