@@ -28,7 +28,7 @@ async def invite(gate: Gatehouse, **more: Any) -> CreatedInvite:
 
 
 async def message_state(gate: Gatehouse, created: CreatedInvite) -> MessageState:
-    found = await gate.pairing.deliveries([await gate.look(created)])
+    found = await gate.pairing.by_sms.deliveries([await gate.look(created)])
     return found[created.invite.invite_id].message.state
 
 
@@ -139,7 +139,7 @@ async def test_a_limit_leaves_no_invite_behind(gate: Gatehouse) -> None:
 
 
 async def test_without_a_provider_there_are_no_invites_by_sms(gate: Gatehouse) -> None:
-    gate.pairing._texting._outbox = None
+    gate.pairing.by_sms._texting._outbox = None
     with refused(Code.SMS_UNAVAILABLE):
         await invite(gate)
 
@@ -152,7 +152,7 @@ async def test_what_is_sent_again_has_a_new_secret_and_new_time_and_the_old_one_
 ) -> None:
     created = await invite(gate)
     gate.clock.advance(60)
-    again = await gate.pairing.resend_invite(gate.owner, created.invite.invite_id)
+    again = await gate.pairing.by_sms.resend(gate.owner, created.invite.invite_id)
     assert again.invite.deadline_ms == gate.now_ms + 900_000
     assert again.invite.sends == 2
     assert {again.secret, again.code}.isdisjoint({created.secret, created.code})
@@ -165,7 +165,7 @@ async def test_what_is_sent_again_has_a_new_secret_and_new_time_and_the_old_one_
 async def test_the_message_that_waited_is_called_off_by_the_next(gate: Gatehouse) -> None:
     created = await invite(gate)
     gate.clock.advance(60)
-    await gate.pairing.resend_invite(gate.owner, created.invite.invite_id)
+    await gate.pairing.by_sms.resend(gate.owner, created.invite.invite_id)
     sent = await gate.database.read(lambda tx: [one.state for one in _messages(tx, created.invite.invite_id)])
     assert sent == [MessageState.QUEUED, MessageState.CANCELLED]
 
@@ -174,7 +174,7 @@ async def test_sending_again_has_to_wait_and_says_how_long(gate: Gatehouse) -> N
     created = await invite(gate)
     gate.clock.advance(20)
     with refused(Code.RATE_LIMITED) as problem:
-        await gate.pairing.resend_invite(gate.owner, created.invite.invite_id)
+        await gate.pairing.by_sms.resend(gate.owner, created.invite.invite_id)
     assert problem.value.retry_after_s == 40
 
 
@@ -183,11 +183,11 @@ async def test_sending_again_counts_against_the_number(gate: Gatehouse) -> None:
     await gate.database.write(lambda tx: _leave(tx, created.invite.invite_id))
     for _ in range(2):
         gate.clock.advance(60)
-        await gate.pairing.resend_invite(gate.owner, created.invite.invite_id)
+        await gate.pairing.by_sms.resend(gate.owner, created.invite.invite_id)
         await gate.database.write(lambda tx: _leave(tx, created.invite.invite_id))
     gate.clock.advance(60)
     with refused(Code.RATE_LIMITED) as problem:
-        await gate.pairing.resend_invite(gate.owner, created.invite.invite_id)
+        await gate.pairing.by_sms.resend(gate.owner, created.invite.invite_id)
     assert "sms.per_number_per_hour" in problem.value.detail
 
 
@@ -200,7 +200,7 @@ async def test_an_invite_that_is_not_open_is_not_sent_again(gate: Gatehouse, pho
         await gate.claim(phone, created)
     gate.clock.advance(60 if end != "expired" else 901)
     with refused({"cancelled": Code.PAIRING_DENIED, "claimed": Code.INVITE_USED, "expired": Code.INVITE_EXPIRED}[end]):
-        await gate.pairing.resend_invite(gate.owner, created.invite.invite_id)
+        await gate.pairing.by_sms.resend(gate.owner, created.invite.invite_id)
 
 
 async def test_the_number_is_forgotten_once_the_invite_is_used_or_over(gate: Gatehouse, phone: NewPhone) -> None:

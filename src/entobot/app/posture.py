@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from entobot.app.certificate import Certificate
 from entobot.app.posture_settings import weak_settings
+from entobot.app.texting import is_private, receipts_origin
 from entobot.app.weak_points import COST, Grade, Topic, WeakPoint
 from entobot.core.clock import to_ms
 from entobot.core.networks import Networks, plain_address
@@ -38,6 +39,7 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
         _of_networks,
         _of_store,
         _of_signing_in,
+        _of_sms,
         _of_keeping,
         _of_stored,
         _of_agent,
@@ -67,6 +69,22 @@ def _of_signing_in(gateway: "Gateway") -> Iterator[WeakPoint]:
     if gateway.ground.settings.signin.passwords:
         what = "Browsers may sign in with passwords, which can be given away and guessed."
         yield WeakPoint(Topic.SIGN_IN, Grade.NOTE, what, "Where everybody has a passkey, leave out signin.passwords.")
+
+
+def _of_sms(gateway: "Gateway") -> Iterator[WeakPoint]:
+    sms, origin = gateway.ground.settings.sms, gateway.ground.origin
+    how = "docs/how-to/invite-by-sms.md"
+    if sms.provider == "console":
+        what = "sms.provider is 'console': invites by SMS are not sent."
+        yield WeakPoint(Topic.SMS, Grade.NOTE, what, f"Name a provider, or none: {how}.")
+    elif sms.provider and is_private(origin):
+        what = f"SMS holds links to {origin}, which phones outside this network cannot open."
+        yield WeakPoint(Topic.SMS, Grade.WARN, what, "Give gateway.public_url a public name; phones then pair again.")
+    if sms.provider == "twilio" and not receipts_origin(sms, origin):
+        what = "Twilio cannot reach this gateway, so that nobody learns whether an SMS arrived."
+        yield WeakPoint(
+            Topic.SMS, Grade.NOTE, what, f"Give gateway.public_url a public name, or sms.receipts_origin: {how}."
+        )
 
 
 def _of_keeping(gateway: "Gateway") -> Iterator[WeakPoint]:

@@ -20,6 +20,7 @@ class Topic(StrEnum):
     SECRETS = "secrets"
     SETTINGS = "settings"
     SIGN_IN = "sign_in"
+    SMS = "sms"
     STORE = "store"
 
 

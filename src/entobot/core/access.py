@@ -60,6 +60,7 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/overview": Scope.METRICS,
     "GET /api/v1/pairing/invites": Scope.PAIR,
     "GET /api/v1/pairing/invites/{invite_id}": Scope.PAIR,
+    "GET /api/v1/pairing/sms": Scope.PAIR,
     "GET /api/v1/posture": Scope.AUDIT,
     "GET /api/v1/questions": Scope.NOTIFY,
     "GET /api/v1/questions/{question_id}": Scope.NOTIFY,

@@ -54,6 +54,14 @@ class Posting:
     send_until_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What SMS of the last 24 hours came to, in all."""
+
+    messages: int
+    cost_micros: int
+
+
 class Outbox:
     """`server_key` is this purpose's own. `on_posted` is called on the loop once a message is stored."""
 
@@ -74,7 +82,7 @@ class Outbox:
         self.countries = countries
         self.resend_after = resend_after
         self.on_posted: Callable[[], None] = lambda: None
-        self._limits = limits
+        self.limits = limits
         self._ids = ids
         self._audit = audit
         self._mark_key = keyed_digest(server_key, b"entobot sms: mark of a number")
@@ -96,8 +104,8 @@ class Outbox:
             detail = "Whoever has this number said STOP. They can say START; until then nothing is sent there."
             return self.refuse(tx, posting.user_id, "stopped", Problem(Code.NUMBER_REFUSED, detail), now_ms)
         parts = segments(posting.text)
-        cost_micros = parts * self._limits.price_micros
-        over = exceeded(self._limits, self._used(tx, mark, posting.user_id, now_ms), cost_micros)
+        cost_micros = parts * self.limits.price_micros
+        over = exceeded(self.limits, self._used(tx, mark, posting.user_id, now_ms), cost_micros)
         if over is not None:
             name, free_at_ms = over
             wait_s = max(1, -(-(free_at_ms - now_ms) // 1000)) if free_at_ms else DAY_MS // 1000
@@ -145,6 +153,10 @@ class Outbox:
     def mark(self, number: Number) -> str:
         """What a number is counted and found under: tells nothing without this gateway's key."""
         return b64u(keyed_digest(self._mark_key, number.e164.encode("ascii")))
+
+    def spent(self, tx: Transaction, now_ms: int) -> Spent:
+        day = store.of_day(tx, now_ms - DAY_MS)
+        return Spent(len(day), sum(cost for _, _, cost in day))
 
     # -- refusals
 

@@ -16,12 +16,13 @@ from entobot.notifications.sms_model import MessageState
 from entobot.pairing.model import Claim, Confirm, DeviceInfo, Invite, Kind, State
 from entobot.pairing.requests import ClaimRequest, CreatedInvite, InviteRequest, Pending
 from entobot.pairing.service import MAX_WAIT_S, Pairing
-from entobot.pairing.texting import Delivery
+from entobot.pairing.texting import Delivery, SmsWay
 from entobot.web.authentication import Caller, presented
 from entobot.web.problems import from_validation
 from entobot.web.routes import Api
 
 MAX_BODY_BYTES = 8192
+MICROS = 1_000_000
 SECRET_MEMBERS = frozenset({"secret", "url", "code", "qr_svg"})
 
 InviteId = Annotated[str, Path(max_length=64)]
@@ -108,6 +109,17 @@ class InviteList(_Body):
     rows: list[InviteRow]
 
 
+class SmsWayBody(_Body):
+    provider: str = Field(description="Empty: no SMS is sent.")
+    is_real: bool = Field(description="False where nothing is sent: `provider` is `console`, or there is none.")
+    countries: list[str] = Field(description="That may be written to; empty: all.")
+    messages_of_day: int = Field(description="Of the last 24 hours, in all.")
+    max_messages_of_day: int
+    cost_of_day: float
+    max_cost_of_day: float
+    currency: str
+
+
 class Confirmation(_Body):
     claim_id: str = Field(max_length=64, description="The claim that was looked at.")
     code: str | None = Field(default=None, pattern=r"^[0-9]{6}$", description="The digits that the phone shows.")
@@ -180,6 +192,7 @@ def add_routes(api: Api, pairing: Pairing) -> None:
         problems=(Code.NOT_FOUND, Code.NUMBER_REFUSED, Code.RATE_LIMITED, Code.SMS_UNAVAILABLE),
     )
     api.add("GET", "/api/v1/pairing/invites", routes.list_invites)
+    api.add("GET", "/api/v1/pairing/sms", routes.get_sms_way)
     api.add("GET", one, routes.get_invite, problems=(Code.INVITE_NOT_FOUND,))
     api.add("DELETE", one, routes.cancel_invite, status_code=204, problems=(Code.INVITE_NOT_FOUND, Code.INVITE_USED))
     api.add("POST", f"{one}/confirm", routes.confirm_invite, problems=(*gone, Code.CLAIM_CHANGED, Code.KEY_KNOWN))
@@ -232,6 +245,10 @@ class _Routes:
     async def list_invites(self, caller: Caller) -> InviteList:
         return InviteList(rows=await self._rows(await self._pairing.list_invites(caller)))
 
+    async def get_sms_way(self, caller: Caller) -> SmsWayBody:
+        """What there is to know before somebody is invited by SMS."""
+        return _sms_way_body(await self._pairing.by_sms.way(caller))
+
     async def get_invite(self, caller: Caller, invite_id: InviteId) -> InviteRow:
         return (await self._rows([await self._pairing.get_invite(caller, invite_id)]))[0]
 
@@ -246,7 +263,7 @@ class _Routes:
         return Confirmed(device_id=device_id)
 
     async def resend_invite(self, caller: Caller, invite_id: InviteId) -> CreatedInviteBody:
-        return await self._created(await self._pairing.resend_invite(caller, invite_id))
+        return await self._created(await self._pairing.by_sms.resend(caller, invite_id))
 
     async def _created(self, created: CreatedInvite) -> CreatedInviteBody:
         row = (await self._rows([created.invite]))[0]
@@ -259,7 +276,7 @@ class _Routes:
         )
 
     async def _rows(self, invites: list[Invite]) -> list[InviteRow]:
-        known = await self._pairing.deliveries(invites)
+        known = await self._pairing.by_sms.deliveries(invites)
         return [
             invite_row(invite, known.get(invite.invite_id), self._pairing.confirmation_code(invite))
             for invite in invites
@@ -313,6 +330,20 @@ def invite_row(invite: Invite, delivery: Delivery | None = None, digits: str | N
         device_id=invite.device_id,
         allow_bearer=invite.allow_bearer,
         sms=None if delivery is None else _sms_body(delivery),
+    )
+
+
+def _sms_way_body(way: SmsWay | None) -> SmsWayBody:
+    limits = None if way is None else way.limits
+    return SmsWayBody(
+        provider="" if way is None else way.provider,
+        is_real=way is not None and way.is_real,
+        countries=[] if way is None else list(way.countries),
+        messages_of_day=0 if way is None else way.spent.messages,
+        max_messages_of_day=0 if limits is None else limits.per_day,
+        cost_of_day=0 if way is None else way.spent.cost_micros / MICROS,
+        max_cost_of_day=0 if limits is None else limits.max_cost_micros_per_day / MICROS,
+        currency="" if limits is None else limits.currency,
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -24,6 +23,7 @@ from entobot.notifications.sms_outbox import Outbox
 from entobot.pairing import proof as claim_proof
 from entobot.pairing import store
 from entobot.pairing.bearer import Bearers
+from entobot.pairing.by_sms import Desk, Draft, SmsInvites
 from entobot.pairing.claiming import Attempt, Claiming
 from entobot.pairing.collecting import Collecting
 from entobot.pairing.inviting import check_request, check_room, granted
@@ -41,14 +41,12 @@ from entobot.pairing.model import (
     State,
 )
 from entobot.pairing.requests import Claimed, ClaimRequest, CreatedInvite, InviteRequest, Pending
-from entobot.pairing.texting import Delivery, Secrets, Texting, invite_text
+from entobot.pairing.texting import Texting
 from entobot.pairing.transitions import Transitions, invite_not_found
 from entobot.storage.database import Database, Transaction
 from entobot.web.authentication import Presented
 
 T = TypeVar("T")
-Draft = Callable[[Transaction, str, str | None], Invite]
-"""Takes the digest of the secret, and the mark of the code where there is one."""
 
 MAX_WAIT_S = 25
 LOOK_EVERY_S = 3.0
@@ -93,7 +91,17 @@ class Pairing:
         self._transitions = Transitions(audit, accounts, devices, bus)
         self._claiming = Claiming(self._transitions, devices, self._keys)
         self._collecting = Collecting(self._transitions, devices)
-        self._texting = Texting(outbox, self._keys, entropy)
+        desk = Desk(
+            database=database,
+            clock=clock,
+            transitions=self._transitions,
+            guard=devices.guard,
+            see=self._visible,
+            link=self._url,
+            name=lambda: self.gateway_name,
+            origin=origin,
+        )
+        self.by_sms = SmsInvites(desk, Texting(outbox, self._keys, entropy))
         self._waiting = Waiting(bus, topics.CONTROL_INVITES)
         self.bearers = Bearers(
             database=database,
@@ -120,7 +128,7 @@ class Pairing:
             principal.require(Scope.USERS_MANAGE)
         check_request(request)
         if request.kind is Kind.SMS:
-            return await self._create_by_sms(principal, request, user_id)
+            return await self.by_sms.create(principal, request.phone_number, self._draft(principal, request, user_id))
         is_code = request.kind is Kind.CODE
         secret = random_code(self._entropy, CODE_LENGTH) if is_code else random_secret(self._entropy)
         digest = self._keys.digest_of_code(secret) if is_code else self._keys.digest_of_secret(secret)
@@ -138,65 +146,6 @@ class Pairing:
         return CreatedInvite(
             invite, secret=secret, url=url, qr_svg=await asyncio.to_thread(qr.svg, url, "Pairing code")
         )
-
-    async def _create_by_sms(self, principal: Principal, request: InviteRequest, user_id: str) -> CreatedInvite:
-        texting, now_ms = self._texting, self._clock.now_ms()
-        try:
-            number = await texting.number(request.phone_number)
-        except Problem as problem:
-            if problem.code is not Code.NUMBER_REFUSED:
-                raise
-            refused = problem
-            raise await self._database.write(lambda tx: texting.refuse(tx, principal, refused, now_ms)) from None
-        secrets = texting.fresh()
-        draft = self._draft(principal, request, user_id)
-
-        def unit(tx: Transaction) -> Invite | Problem:
-            invite = draft(tx, *texting.marks(secrets))
-            text = self._text(invite, secrets)
-            posted = texting.post(tx, invite, number, text, principal.user_id, invite.created_at_ms)
-            if isinstance(posted, Problem):
-                return posted
-            self._transitions.create(tx, invite, principal, invite.created_at_ms, phone_number=number.e164)
-            return invite
-
-        return self._sent(_or_raise(await self._database.write(unit)), secrets)
-
-    async def resend_invite(self, principal: Principal, invite_id: str) -> CreatedInvite:
-        """Send an open invite by SMS once more, with a new secret and 15 minutes; the old secret is void.
-
-        Raises Problem: `invite_not_found`, `rate_limited` (too soon, or a limit), `invalid` (not by SMS), the refusal of
-        an invite that is not open any more.
-        """
-        principal.require(Scope.PAIR)
-        now_ms, secrets = self._clock.now_ms(), self._texting.fresh()
-
-        def unit(tx: Transaction) -> Invite | Problem:
-            invite = self._transitions.settle(tx, self._visible(tx, principal, invite_id), now_ms)
-            again = self._texting.resend(tx, invite, secrets, now_ms)
-            if isinstance(again, Problem):
-                return again
-            after, number = again
-            text = self._text(after, secrets)
-            posted = self._texting.post(tx, after, number, text, principal.user_id, now_ms)
-            if isinstance(posted, Problem):
-                return posted
-            self._transitions.resend(tx, invite, after, principal, now_ms)
-            return after
-
-        return self._sent(_or_raise(await self._database.write(unit)), secrets)
-
-    async def deliveries(self, invites: Iterable[Invite]) -> dict[str, Delivery]:
-        """What is known of the SMS of those that were sent so, by their ids."""
-        wanted = [invite for invite in invites if invite.kind is Kind.SMS]
-        if not wanted:
-            return {}
-
-        def unit(tx: Transaction) -> dict[str, Delivery]:
-            found = ((invite.invite_id, self._texting.delivery(tx, invite)) for invite in wanted)
-            return {invite_id: delivery for invite_id, delivery in found if delivery is not None}
-
-        return await self._database.read(unit)
 
     async def list_invites(self, principal: Principal) -> list[Invite]:
         """Newest first, as they stand now. Without `users.manage` only those by or for the caller's user."""
@@ -463,14 +412,6 @@ class Pairing:
         if invite.kind is not Kind.SMS or invite.confirm is not Confirm.APPROVE or invite.claim is None:
             return None
         return self._digits(invite.claim)
-
-    def _text(self, invite: Invite, secrets: Secrets) -> str:
-        return invite_text(self.gateway_name, self._origin, self._url(invite, secrets.secret), secrets.code)
-
-    def _sent(self, invite: Invite, secrets: Secrets) -> CreatedInvite:
-        if self._texting.is_real:
-            return CreatedInvite(invite)
-        return CreatedInvite(invite, secret=secrets.secret, code=secrets.code, url=self._url(invite, secrets.secret))
 
     def _url(self, invite: Invite, secret: str) -> str:
         """What stands after `#` is never sent to a server, so it stays out of logs."""

@@ -12,9 +12,9 @@ from entobot.core.clock import to_ms
 from entobot.core.errors import Code, Problem
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy, random_code, random_secret
-from entobot.notifications.sms_model import Message, MessageState, Purpose
+from entobot.notifications.sms_model import Limits, Message, MessageState, Purpose
 from entobot.notifications.sms_numbers import Number, parse_number
-from entobot.notifications.sms_outbox import Outbox, Posting, call_off
+from entobot.notifications.sms_outbox import Outbox, Posting, Spent, call_off
 from entobot.notifications.sms_text import is_gsm7
 from entobot.pairing.keys import PairingKeys
 from entobot.pairing.model import CODE_LENGTH, SMS_TTL, Invite, Kind, State
@@ -43,6 +43,17 @@ class Delivery:
     resend_from_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class SmsWay:
+    """What there is to know before somebody invites by SMS. Costs are millionths of `limits.currency`."""
+
+    provider: str
+    is_real: bool
+    countries: tuple[str, ...]
+    limits: Limits
+    spent: Spent
+
+
 class Texting:
     """`outbox` is None where no SMS is sent."""
 
@@ -65,6 +76,11 @@ class Texting:
 
     def refuse(self, tx: Transaction, principal: Principal, problem: Problem, now_ms: int) -> Problem:
         return self.outbox().refuse(tx, principal.user_id, "number", problem, now_ms)
+
+    def way(self, tx: Transaction, now_ms: int) -> SmsWay | None:
+        """None where no SMS is sent."""
+        box = self._outbox
+        return box and SmsWay(box.provider, box.is_real, box.countries, box.limits, box.spent(tx, now_ms))
 
     def outbox(self) -> Outbox:
         if self._outbox is None:

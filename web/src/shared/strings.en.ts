@@ -74,7 +74,7 @@ export const strings = {
   "pair.already.open": "Open chats",
   "pair.already.replace": "Pairing again replaces the present key and erases the messages kept here.",
   "pair.wait.title": "Type these digits on the gateway",
-  "pair.wait.text": "Look at the screen that showed the QR code or the typed code, and enter the digits there.",
+  "pair.wait.text": "Look at the screen that showed the QR code or the typed code, and enter the digits there. Were you invited by SMS? Tell the digits to whoever invited you.",
   "pair.wait.digits": "Confirmation digits",
   "pair.wait.status": "Waiting for the digits…",
   "pair.wait.until": "You have until {time}.",

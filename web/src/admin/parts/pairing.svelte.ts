@@ -1,2 +1,4 @@
-/** Whether the pair dialog is open, and for whom. */
-export const pairing = $state<{ open: boolean; userId: string }>({ open: false, userId: "" });
+import type { Invite } from "../api.ts";
+
+/** Whether the pair dialog is open, for whom, or with which invite that there is already. */
+export const pairing = $state<{ open: boolean; userId: string; invite: Invite | null }>({ open: false, userId: "", invite: null });
