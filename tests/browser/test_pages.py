@@ -27,7 +27,7 @@ TOO_WIDE = """
 TOO_SMALL = """
 [...document.querySelectorAll("button, a, input:not([type=radio]), textarea, summary")]
   .filter((part) => part.checkVisibility() && !part.closest("p, .markdown, .skip"))
-  .filter((part) => part.getBoundingClientRect().height < 44)
+  .filter((part) => (part.closest("label") ?? part).getBoundingClientRect().height < 44)
   .map((part) => part.outerHTML.slice(0, 120))
 """
 SETTLED = """async () => {

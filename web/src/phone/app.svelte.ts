@@ -12,6 +12,7 @@ import { initialLink, type LinkState } from "./protocol/connection.ts";
 import type { ConversationRow, MessageRow, ServerFrame, WireEvent } from "./protocol/frames.ts";
 import * as transcript from "./protocol/transcript.ts";
 import { notices } from "./notices.svelte.ts";
+import { questions } from "./questions.svelte.ts";
 import { rules } from "./rules.svelte.ts";
 
 const ACK_SOON_MS = 200;
@@ -201,6 +202,7 @@ class App {
         if (frame.seq !== undefined) this.ack();
         if (this.isOwnChange(frame.event)) void this.learnName().catch(() => undefined);
         rules.onEvent(frame.event);
+        questions.onEvent(frame.event);
         notices.onEvent(frame.event, this.identity?.device_id ?? "");
         break;
       case "result":
@@ -239,6 +241,8 @@ class App {
     this.synced = true;
     this.ack();
     this.outbox.flush();
+    // Questions stand in no snapshot: few have any.
+    if (this.identity?.scopes.includes("notify")) void questions.load(this.commands).catch(() => undefined);
   }
 
   private ack(): void {

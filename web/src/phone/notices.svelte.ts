@@ -33,6 +33,8 @@ class Notices {
     } else if (event.type === "alert.changed" && typeof data["title"] === "string") {
       const key = `notice.alert.${String(data["state"])}` as StringKey;
       if (t.has(key)) this.add(t(key, { title: data["title"] }));
+    } else if (event.type === "question.asked" && typeof data["text"] === "string") {
+      this.add(t("notice.question", { title: data["title"] === "" ? data["text"] : String(data["title"]) }), `/questions/${String(data["question_id"])}`);
     } else if (event.type === "notification.created") {
       const text = [data["title"], data["body"]].filter((part) => typeof part === "string" && part !== "").join(": ");
       if (text !== "") this.add(text);

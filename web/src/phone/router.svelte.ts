@@ -4,6 +4,7 @@ export type Route =
   | { name: "chat"; id: string }
   | { name: "approvals" }
   | { name: "approval"; id: string }
+  | { name: "question"; id: string }
   | { name: "device" }
   | { name: "pair" }
   | { name: "certificate" };
@@ -12,6 +13,7 @@ export function parsePath(path: string): Route {
   const [first = "", second = ""] = path.split("/").filter(Boolean);
   if (first === "chat" && second !== "") return { name: "chat", id: decodeURIComponent(second) };
   if (first === "approvals") return second === "" ? { name: "approvals" } : { name: "approval", id: decodeURIComponent(second) };
+  if (first === "questions") return second === "" ? { name: "approvals" } : { name: "question", id: decodeURIComponent(second) };
   if (first === "device" || first === "pair" || first === "certificate") return { name: first };
   return { name: "chats" };
 }
