@@ -495,7 +495,7 @@ def test_every_event_that_the_code_sends_has_a_schema() -> None:
             continue  # frames, which frames.json describes
         text = path.read_text("utf-8")
         sent |= set(re.findall(r'"type": "([A-Z][A-Z_]+|[a-z_]+\.[a-z_]+)"', text))
-        sent |= set(re.findall(r'_tell\([^"]*"([a-z]+\.[a-z_]+)"', text))
+        sent |= set(re.findall(r'_(?:tell|append|to_all)\([^"]*"([a-z_]+\.[a-z_]+)"', text))
     known = {name for name, one in json_schema("events")["$defs"].items() if "x-durable" in one}
     assert sent == known
     assert all(f"`{name}`" in _reference("events") for name in known)
@@ -568,6 +568,7 @@ async def _live(phone: Phone, sent: list[dict[str, Any]]) -> None:
     await command("message.send", content="!note buy milk", conversation_id=conversation_id)
     asked = (await phone.until_event("approval.requested"))["data"]
     await command("approval.list")
+    await command("approval.number", approval_id=asked["approval_id"])
     signed = await asyncio.to_thread(_signed, phone, asked)
     await command("approval.decide", **signed)
     await phone.until_event("RUN_FINISHED")

@@ -102,6 +102,7 @@ AGENTS = (
     Panel("Conversations that wait", "none", "Above 20 for long: add a node, or a faster model.", ((f"max({of('entobot_conversations_awaiting')})", "conversations"),), is_stat=True, red_from=20),
     Panel("Runs now", "none", "Equal to what the nodes may drive: the next ones wait.", ((f"sum({of('entobot_runs_active')})", "runs"),), is_stat=True),
     Panel("Approvals that wait for a person", "none", "They wait until `agent.approval_timeout`; tell the people.", ((f"max({of('entobot_approvals_pending')})", "approvals"),), is_stat=True),
+    Panel("Decisions that nothing takes up", "none", "See `entobot approvals list --state all`: another call of the run may take long.", ((f"max({of('entobot_approvals_unconsumed')})", "decisions"),), is_stat=True),
     Panel("Runs that failed in an hour", "none", "The panel of outcomes names the code; docs/how-to/troubleshoot.md says what to do.", ((f"sum(increase({of('entobot_run_seconds_count', outcome='!~ok|cancelled')}[1h]))", "runs"),), is_stat=True, red_from=1),
     Panel("Runs by outcome", "ops", "provider_unauthorized: a new key. provider_out_of_credit: money. internal: the log.", ((rate("entobot_run_seconds_count", "outcome"), "{{outcome}}"),)),
     Panel("From message to answer", "s", "Waiting for people counts: compare with the time of a model turn.", quantiles("entobot_run_seconds", outcome="ok")),
@@ -110,6 +111,7 @@ AGENTS = (
     Panel("Tool calls by outcome", "ops", "`unknown`: a person has to look whether it happened. `failed`: the conversation says why.", ((rate("entobot_tool_call_seconds_count", "outcome"), "{{outcome}}"),)),
     Panel("One tool call", "s", "Grows: the workspace's disk, or what the tool asks.", quantiles("entobot_tool_call_seconds")),
     Panel("Wait for a person", "s", "Long: fewer people than questions, or nobody's app is open.", ((quantile(0.5, "entobot_approval_wait_seconds", "outcome"), "p50 {{outcome}}"), (quantile(0.9, "entobot_approval_wait_seconds", "outcome"), "p90 {{outcome}}"))),
+    Panel("Calls let through by rules", "ops", "People made these rules: `entobot approvals rules list --all`.", ((f"sum(rate({of('entobot_approval_rule_uses_total')}{RATE}))", "calls"),)),
     Panel("Runs that wait, and for what", "none", "`node`: add a node. `person`: one person asks much at once.", ((f"sum by (waits_for) ({of('entobot_runs_queued')})", "{{waits_for}}"),)),
 )  # fmt: skip
 

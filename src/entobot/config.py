@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from entobot.config_alerts import AlertsSettings
+from entobot.config_approvals import ApprovalsSettings
 from entobot.config_audit import AuditSettings
 from entobot.config_notifications import NotificationSettings
 from entobot.config_sms import SmsSettings
@@ -358,6 +359,7 @@ class Settings(Section):
     backup: BackupSettings = BackupSettings()
     audit: AuditSettings = AuditSettings()
     alerts: AlertsSettings = AlertsSettings()
+    approvals: ApprovalsSettings = ApprovalsSettings()
     notifications: NotificationSettings = NotificationSettings()
     sms: SmsSettings = SmsSettings()
     stream: StreamSettings = StreamSettings()

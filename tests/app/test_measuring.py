@@ -15,7 +15,13 @@ from entobot.telemetry.exposition import expose
 from entobot.telemetry.meters import Meters
 from tests.support.time import ManualClock
 
-NAMES = ("approvals_pending", "conversations_awaiting", "stream_backlog", "stream_oldest_seconds")
+NAMES = (
+    "approvals_pending",
+    "approvals_unconsumed",
+    "conversations_awaiting",
+    "stream_backlog",
+    "stream_oldest_seconds",
+)
 
 
 class Counting(SqliteDatabase):
@@ -45,7 +51,7 @@ class Node:
 
     def _count(self, tx: Transaction) -> Counts:
         del tx
-        return Counts(self.awaiting, 2, Backlog(7, self.clock.now_ms() - 1500))
+        return Counts(self.awaiting, 2, 1, Backlog(7, self.clock.now_ms() - 1500))
 
     async def _report(self) -> None:
         self.reports += 1
@@ -68,7 +74,7 @@ async def node(tmp_path: Path, clock: ManualClock) -> Any:
 
 
 async def test_a_scrape_shows_the_store_and_looks_at_readiness(node: Node) -> None:
-    assert await node.scrape() == dict(zip(NAMES, (2, 3, 7, 1.5), strict=True))
+    assert await node.scrape() == dict(zip(NAMES, (2, 1, 3, 7, 1.5), strict=True))
     assert node.reports == 1
 
 

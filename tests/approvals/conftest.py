@@ -40,7 +40,7 @@ def ask(agency: Agency) -> Ask:
     ) -> Event:
         now_ms = agency.clock.now_ms()
         await agency.database.write(
-            lambda tx: agency.approvals.request(
+            lambda tx: agency.approvals.ask(
                 tx,
                 Question(
                     user_id=changes.get("user_id", agency.user_id),
@@ -51,6 +51,7 @@ def ask(agency: Agency) -> Ask:
                     args_json=args_json,
                     title="Note: milk",
                     risk=changes.get("risk", agency.tools.judge(tool, parse_args(args_json))),
+                    asked_by_device_id=changes.get("asked_by_device_id"),
                 ),
                 expires_at_ms=now_ms + 3_600_000,
                 now_ms=now_ms,

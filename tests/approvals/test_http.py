@@ -55,7 +55,7 @@ async def test_a_row_has_its_decision_once_there_is_one(
     approval = await ask()
     path = f"/api/v1/approvals/{approval['approval_id']}"
     row = (await client.get(path)).json()
-    assert row == approval | {"state": "pending"}
+    assert row == approval | {"state": "pending", "votes": [], "escalated_at": None}
     await agency.decide(phone, approval, "deny")
     row = (await client.get(path)).json()
     assert (row["state"], row["decision"], row["decided_at"]) == ("denied", "deny", "2026-09-21T14:13:20.000Z")
@@ -68,7 +68,7 @@ async def test_the_list_shows_what_waits_unless_all_is_asked_for(
     decided, waiting = await ask(), await ask()
     await agency.decide(phone, decided, "deny")
     page = (await client.get("/api/v1/approvals")).json()
-    assert page == {"rows": [waiting | {"state": "pending"}], "next": None}
+    assert page == {"rows": [waiting | {"state": "pending", "votes": [], "escalated_at": None}], "next": None}
     page = (await client.get("/api/v1/approvals", params={"state": "all", "limit": 1})).json()
     assert page["next"] == waiting["approval_id"]
     page = (await client.get("/api/v1/approvals", params={"state": "all", "cursor": page["next"]})).json()

@@ -10,8 +10,10 @@ import rfc8785
 
 from entobot.approvals import rule_store
 from entobot.approvals.model import Question, Risk
+from entobot.approvals.policy import judge
 from entobot.approvals.rule_model import Rule
 from entobot.audit.events import AuditEvent
+from entobot.config_approvals import ApprovalsSettings
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import ALL_SCOPES, Role, Scope
 from entobot.core.principal import Principal
@@ -51,7 +53,10 @@ def call(agency: Agency) -> Call:
         known = {"user_id": agency.user_id, "run_id": RUN, "conversation_id": "cnv_1", "tool_call_id": "tcl_2"}
         args = rfc8785.dumps({"text": text}).decode()
         asked = Question(**(known | {"tool": "note", "args_json": args, "title": "Note"} | changes), risk=risk)
-        return await agency.database.write(lambda tx: agency.approvals.rules.allow(tx, asked, agency.clock.now_ms()))
+        judged = judge(agency.policy, asked.tool, {"text": text}, risk)
+        return await agency.database.write(
+            lambda tx: agency.approvals.rules.allow(tx, asked, judged.terms, agency.clock.now_ms())
+        )
 
     return let_through
 
@@ -211,10 +216,9 @@ async def test_a_rule_made_with_an_edit_covers_the_edited_call(
     assert await call("milk") is None
 
 
-async def test_an_edit_that_puts_more_at_stake_is_refused(
-    agency: Agency, phone: Pocket, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(agency.approvals, "_judge", lambda tool, args: Risk.HIGH if args["text"] == "gin" else Risk.LOW)
+async def test_an_edit_that_puts_more_at_stake_is_refused(agency: Agency, phone: Pocket, ask: Ask) -> None:
+    policies = ({"tool": "note", "args": {"text": {"is": "gin"}}, "risk": "high"},)
+    agency.policy = ApprovalsSettings.model_validate({"policies": policies})
     approval = await ask(risk=Risk.MEDIUM)
     data = agency.answer(phone, approval, "approve", edited_action=approval["action"].replace("milk", "gin"))
     assert await refusal(agency, phone, data) is Code.EDIT_TOO_RISKY

@@ -407,6 +407,8 @@ class Existing:
                     return {"path_parameters": {"approval_id": waiting[0]["approval_id"]}}
         raise AssertionError("nobody was asked")
 
+    get_approval_number = get_approval
+
     def get_rule(self) -> dict[str, Any]:
         """The tests of rules show how one is made; here it is only looked at, and ended."""
         rule_id = f"rul_{self.device.new_id()}"

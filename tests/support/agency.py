@@ -28,6 +28,7 @@ from entobot.audit.service import Audit
 from entobot.bus.bus_local import LocalBus
 from entobot.client.keys import DeviceKey
 from entobot.client.proofs import decision_signature
+from entobot.config_approvals import ApprovalsSettings
 from entobot.conversations.service import Conversations, Sent
 from entobot.core import topics
 from entobot.core.clock import Clock
@@ -96,6 +97,8 @@ class Agency:
         pace: Pace | None = None,
     ) -> None:
         self.clock, self.entropy = clock, entropy
+        self.policy = ApprovalsSettings(user_verification="never", number_match="never")
+        """Of approvals; tests replace it."""
         self.node_id = f"nod_{os.getpid()}_{next(_numbers)}"
         ALIVE.append(self.node_id)
         self.workspace = folder / "workspace"
@@ -124,13 +127,15 @@ class Agency:
         )
         self.approvals = Approvals(
             ids=self.ids,
+            entropy=entropy,
             stream=self.stream,
             bus=self.bus,
             audit=self.audit,
             devices=self.devices,
             accounts=self.accounts,
             audience=ORIGIN,
-            judge=self.tools.judge,
+            judge_tool=self.tools.judge,
+            settings=lambda: self.policy,
         )
         self.agents = Agents(
             ids=self.ids,
@@ -224,7 +229,7 @@ class Agency:
 
     def answer(self, pocket: Pocket, approval: Event, decision: str, **changes: Any) -> Event:
         """The data of `approval.decide` as this phone sends it. `changes` go into the signature as well."""
-        edited, reason, rule = (changes.get(name) for name in ("edited_action", "reason", "rule"))
+        edited, reason, rule, number = (changes.get(name) for name in ("edited_action", "reason", "rule", "number"))
         signature = decision_signature(
             changes.get("key", pocket.key),
             origin=changes.get("origin", ORIGIN),
@@ -236,6 +241,7 @@ class Agency:
             edited_action=edited,
             reason=reason,
             rule=rule,
+            number=number,
         )
         data: Event = {
             "approval_id": approval["approval_id"],
@@ -243,7 +249,7 @@ class Agency:
             "action_sha256": sha256_b64u(approval["action"]),
             "signature": signature,
         }
-        changed = (("edited_action", edited), ("reason", reason), ("rule", rule))
+        changed = (("edited_action", edited), ("reason", reason), ("rule", rule), ("number", number))
         return data | {name: value for name, value in changed if value}
 
     async def decide(self, pocket: Pocket, approval: Event, decision: str, **changes: Any) -> Event:

@@ -44,6 +44,9 @@ class Accounts:
             raise Problem(Code.NOT_FOUND, "There is no such user.")
         return user
 
+    def find(self, tx: Transaction, user_id: str) -> User | None:
+        return store.find_user(tx, user_id)
+
     def find_by_login(self, tx: Transaction, typed: str) -> User | None:
         """Whoever has that login; None also for what cannot be one."""
         try:

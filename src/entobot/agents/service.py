@@ -203,16 +203,16 @@ class Agents:
             risk = self._tools.judge(spec.name, args)
             if not spec.needs_approval:
                 return call
-            asked = self._question(run, call, spec, risk)
-            if self._approvals.rules.allow(tx, asked, now_ms) is not None:
-                return call
+            asked = self._question(tx, run, call, spec, risk)
             expires_at_ms = now_ms + to_ms(self._limits.approval_timeout)
-            approval = self._approvals.request(tx, asked, expires_at_ms=expires_at_ms, now_ms=now_ms)
+            found = self._approvals.ask(tx, asked, expires_at_ms=expires_at_ms, now_ms=now_ms)
         except Problem as problem:
             return replace(call, state=CallState.REFUSED, result=f"{problem.code}: {problem.detail}")
-        return replace(call, state=CallState.WAITING, approval_id=approval.approval_id)
+        if isinstance(found, Approval):
+            return replace(call, state=CallState.WAITING, approval_id=found.approval_id)
+        return call  # a rule lets it through
 
-    def _question(self, run: Run, call: ToolCall, spec: ToolSpec, risk: Risk) -> Question:
+    def _question(self, tx: Transaction, run: Run, call: ToolCall, spec: ToolSpec, risk: Risk) -> Question:
         return Question(
             user_id=run.user_id,
             run_id=run.run_id,
@@ -222,6 +222,7 @@ class Agents:
             args_json=call.args_json,
             title=self._tools.title(spec, parse_args(call.args_json)),
             risk=risk,
+            asked_by_device_id=self._conversations.sender_of(tx, run.message_id),
         )
 
     # -- tool calls
@@ -282,13 +283,21 @@ class Agents:
         return replace(call, state=CallState.REFUSED, result=_refusal_text(approval))
 
     def _keep_decision(self, tx: Transaction, run: Run, decided: ToolCall, now_ms: int) -> None:
-        if store.move_call(tx, decided, from_state=CallState.WAITING, now_ms=now_ms) and decided.result is not None:
-            self._events.tool_result(tx, run, decided, now_ms)
+        if not store.move_call(tx, decided, from_state=CallState.WAITING, now_ms=now_ms):
+            return
+        assert decided.approval_id is not None, "it waited for one"
+        if decided.result is None:
+            self._approvals.delivered(tx, decided.approval_id, now_ms)
+            return
+        self._approvals.consumed(tx, decided.approval_id, now_ms)
+        self._events.tool_result(tx, run, decided, now_ms)
 
     def _begin(self, tx: Transaction, run: Run, call: ToolCall, from_state: CallState, now_ms: int) -> Execute:
         executing = replace(call, state=CallState.EXECUTING)
         begun = store.move_call(tx, executing, from_state=from_state, now_ms=now_ms)
         assert begun, "the call was read in this very unit"
+        if call.approval_id is not None:
+            self._approvals.consumed(tx, call.approval_id, now_ms)
         return Execute(self._move(tx, run, RunState.ACTING, now_ms), executing)
 
     def record_result(

@@ -171,9 +171,9 @@ class Worker:
         return not self._is_stopping and self._sweeper is not None and not self._sweeper.done()
 
     async def sweep(self) -> None:
-        """Make up for missed bells: expire approvals, end or resume runs that nobody drives, serve waiting messages."""
+        """Make up for missed bells: look after approvals, end or resume runs that nobody drives, serve waiting messages."""
         now_ms = self._clock.now_ms()
-        await self._approvals.expire(self._database, now_ms)
+        await self._approvals.sweep(self._database, now_ms)
         held = self._tasks.begun | self._driving
 
         for run_id in await self._database.read(lambda tx: self._agents.ended(tx, sorted(held))):

@@ -31,6 +31,7 @@ def reads_of(meters: Meters, clock: Clock, disk: "Disk", backup_complaint: Calla
         return Reading(1 if backup_complaint() else 0, {})
 
     return {
+        RuleId.APPROVAL_UNCONSUMED: largest(Metric.APPROVALS_UNCONSUMED),
         RuleId.AUDIT_SINK_LAG: largest(Metric.AUDIT_SINK_LAG),
         RuleId.BACKUP_OVERDUE: backup,
         RuleId.BUS_DOWN: largest(Metric.BUS_UP),

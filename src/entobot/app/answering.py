@@ -28,6 +28,7 @@ from entobot.config import AgentSettings
 from entobot.conversations.service import Conversations
 from entobot.devices.service import Devices
 from entobot.home import Purpose
+from entobot.notifications.service import Notifications
 from entobot.settings.model_url import check_resolved
 from entobot.settings.service import StoredSettings
 from entobot.stream.service import Stream
@@ -43,6 +44,7 @@ class Features:
     devices: Devices
     conversations: Conversations
     settings: StoredSettings
+    notifications: Notifications
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +97,16 @@ def build_answering(ground: Ground, features: Features, environment: Mapping[str
 def _approvals(ground: Ground, features: Features, tools: Toolbox) -> Approvals:
     return Approvals(
         ids=ground.ids,
+        entropy=ground.entropy,
         stream=features.stream,
         bus=ground.bus,
         audit=features.audit,
         devices=features.devices,
         accounts=features.accounts,
         audience=ground.origin,
-        judge=tools.judge,
+        judge_tool=tools.judge,
+        settings=lambda: features.settings.in_force.approvals,
+        notifications=features.notifications,
         meters=ground.meters,
     )
 

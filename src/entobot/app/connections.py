@@ -1,5 +1,7 @@
 """Credentials that open a connection, each way with its verifier; and which connections a device has."""
 
+from dataclasses import replace
+
 from entobot.core.clock import Clock
 from entobot.devices.directory import ConnectionView, FindConnections
 from entobot.devices.model import Authenticated as Connected
@@ -33,7 +35,7 @@ class ConnectionDoor:
         except ConnectionRefused as refusal:
             code, is_guess = _CLOSE_CODES[refusal.reason], refusal.reason is Refusal.BAD_CREDENTIALS
             raise Refused(code, str(refusal), refusal.retry_after_s, is_guess=is_guess) from None
-        return Authenticated(found.principal, found.expires_at_ms)
+        return Authenticated(replace(found.principal, address=address), found.expires_at_ms)
 
     async def _find(self, auth: Auth, nonce: str, origin: str | None, address: str) -> Connected:
         if auth.ticket is not None:

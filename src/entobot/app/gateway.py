@@ -156,7 +156,8 @@ class Gateway:
         self._build_watch()
 
     def _answer(self, environment: Mapping[str, str], rows: Rows) -> None:
-        features = Features(self.stream, self.audit, self.accounts, self.devices, self.conversations, self.settings)
+        own = (self.stream, self.audit, self.accounts, self.devices, self.conversations, self.settings)
+        features = Features(*own, self.notifying.service)
         answering = build_answering(self.ground, features, environment, rows)
         self.approvals, self.bot, self.providers = answering.approvals, answering.bot, answering.providers
         self.agents, self._worker = answering.agents, answering.worker
@@ -387,9 +388,9 @@ class Gateway:
 
     def count(self, tx: Transaction) -> Counts:
         awaiting = len(self.conversations.awaiting(tx))
-        return Counts(
-            awaiting, self.approvals.count_pending(tx), backlog(tx, retention_of(self.settings.in_force.stream))
-        )
+        unconsumed = self.approvals.count_unconsumed(tx, self.ground.clock.now_ms())
+        kept = backlog(tx, retention_of(self.settings.in_force.stream))
+        return Counts(awaiting, self.approvals.count_pending(tx), unconsumed, kept)
 
     async def _expose(self, accept: str) -> tuple[bytes, str]:
         await self.measuring.look()

@@ -26,6 +26,7 @@ class Counts:
 
     conversations_awaiting: int
     approvals_pending: int
+    approvals_unconsumed: int
     backlog: Backlog
 
 
@@ -51,6 +52,7 @@ class Measuring:
         self._counted_s = float("-inf")
         self._counting: asyncio.Task[None] | None = None
         meters.gauge(Metric.APPROVALS_PENDING).follow(lambda: self._now().approvals_pending)
+        meters.gauge(Metric.APPROVALS_UNCONSUMED).follow(lambda: self._now().approvals_unconsumed)
         meters.gauge(Metric.CONVERSATIONS_AWAITING).follow(lambda: self._now().conversations_awaiting)
         meters.gauge(Metric.STREAM_BACKLOG).follow(lambda: self._now().backlog.events)
         meters.gauge(Metric.STREAM_OLDEST_SECONDS).follow(self._oldest_s)

@@ -120,7 +120,7 @@ def gather_people(ground: Ground, features: Features, answering: Answering, sign
     people.on_leaving += [
         devices.end_all,
         answering.agents.end_all,
-        answering.approvals.rules.end_all,
+        answering.approvals.end_all,
         sign_in.sessions.end_all,
     ]
     people.on_narrowed += [devices.renew_all, sign_in.sessions.void_links_by]

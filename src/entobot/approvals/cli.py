@@ -65,6 +65,43 @@ def _pretty(row: dict[str, Any]) -> str:
     return json.dumps(json.loads(row["action"]), indent=2, ensure_ascii=True)
 
 
+@app.command("show")
+@told
+def show_one(
+    context: typer.Context,
+    approval: Annotated[str, typer.Argument(help="The approval's id, or its end.")],
+    as_json: AsJson = False,
+) -> None:
+    """One approval: what it would do, who has answered, and what became of it."""
+    gateway = place(context).gateway
+    row = only(gateway.pages("/api/v1/approvals", state="all"), approval, "approval_id")
+    if (
+        row["needs_number"]
+        and row["state"] == "pending"
+        and row["for_user_id"] == gateway.request("GET", "/api/v1/me")["user_id"]
+    ):
+        row |= gateway.request("GET", f"/api/v1/approvals/{row['approval_id']}/number")
+    show(row, as_json=as_json, human=lambda: _tell(row))
+
+
+def _tell(row: dict[str, Any]) -> None:
+    say(f"{row['title']}\n{_pretty(row)}\n")
+    people = f"{row['quorum']} of those who may decide" if row["quorum"] > 1 else "one person"
+    facts = [("for", row["for_name"]), ("risk", row["risk"]), ("state", row["state"]), ("needs", people)]
+    facts += [("digits", row["number"])] if row.get("number") else []
+    facts += [
+        (name, row[f"{name}_at"])
+        for name in ("expires", "escalated", "decided", "delivered", "consumed", "dropped")
+        if row.get(f"{name}_at")
+    ]
+    table(facts, ("", ""), empty="")
+    votes = [
+        (v["name"], v["decision"], v["verified"], v["device_id"] or "", v["address"], v["at"]) for v in row["votes"]
+    ]
+    say()
+    table(votes, ("WHO", "SAID", "BY", "DEVICE", "FROM", "AT"), empty="Nobody has answered yet.")
+
+
 # -- rules
 
 

@@ -1,4 +1,4 @@
-"""Device commands: `approval.decide`, `approval.list`, `approval_rule.end`, `approval_rule.list`."""
+"""Device commands: `approval.decide`, `approval.list`, `approval.number`, `approval_rule.end`, `approval_rule.list`."""
 
 from typing import Annotated, Literal
 
@@ -24,7 +24,12 @@ class Decide(Struct, forbid_unknown_fields=True):
     signature: Annotated[str, Meta(max_length=MAX_SIGNATURE_BYTES)]
     edited_action: Annotated[str, Meta(max_length=MAX_ACTION_BYTES)] | None = None
     reason: Annotated[str, Meta(max_length=MAX_REASON_CHARACTERS)] | None = None
+    number: Annotated[str, Meta(pattern="^[0-9]{2}$")] | None = None
     rule: Annotated[str, Meta(max_length=MAX_RULE_BYTES)] | None = None
+
+
+class OneApproval(Struct, forbid_unknown_fields=True):
+    approval_id: Id
 
 
 class ListApprovals(Struct, forbid_unknown_fields=True):
@@ -50,10 +55,14 @@ def commands(approvals: Approvals) -> list[Command]:
             data.action_sha256,
             edited_action=data.edited_action,
             reason=data.reason,
+            number=data.number,
             rule=data.rule,
         )
-        decided = approvals.decide(tx, caller, answer, data.signature, now_ms)
-        return decided if isinstance(decided, Problem) else approval_row(decided)
+        seen = approvals.decide(tx, caller, answer, data.signature, now_ms)
+        return seen if isinstance(seen, Problem) else approval_row(seen)
+
+    def number(tx: Transaction, caller: Principal, data: OneApproval, now_ms: int) -> object:
+        return {"approval_id": data.approval_id, "number": approvals.number_for(tx, caller, data.approval_id)}
 
     def list_(tx: Transaction, caller: Principal, data: ListApprovals, now_ms: int) -> object:
         rows, cursor = approvals.list(
@@ -71,6 +80,7 @@ def commands(approvals: Approvals) -> list[Command]:
     return [
         Command("approval.decide", Decide, decide),
         Command("approval.list", ListApprovals, list_, writes=False),
+        Command("approval.number", OneApproval, number, writes=False),
         Command("approval_rule.end", EndRule, end_rule),
         Command("approval_rule.list", ListRules, list_rules, writes=False),
     ]

@@ -14,7 +14,22 @@ from entobot.web.authentication import Caller
 from entobot.web.routes import Api
 
 
+class VoteRow(BaseModel):
+    """`verified` is `key` (the device's signature) or `passkey`. `address` is where the answer came from."""
+
+    user_id: str
+    name: str
+    decision: str
+    device_id: str | None
+    address: str
+    verified: str
+    reason: str | None
+    at: str
+
+
 class ApprovalRow(BaseModel):
+    """`may_decide`: whether the caller may. `queued`: asked, but not aloud yet."""
+
     approval_id: str
     run_id: str
     conversation_id: str
@@ -25,9 +40,29 @@ class ApprovalRow(BaseModel):
     state: str
     created_at: str
     expires_at: str
+    for_user_id: str
+    for_name: str
+    quorum: int
+    two_person: bool
+    needs_number: bool
+    needs_verification: bool
+    may_decide: bool
+    queued: bool
+    escalates_at: str | None
+    escalated_at: str | None
+    votes: list[VoteRow]
     decision: str | None = None
     decided_at: str | None = None
+    delivered_at: str | None = None
+    consumed_at: str | None = None
+    dropped_at: str | None = None
     decided_by_device_id: str | None = None
+    edited_action: str | None = None
+
+
+class ApprovalNumber(BaseModel):
+    approval_id: str
+    number: str | None
 
 
 class ApprovalPage(BaseModel):
@@ -84,6 +119,19 @@ def add_routes(api: Api, approvals: Approvals, database: Database, clock: Clock)
     async def get_approval(caller: Caller, approval_id: str) -> object:
         return await database.read(lambda tx: approval_row(approvals.get(tx, caller.user_id, approval_id)))
 
+    async def get_approval_number(caller: Caller, approval_id: str) -> object:
+        def unit(tx: Transaction) -> object:
+            return {"approval_id": approval_id, "number": approvals.number_for(tx, caller, approval_id)}
+
+        return await database.read(unit)
+
+    api.add(
+        "GET",
+        "/api/v1/approvals/{approval_id}/number",
+        get_approval_number,
+        response_model=ApprovalNumber,
+        problems=(Code.NOT_FOUND, Code.FORBIDDEN),
+    )
     api.add(
         "GET",
         "/api/v1/approvals",

@@ -85,10 +85,11 @@ def covers(conditions: Conditions, args: Args) -> bool:
     """Whether every argument has a condition that holds, and every condition an argument: what nobody thought of, such
     as a further argument, is not covered.
     """
-    return conditions.keys() == args.keys() and all(_holds(conditions[name], args[name]) for name in conditions)
+    return conditions.keys() == args.keys() and all(holds_for(conditions[name], args[name]) for name in conditions)
 
 
-def _holds(condition: Mapping[str, Any], value: object) -> bool:
+def holds_for(condition: Mapping[str, Any], value: object) -> bool:
+    """Whether one condition holds for a value."""
     if "is" in condition:
         return _canonical(condition["is"]) == _canonical(value)
     if "begins" in condition:

@@ -13,6 +13,7 @@ SIGNATURE_HEADER = frozenset({"alg", "typ"})
 MAX_SIGNATURE_BYTES = 8 * 1024
 MAX_REASON_CHARACTERS = 1000
 MAX_JTI_CHARACTERS = 64
+MAX_WRONG_NUMBERS = 3
 CLOCK_TOLERANCE_MS = 60_000
 
 
@@ -40,7 +41,12 @@ RANK = {Risk.LOW: 0, Risk.MEDIUM: 1, Risk.HIGH: 2}
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """`action` is the text that was shown, `edited_action` the one that a person signed instead of it."""
+    """`action` is the text that was shown, `edited_action` the one that a person signed instead of it.
+
+    `user_id` is the person for whom the agent works. `remind_at_ms` and `escalate_at_ms` are None once that was done.
+    A decision is *delivered* when the run has taken it up, *consumed* when the call has begun or its refusal was told,
+    *dropped* when the run ended before. `number` is what the asking side shows and the person who approves types.
+    """
 
     approval_id: str
     user_id: str
@@ -58,6 +64,16 @@ class Approval:
     reason: str | None = None
     decided_at_ms: int | None = None
     decided_by_device_id: str | None = None
+    terms_json: str | None = None
+    remind_at_ms: int | None = None
+    escalate_at_ms: int | None = None
+    escalated_at_ms: int | None = None
+    asked_by_device_id: str | None = None
+    number: str | None = None
+    wrong_numbers: int = 0
+    delivered_at_ms: int | None = None
+    consumed_at_ms: int | None = None
+    dropped_at_ms: int | None = None
 
     @property
     def action_sha256(self) -> str:
@@ -89,7 +105,10 @@ _OUTCOME: dict[ApprovalState, str | None] = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A tool call that an agent wants to make. `args_json` as the model wrote it, `title` sums it up for people."""
+    """A tool call that an agent wants to make. `args_json` as the model wrote it, `title` sums it up for people.
+
+    `risk` is what the tool says; the policy may say more. `asked_by_device_id` is the device whose message it serves.
+    """
 
     user_id: str
     run_id: str
@@ -99,6 +118,57 @@ class Question:
     args_json: str
     title: str
     risk: Risk
+    asked_by_device_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One person who sees an approval. `is_queued`: asked, but not aloud yet. `prompt_at_ms`: when to ask aloud next."""
+
+    approval_id: str
+    user_id: str
+    may_decide: bool
+    since_ms: int
+    prompt_at_ms: int | None = None
+    prompts: int = 0
+
+    @property
+    def is_queued(self) -> bool:
+        return self.may_decide and self.prompts == 0
+
+
+class Verified(StrEnum):
+    """What a person showed beside being asked."""
+
+    KEY = "key"
+    """A signature by the device's key."""
+    PASSKEY = "passkey"
+    """A passkey, after the device has checked who holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One person's answer; there is one of each. `address` is where it came from, as the gateway saw it."""
+
+    approval_id: str
+    user_id: str
+    decision: Decision
+    device_id: str | None
+    session_id: str | None
+    address: str
+    verified: Verified
+    reason: str | None
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An approval as one person sees it. `names` are those of the people in it."""
+
+    approval: Approval
+    asking: Asking
+    votes: tuple[Vote, ...]
+    names: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +180,7 @@ class Answer:
     action_sha256: str
     edited_action: str | None = None
     reason: str | None = None
+    number: str | None = None
     rule: str | None = None
     """The text of a rule that is to be made with it: see `matching.parse_wish`."""
 
@@ -148,6 +219,8 @@ def check_answer(
         "edited_sha256": None if edited is None else _hash_of(edited),
         "reason": answer.reason,
     }
+    if answer.number is not None:
+        expected["number"] = answer.number
     if answer.rule is not None:
         expected["rule_sha256"] = _hash_of(answer.rule)
     if set(payload) != {*expected, "iat", "jti"}:

@@ -22,6 +22,8 @@ class Because(StrEnum):
     """A person ended it."""
     PERSON_LEFT = "person_left"
     """Whoever made it, or whose runs it was for, was disabled or may not approve any more."""
+    POLICY_CHANGED = "policy_changed"
+    """Its maker may not decide such a call alone any more."""
     RISK_ROSE = "risk_rose"
 
 

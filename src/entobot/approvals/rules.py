@@ -8,6 +8,7 @@ from entobot.approvals import rule_store as store
 from entobot.approvals.action import Action, action_args_json, action_text, parse_args
 from entobot.approvals.matching import Wish, covers
 from entobot.approvals.model import RANK, Approval, Question, Risk
+from entobot.approvals.policy import Terms
 from entobot.approvals.rows import rule_row
 from entobot.approvals.rule_model import Because, Rule, RuleState
 from entobot.audit.events import AuditEvent
@@ -86,18 +87,19 @@ class Rules:
         )
         return rule
 
-    def allow(self, tx: Transaction, asked: Question, now_ms: int) -> Rule | None:
+    def allow(self, tx: Transaction, asked: Question, terms: Terms, now_ms: int) -> Rule | None:
         """The rule that lets this call through, used up once more in the unit that makes the call ready; None where a
         person has to be asked. Raises `action_not_presentable`, as asking would.
 
-        One that covers the call and is void (its maker left, its device was revoked, the risk rose) ends here.
+        `asked.risk` and `terms` are those that a person would be asked under. A rule that covers the call and is void
+        (its maker left or may not decide this alone any more, its device was revoked, the risk rose) ends here.
         """
         action = Action(NO_APPROVAL, asked.run_id, asked.tool, parse_args(asked.args_json))
         action_text(action)
         for rule in store.active_for(tx, asked.user_id, asked.tool, now_ms):
             if not covers(rule.conditions, action.args):
                 continue
-            because = self._why_void(tx, rule, asked.risk)
+            because = self._why_void(tx, rule, asked.risk, terms)
             if because is not None:
                 self._end(tx, None, rule, because, now_ms)
             elif store.use(tx, rule.rule_id, now_ms):
@@ -127,10 +129,15 @@ class Rules:
         }
         self._record(tx, AuditEvent.APPROVAL_RULE_USED, rule, now_ms, actor=None, facts=facts)
 
-    def _why_void(self, tx: Transaction, rule: Rule, risk: Risk) -> Because | None:
+    def _why_void(self, tx: Transaction, rule: Rule, risk: Risk, terms: Terms) -> Because | None:
         if risk is Risk.HIGH or RANK[risk] > RANK[rule.risk]:
             return Because.RISK_ROSE
-        return self._why_gone(tx, rule)
+        gone = self._why_gone(tx, rule)
+        if gone is not None:
+            return gone
+        maker = self._accounts.get_user(tx, rule.made_by_user_id)
+        may_alone = terms.is_for_one and terms.permits(maker, rule.user_id, is_escalated=False)
+        return None if may_alone else Because.POLICY_CHANGED
 
     def _why_gone(self, tx: Transaction, rule: Rule) -> Because | None:
         if Scope.APPROVE not in self._accounts.get_user(tx, rule.made_by_user_id).scopes:

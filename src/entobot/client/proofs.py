@@ -58,6 +58,7 @@ def decision_signature(
     edited_action: str | None = None,
     reason: str | None = None,
     rule: str | None = None,
+    number: str | None = None,
 ) -> str:
     """`action`, `edited_action` and `rule` are the exact texts that are decided on."""
     payload: dict[str, object] = {
@@ -70,6 +71,8 @@ def decision_signature(
         "iat": now_ms // 1000,
         "jti": random_secret(entropy, 16),
     }
+    if number is not None:
+        payload["number"] = number
     if rule is not None:
         payload["rule_sha256"] = sha256_b64u(rule)
     return key.sign_compact({"typ": "entobot-approval+jwt"}, payload)

@@ -61,6 +61,10 @@ class Conversations:
         store.insert_conversation(tx, conversation)
         return conversation
 
+    def sender_of(self, tx: Transaction, message_id: str) -> str | None:
+        """The device that sent a message; None for the local socket, the dashboard, and the agent."""
+        return store.find_sender(tx, message_id)
+
     def find_own(self, tx: Transaction, user_id: str, device_id: str) -> Conversation | None:
         """The one conversation that belongs to a device which knows no others."""
         return store.find_own_conversation(tx, user_id, device_id)

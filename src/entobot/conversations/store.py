@@ -146,6 +146,8 @@ _UNREAD = select(func.count().label("unread")).where(
 END = 2**62
 """Past every row id and every time: where a first page begins."""
 
+_SENDER = select(messages.c.sender_device_id).where(messages.c.message_id == bindparam("message"))
+
 
 def insert_conversation(tx: Transaction, conversation: Conversation) -> None:
     tx.add(
@@ -238,6 +240,11 @@ def conversations_awaiting(tx: Transaction) -> list[str]:
 def find_next_unanswered(tx: Transaction, conversation_id: str) -> Message | None:
     row = tx.first(_NEXT_UNANSWERED, {"conversation": conversation_id})
     return None if row is None else _message(row)
+
+
+def find_sender(tx: Transaction, message_id: str) -> str | None:
+    row = tx.first(_SENDER, {"message": message_id})
+    return None if row is None else row["sender_device_id"]
 
 
 def take_message(tx: Transaction, message_id: str, run_id: str) -> bool:

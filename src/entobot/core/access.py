@@ -32,6 +32,7 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/approval-rules/{rule_id}": Scope.APPROVE,
     "GET /api/v1/approvals": Scope.APPROVE,
     "GET /api/v1/approvals/{approval_id}": Scope.APPROVE,
+    "GET /api/v1/approvals/{approval_id}/number": Scope.APPROVE,
     "GET /api/v1/audit": Scope.AUDIT,
     "GET /api/v1/audit/checkpoint": Scope.AUDIT,
     "GET /api/v1/audit/export": Scope.AUDIT,
@@ -179,6 +180,7 @@ FRESH = frozenset(
 COMMANDS: dict[str, Access] = {
     "approval.decide": Scope.APPROVE,
     "approval.list": Scope.APPROVE,
+    "approval.number": Scope.APPROVE,
     "approval_rule.end": Scope.APPROVE,
     "approval_rule.list": Scope.APPROVE,
     "conversation.create": Scope.CHAT,

@@ -12,6 +12,7 @@ from enum import StrEnum
 class RuleId(StrEnum):
     """Sorted. `[[alerts.rules]]` names a rule by it."""
 
+    APPROVAL_UNCONSUMED = "approval_unconsumed"
     AUDIT_CHAIN_BROKEN = "audit_chain_broken"
     AUDIT_SINK_FAILED = "audit_sink_failed"
     AUDIT_SINK_LAG = "audit_sink_lag"
@@ -94,6 +95,18 @@ _MINUTE = timedelta(minutes=1)
 _MONITORING = "docs/how-to/monitoring.md"
 
 RULES: dict[RuleId, Rule] = {
+    RuleId.APPROVAL_UNCONSUMED: Rule(
+        "Decisions of people are not carried out",
+        "Approvals that were decided and that no run takes up.",
+        Severity.WARNING,
+        Watches.LEVEL,
+        1,
+        timedelta(seconds=30),
+        "See 'entobot approvals list --state all' for which. Usually another call of the same run takes long, or the node "
+        "that drives the run is overloaded or gone.",
+        "docs/how-to/approvals.md",
+        unit="decisions",
+    ),
     RuleId.AUDIT_CHAIN_BROKEN: Rule(
         "The audit log was altered",
         "What the verification of the audit log finds: new entries every few minutes, the whole log once a day.",

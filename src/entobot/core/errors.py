@@ -6,6 +6,7 @@ from enum import StrEnum
 class Code(StrEnum):
     ACTION_NOT_PRESENTABLE = "action_not_presentable"
     ADDRESS_REFUSED = "address_refused"
+    APPROVAL_ALREADY_ANSWERED = "approval_already_answered"
     APPROVAL_ALREADY_DECIDED = "approval_already_decided"
     APPROVAL_EXPIRED = "approval_expired"
     CLAIM_CHANGED = "claim_changed"
@@ -26,6 +27,8 @@ class Code(StrEnum):
     LOGIN_TAKEN = "login_taken"
     NOT_FOUND = "not_found"
     NUMBER_REFUSED = "number_refused"
+    NUMBER_REQUIRED = "number_required"
+    NUMBER_WRONG = "number_wrong"
     PAIRING_DENIED = "pairing_denied"
     PROOF_INVALID = "proof_invalid"
     PROOF_REQUIRED = "proof_required"
@@ -44,11 +47,13 @@ class Code(StrEnum):
     TOO_LARGE = "too_large"
     TOTP_REQUIRED = "totp_required"
     UNAUTHENTICATED = "unauthenticated"
+    USER_VERIFICATION_REQUIRED = "user_verification_required"
 
 
 STATUS: dict[Code, int] = {
     Code.ACTION_NOT_PRESENTABLE: 422,
     Code.ADDRESS_REFUSED: 422,
+    Code.APPROVAL_ALREADY_ANSWERED: 409,
     Code.APPROVAL_ALREADY_DECIDED: 409,
     Code.APPROVAL_EXPIRED: 410,
     Code.CLAIM_CHANGED: 409,
@@ -69,6 +74,8 @@ STATUS: dict[Code, int] = {
     Code.LOGIN_TAKEN: 409,
     Code.NOT_FOUND: 404,
     Code.NUMBER_REFUSED: 422,
+    Code.NUMBER_REQUIRED: 403,
+    Code.NUMBER_WRONG: 403,
     Code.PAIRING_DENIED: 403,
     Code.PROOF_INVALID: 400,
     Code.PROOF_REQUIRED: 401,
@@ -87,6 +94,7 @@ STATUS: dict[Code, int] = {
     Code.TOO_LARGE: 413,
     Code.TOTP_REQUIRED: 401,
     Code.UNAUTHENTICATED: 401,
+    Code.USER_VERIFICATION_REQUIRED: 403,
 }
 """HTTP status of each code (RFC 9110)."""
 

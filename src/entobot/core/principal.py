@@ -1,6 +1,6 @@
 """Who is asking, after authentication. Built from verified credentials only, never from a body, topic or header."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
@@ -11,6 +11,7 @@ class Principal:
     """A user acting through a device, through a browser that is signed in (`session_id`), or the owner at the Unix socket.
 
     `epoch` is the device's epoch at authentication; a unit that acts compares it with the row.
+    `address` is where the request or connection comes from, as the gateway sees it; it says nothing of who it is.
     `key_thumbprint` is the RFC 7638 thumbprint of the device key. `expires_at_ms` is when the credentials end, wall
     clock; None when they do not. `fresh_until_ms` is until when a session counts as freshly signed in.
     """
@@ -23,6 +24,7 @@ class Principal:
     expires_at_ms: int | None = None
     session_id: str | None = None
     fresh_until_ms: int | None = None
+    address: str = field(default="", compare=False)
 
     @property
     def is_local(self) -> bool:

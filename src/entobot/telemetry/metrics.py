@@ -70,6 +70,10 @@ class Metric(Enum):
     APPROVALS_PENDING = _gauge(
         "entobot_approvals_pending", "Questions that wait for a person. Of the whole store: the same on every node."
     )
+    APPROVALS_UNCONSUMED = _gauge(
+        "entobot_approvals_unconsumed",
+        "Decisions that no run has taken up within ten seconds. Of the whole store: the same on every node.",
+    )
     AUDIT_ENTRIES = _counter(
         "entobot_audit_entries_total",
         "Entries of the audit log: every pairing, refusal, suspend, revoke.",

@@ -5,7 +5,7 @@ read) · are they within theirs · may they · body within its cap, JSON · idem
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from fastapi import Request, Response
@@ -210,8 +210,8 @@ class Api:
             principal.require(rule.access)
         if rule.is_fresh:
             principal.require_fresh(self._clock.now_ms())
-        request.state.principal = principal
-        return principal
+        request.state.principal = replace(principal, address=request.client.host if request.client else "")
+        return request.state.principal
 
     async def _open(self, handler: Endpoint, request: Request) -> Response:
         """A route for strangers: what they show is checked by its handler."""
