@@ -44,6 +44,13 @@ async def test_the_threshold_counts_entries_and_what_they_stand_for(yard: Yard) 
     assert told.alert.facts == {"in_window": 10, "window_s": 900}
 
 
+async def test_sms_that_fail_are_told(yard: Yard) -> None:
+    watch = await begun(yard)
+    await yard.record(AuditEvent.SMS_FAILED, count=3)
+    await watch.look()
+    assert await yard.states() == [("sms_fail", "", "firing")]
+
+
 async def test_it_is_one_alert_until_it_is_over_and_then_another(yard: Yard) -> None:
     watch = await begun(yard)
     for _ in range(3):

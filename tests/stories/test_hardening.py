@@ -32,6 +32,7 @@ WEAK = {
     "ENTOBOT_GATEWAY__ALLOWED_ORIGINS": "http://pages.example",
     "ENTOBOT_LIMITS__REQUESTS_PER_SECOND": "100000",
     "ENTOBOT_SIGNIN__PASSWORDS": "true",
+    "ENTOBOT_SMS__PROVIDER": "console",
 }
 
 
@@ -100,6 +101,7 @@ PROVOKED = {
     "secrets": "home",
     "settings": "nmae",
     "sign in": "passwords",
+    "sms": "not sent",
 }
 
 

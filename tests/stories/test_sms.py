@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from tests.support.carrier import ACCOUNT, SECRETS, Carrier, code_of, link_of
 from tests.support.operator import INVITES, Operator
 from tests.support.phone import connected
 from tests.support.postgres import PostgresServer
-from tests.support.process import GatewayProcess, free_port
+from tests.support.process import ROOT, GatewayProcess, free_port
 
 ON_EVERY_STORE = True
 
@@ -254,6 +256,39 @@ def was_sent_again(operator: Operator, resend: str) -> bool:
     except Problem:  # too soon
         return False
     return True
+
+
+PAGE = ROOT / "docs" / "how-to" / "invite-by-sms.md"
+
+
+def block(name: str) -> str:
+    """A block of the page, as people copy it."""
+    found = re.search(rf"<!-- test: {name} -->\n```\w+\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def test_the_page_is_right_about_trying_it_without_a_provider(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path / "home")
+    gateway.home.mkdir(mode=0o700)
+    settings = gateway.home / "entobot.toml"
+    settings.write_text(block("sms-settings"))
+    settings.chmod(0o600)
+    gateway.start()
+    try:
+        program, *arguments = shlex.split(block("sms-console"))
+        assert program == "entobot"
+        done = gateway.cli(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "Nothing was sent to +1 ••••••••23: sms.provider is 'console', for development." in done.stdout
+        (url,) = re.findall(r"https://\S+#v=1\S+", done.stdout)
+        device, claim = open_link(gateway, url, "Ada's phone")
+        (invite,) = gateway.ask("pair", "list")
+        assert invite["sms"]["state"] in ("not_sent", "cancelled")  # the claim may be faster than the queue
+        assert gateway.cli("pair", "confirm", invite["invite_id"], "--approve").returncode == 0
+        assert device.collect(claim["claim_id"])
+    finally:
+        gateway.close()
 
 
 _JSON = {"content-type": "application/json"}

@@ -68,6 +68,7 @@ HITS: dict[str, Callable[[Entry], Hit | None]] = {
     AuditEvent.DEVICE_PAIRED: _thing(RuleId.DEVICE_PAIRED),
     AuditEvent.INVITE_CLAIM_REFUSED: _counted(RuleId.PAIRING_REFUSED),
     AuditEvent.SIGN_IN_REFUSED: _counted(RuleId.SIGN_INS_REFUSED),
+    AuditEvent.SMS_FAILED: _counted(RuleId.SMS_FAIL),
     AuditEvent.TOKEN_FAMILY_REVOKED: _thing(RuleId.TOKEN_REUSED),
     AuditEvent.USER_ADDED: _raised,
     AuditEvent.USER_CHANGED: _raised,

@@ -30,6 +30,7 @@ class RuleId(StrEnum):
     PAIRING_REFUSED = "pairing_refused"
     PERSON_RAISED = "person_raised"
     SIGN_INS_REFUSED = "sign_ins_refused"
+    SMS_FAIL = "sms_fail"
     STORE_DOWN = "store_down"
     STORE_QUEUE = "store_queue"
     TOKEN_REUSED = "token_reused"  # noqa: S105  a rule's name
@@ -281,6 +282,15 @@ RULES: dict[RuleId, Rule] = {
         "Look in the audit log for sign_in.refused. Passkeys and links cannot be guessed; with signin.passwords = false "
         "nothing can be.",
         "docs/how-to/people-and-roles.md",
+    ),
+    RuleId.SMS_FAIL: _log(
+        "SMS fail",
+        "SMS that were refused or did not arrive, and those of which nobody knows.",
+        Severity.WARNING,
+        3,
+        15 * _MINUTE,
+        "'entobot pair list' has the reason beside each. Look at the provider's account: its balance, token and sender.",
+        "docs/how-to/invite-by-sms.md",
     ),
     RuleId.STORE_DOWN: Rule(
         "The store cannot commit",
