@@ -22,7 +22,7 @@ from entobot.agents.choice import (
 )
 from entobot.agents.key_seal import KeySeal
 from entobot.agents.provider_store import ProviderRow
-from entobot.agents.trying import BuildRunner, Tried, not_installed, try_endpoint
+from entobot.agents.trying import BuildRunner, Tried, not_installed, places, try_endpoint
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
 from entobot.config import MODEL_KEY_VARIABLES, AgentSettings, Settings
@@ -89,6 +89,7 @@ class Providers:
         self._environment = environment
         self._rows = dict(rows)
         self._trying = asyncio.Semaphore(1)
+        self._places = places()
         self.on_changed: Callable[[], None] = lambda: None
         self.build: BuildRunner | None = None
         """Filled by the composition root: only there adapters are named."""
@@ -259,7 +260,8 @@ class Providers:
             if self.build is None or not is_extra_installed():
                 tried = not_installed()
             else:
-                tried = await try_endpoint(self.build, endpoint, self._clock, self._ids.new(Prefix.RUN))
+                run_id = self._ids.new(Prefix.RUN)
+                tried = await try_endpoint(self.build, endpoint, self._clock, run_id, self._places)
             now_ms, text = self._clock.now_ms(), json.dumps(asdict(tried))
             await self._database.write(lambda tx: store.put_test(tx, name, text, now_ms))
         log.info("provider.tested", provider=name, ok=tried.ok, code=tried.code)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from entobot.agents.choice import Endpoint
+from entobot.agents.discovery import served_model
 from entobot.agents.runner import (
     Line,
     RunErrorCode,
@@ -43,7 +44,6 @@ You answer people who write to you from their phones. Be brief and concrete.
 Your tools work in a folder of this machine, the workspace. Some ask a person first; when a call was refused or its \
 time ran out, say so and do not repeat it unless you are asked to. Never claim that something was done when its tool \
 did not report success."""
-DISCOVERY_TIMEOUT_S = 10.0
 PROVIDER_NAMES = {"gemini": "google"}
 """Where the library calls a vendor something else than the settings do."""
 
@@ -334,7 +334,7 @@ def _build_model(endpoint: Endpoint) -> "tuple[Model, str, Callable[[], Awaitabl
         from pydantic_ai.profiles.openai import OpenAIModelProfile
         from pydantic_ai.providers.openai import OpenAIProvider
 
-        name = endpoint.model or _served_model(endpoint.base_url, endpoint.api_key)
+        name = endpoint.model or served_model(endpoint.base_url, endpoint.api_key)
         # A server that sends the request elsewhere would send the key along: nothing is followed.
         http_client = DefaultAsyncHttpxClient(follow_redirects=False)
         provider = OpenAIProvider(
@@ -352,20 +352,3 @@ def _build_model(endpoint: Endpoint) -> "tuple[Model, str, Callable[[], Awaitabl
     vendor = PROVIDER_NAMES.get(endpoint.vendor, endpoint.vendor)
     model = infer_model(f"{vendor}:{endpoint.model}", provider_with_key)
     return model, f"{endpoint.vendor}:{endpoint.model}", None
-
-
-def _served_model(base_url: str, api_key: str | None) -> str:
-    """The first model that an OpenAI-compatible server lists."""
-    import httpx
-
-    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-    try:
-        answer = httpx.get(f"{base_url.rstrip('/')}/models", headers=headers, timeout=DISCOVERY_TIMEOUT_S)
-        if answer.status_code in (401, 403):
-            text = "The model server refused the key. Whoever runs this gateway must set a valid one."
-            raise RunFailed(RunErrorCode.PROVIDER_UNAUTHORIZED, text)
-        answer.raise_for_status()
-        return str(answer.json()["data"][0]["id"])
-    except (httpx.HTTPError, ValueError, LookupError, TypeError):
-        text = "The model server does not say which model it serves. Is it running? Otherwise set agent.model."
-        raise RunFailed(RunErrorCode.PROVIDER_UNREACHABLE, text) from None

@@ -1,6 +1,7 @@
 """One smallest real call of a model provider, and what is to be done when it fails."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -8,9 +9,13 @@ from typing import cast
 
 from entobot.agents.choice import EXTRA, Endpoint
 from entobot.agents.runner import Line, RunErrorCode, RunFailed, Runner, Speaker, TurnEnd, TurnEvent, TurnRequest
+from entobot.agents.threads import in_daemon_thread
 from entobot.core.clock import Clock
+from entobot.core.errors import Code, Problem
 
 WITHIN_S = 20.0
+MAX_AT_ONCE = 3
+"""Threads that build a runner for a try, those counted that hang after their try was given up."""
 FIXES: dict[RunErrorCode, str] = {
     RunErrorCode.PROVIDER_OUT_OF_CREDIT: "Add credit at the provider, or use another one.",
     RunErrorCode.PROVIDER_RATE_LIMITED: "Wait, or raise the account's limit at the provider.",
@@ -41,12 +46,28 @@ def not_installed() -> Tried:
     return Tried(ok=False, model="", latency_ms=0, code="agent_not_ready", problem=text, fix=f"Install it: {EXTRA}")
 
 
-async def try_endpoint(build: BuildRunner, endpoint: Endpoint, clock: Clock, run_id: str) -> Tried:
-    """Ask for one word. Never raises for what the provider does."""
+def places() -> threading.BoundedSemaphore:
+    """For `try_endpoint`; one for all tries."""
+    return threading.BoundedSemaphore(MAX_AT_ONCE)
+
+
+async def try_endpoint(
+    build: BuildRunner, endpoint: Endpoint, clock: Clock, run_id: str, places: threading.BoundedSemaphore
+) -> Tried:
+    """Ask for one word. Raises nothing for what the provider does, `rate_limited` while all places are taken."""
+    if not places.acquire(blocking=False):
+        raise Problem(Code.RATE_LIMITED, "Earlier tries still hang. Ask again in a while.", retry_after_s=30)
+
+    def built() -> Runner:
+        try:
+            return build(endpoint)
+        finally:
+            places.release()
+
     model, began_s = endpoint.model, clock.monotonic()
     try:
         async with asyncio.timeout(WITHIN_S):
-            runner = await asyncio.to_thread(build, endpoint)
+            runner = await in_daemon_thread(built, "provider-try")
             began_s = clock.monotonic()
             try:
                 await _turn(runner, run_id)
