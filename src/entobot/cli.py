@@ -16,6 +16,7 @@ from entobot.backup import cli as backup_cli
 from entobot.client import cli as client_cli
 from entobot.client.console import AsJson, Exit, Place, give_up, hint, place, say, table, told
 from entobot.devices import cli as devices_cli
+from entobot.mcp import cli as mcp_cli
 from entobot.notifications import cli as notifications_cli
 from entobot.pairing import cli as pairing_cli
 
@@ -218,6 +219,7 @@ root.add_typer(notifications_cli.app, name="notifications")
 root.add_typer(pairing_cli.app, name="pair")
 root.add_typer(accounts_cli.app, name="users")
 root.command("chat")(agents_cli.chat)
+root.command("mcp")(mcp_cli.mcp)
 root.command("notify")(notifications_cli.notify)
 root.command("restore")(backup_cli.restore)
 root.command("simulate")(client_cli.simulate)
