@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entobot.core.errors import Code, Problem
+from entobot.core.ids import Prefix
+from entobot.core.secrets import b64u
 from entobot.devices import store
 from entobot.devices.directory import MAX_PAGE
 from entobot.devices.model import Platform, Status
@@ -144,3 +146,11 @@ def test_no_text_that_is_no_cursor_is_taken(cursor: str, sort: Sort) -> None:
     never_asked = cast("Transaction", None)
     with pytest.raises(Problem, match="cursor"):
         find(never_asked, Search(sort=sort), cursor, 1)
+
+
+@pytest.mark.parametrize("place", ['"\\ud800"', '"a\\u0000"'])
+async def test_a_cursor_that_no_database_could_take_is_refused(house: House, place: str) -> None:
+    device_id = house.ids.new(Prefix.DEVICE)
+    owner, cursor = await house.devices.local_owner(), b64u(f'[{place},"{device_id}"]'.encode())
+    asked = house.devices.directory.find_page(owner, Search(sort=Sort.NAME), cursor, 1)
+    assert await code_of(asked) is Code.INVALID

@@ -11,11 +11,13 @@ import pytest
 
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import ROLE_SCOPES, Role
+from entobot.core.secrets import b64u
 from tests.support.browser import Browser
 from tests.support.operator import Operator
 from tests.support.process import ROOMY, GatewayProcess
 
 ME = "/api/v1/me"
+ASSERT = "/api/v1/sign-in/passkey"
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +269,51 @@ def test_an_assertion_that_is_not_quite_right_is_refused_and_changes_nothing(
     assert operator.state() == before
     for nonsense in ({}, {"id": "x"}, {"id": 1, "response": {"clientDataJSON": "e30"}}, {"response": []}):
         assert refused(nonsense)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"[" * 20_000,
+        b'{"challenge":' + b"[" * 20_000,
+        b'{"challenge":5}',
+        b'{"challenge":"\\ud800"}',
+        b"5",
+        b'"\\ud800"',
+    ],
+)
+def test_an_answer_of_other_types_or_without_end_is_a_bad_one_and_no_defect(
+    gateway: GatewayProcess, told: bytes
+) -> None:
+    credential = {"id": "x", "response": {"clientDataJSON": b64u(told)}}
+    assert code_of(Browser(gateway).request, "POST", ASSERT, json={"credential": credential}) is Code.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "\u00e9"},
+        {"id": "a\0b"},
+        {"id": ["x"]},
+        {"rawId": 5},
+        {"type": []},
+        {"response": 5},
+        {"response": {"authenticatorData": 5}},
+        {"response": {"authenticatorData": "AA"}},
+        {"response": {"signature": ["x"]}},
+        {"response": {"userHandle": 5}},
+        {"clientExtensionResults": 5},
+    ],
+)
+def test_no_member_of_a_passkeys_answer_is_a_defect_whatever_it_is(
+    gateway: GatewayProcess, operator: Operator, change: dict[str, Any]
+) -> None:
+    browser = signed_in(gateway, operator)
+    credential = browser.assertion()["credential"]
+    response = change.get("response")
+    changed = credential | ({"response": credential["response"] | response} if isinstance(response, dict) else change)
+    sent = browser.send("POST", ASSERT, json={"credential": changed})
+    assert sent.status_code in (200, 401, 422), sent.text
 
 
 def test_a_passkey_is_registered_by_whom_it_was_made_for(gateway: GatewayProcess, operator: Operator) -> None:

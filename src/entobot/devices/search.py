@@ -1,6 +1,7 @@
 """Devices found by what is asked for: filters, three orders, and cursors that stand for a place in one of them."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -132,8 +133,10 @@ def _count(filters: frozenset[str]) -> Select[Any]:
 
 # -- cursors
 
+_STORABLE = re.compile("[^\\0\ud800-\udfff]*")
+"""What every database takes as text: no NUL, no half of a character."""
 _KIND: dict[Sort, Callable[[object], bool]] = {
-    Sort.NAME: lambda at: isinstance(at, str),
+    Sort.NAME: lambda at: isinstance(at, str) and _STORABLE.fullmatch(at) is not None,
     Sort.SEEN: lambda at: type(at) is int and 0 <= at < 2**53,
 }
 

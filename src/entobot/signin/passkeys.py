@@ -14,7 +14,7 @@ from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.core.names import clean_name
 from entobot.core.principal import Principal
-from entobot.core.secrets import sha256, unb64u
+from entobot.core.secrets import b64u, sha256, unb64u
 from entobot.signin import store
 from entobot.signin.challenges import Challenges, read_challenge
 from entobot.signin.model import CHALLENGE_LIFE_MS, MAX_PASSKEYS, Method, Passkey
@@ -24,6 +24,8 @@ from entobot.storage.database import Database, Transaction
 SIGN_IN = "sign-in"
 Credential = dict[str, Any]
 """What `PublicKeyCredential.toJSON()` gives."""
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What parsers raise on what a stranger made up: members of other types, texts that nest without end."""
 
 
 class Passkeys:
@@ -103,7 +105,7 @@ class Passkeys:
                 expected_origin=self._origin,
                 require_user_verification=True,
             )
-        except (library.WebAuthnException, ValueError, KeyError, TypeError):
+        except (library.WebAuthnException, *_MALFORMED):
             raise _refused() from None
         passkey = Passkey(
             passkey_id=library.bytes_to_base64url(verified.credential_id),
@@ -148,10 +150,8 @@ class Passkeys:
         self._check_name()
         now_ms = self._clock.now_ms()
         challenge, ends_ms = self._answered(credential, SIGN_IN, now_ms)
-        passkey_id = credential.get("id")
-        known = None
-        if isinstance(passkey_id, str):
-            known = await self._database.read(lambda tx: store.find_passkey(tx, passkey_id), is_small=True)
+        passkey_id = _id(credential)
+        known = await self._database.read(lambda tx: store.find_passkey(tx, passkey_id), is_small=True)
         if known is None:
             raise _refused()
         passkey, library = known, await _library()
@@ -165,7 +165,7 @@ class Passkeys:
                 credential_current_sign_count=passkey.sign_count,
                 require_user_verification=True,
             )
-        except (library.WebAuthnException, ValueError, KeyError, TypeError):
+        except (library.WebAuthnException, *_MALFORMED):
             raise _refused() from None
 
         def unit(tx: Transaction) -> tuple[User, Opened]:
@@ -236,7 +236,7 @@ class Passkeys:
         try:
             told = json.loads(unb64u(credential["response"]["clientDataJSON"]))
             challenge = read_challenge(told["challenge"])
-        except (KeyError, TypeError, ValueError):
+        except _MALFORMED:
             raise _refused() from None
         ends_ms = self._challenges.end_ms(challenge, purpose, now_ms)
         if ends_ms is None:
@@ -253,6 +253,14 @@ class Passkeys:
             facts={"is_backed_up": passkey.is_backed_up},
             personal={"name": passkey.name},
         )
+
+
+def _id(credential: Credential) -> str:
+    """In the one form in which ids are stored; so no text that a database does not take."""
+    try:
+        return b64u(unb64u(credential["id"]))
+    except _MALFORMED:
+        raise _refused() from None
 
 
 def _registering(user_id: str) -> str:
