@@ -78,6 +78,7 @@ def test_every_path_is_a_secret_or_known_not_to_be_one() -> None:
     paths = {f"{section.__name__}.{name}" for section in sections(Settings) for name in paths_of(section)}
     others = {"AgentSettings.workspace", "AuditSink.certificate", "BackupSettings.folder", "TlsSettings.certificate"}
     others |= {f"{name}.authority" for name in ("AcmeSettings", "AlertChannel", "AuditSink", "BusSettings")}
+    others |= {"NotificationSettings.authority", "NotificationSettings.smtp_authority", "SmsSettings.authority"}
     assert {path for path in paths if not path.endswith(("_file", ".key"))} == others | {"AcmeSettings.dns_hook"}
 
 

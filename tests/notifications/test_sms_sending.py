@@ -255,6 +255,16 @@ async def test_numbers_are_forgotten_after_a_day_and_messages_after_a_week(post:
     assert await post.database.read(lambda tx: store.find_message(tx, message.message_id)) is None
 
 
+async def test_a_restored_store_sends_nothing_that_waited_in_it(post: Post) -> None:
+    waiting, begun = await post.post(), await post.post(BOB, about="inv_2")
+    await post.database.write(lambda tx: store.move(tx, begun, begun.claimed("nod_gone", post.clock.now_ms())))
+    now_ms = post.clock.now_ms()
+    await post.database.write(lambda tx: sms_outbox.call_off_all(tx, "restored", now_ms))
+    await post.node().look()
+    assert [await post.state(one) for one in (waiting, begun)] == [("cancelled", "restored")] * 2
+    assert post.provider.sent == []
+
+
 # -- limits
 
 

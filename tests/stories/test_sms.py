@@ -13,6 +13,7 @@ import pytest
 
 from entobot.client.device import Device
 from entobot.core.errors import Code, Problem
+from tests.browser.terminal import Terminal
 from tests.support.carrier import ACCOUNT, SECRETS, Carrier, code_of, link_of
 from tests.support.operator import INVITES, Operator
 from tests.support.phone import connected
@@ -102,6 +103,26 @@ async def test_an_operator_invites_by_sms_and_the_phone_chats(gateway: GatewayPr
     for written in (gateway.log.read_text(), gateway.banner):
         assert NUMBER[2:] not in written
         assert secret not in written
+
+
+def test_the_terminal_follows_the_message_shows_the_digits_and_asks(gateway: GatewayProcess, carrier: Carrier) -> None:
+    terminal = Terminal(gateway.environment, "pair", "--sms", NUMBER)
+    try:
+        ((_, text),) = carrier.until(1)
+        terminal.wait_for("Waiting for the phone … 1[45]:[0-9]{2} · SMS accepted")
+        gateway.http().send(carrier.receipt(carrier.callbacks[0], "delivered"))
+        terminal.wait_for("· SMS delivered")
+        device, claim = open_link(gateway, text, "Ada's phone")
+        terminal.wait_for(r"Ada's phone \(ios, 127\.0\.0\.1\) wants in")
+        terminal.wait_for(f"Its screen shows {claim['confirmation_code']}. Ask the person")
+        terminal.wait_for("Let it in\\?")
+        terminal.type("y")
+        while not device.collect(claim["claim_id"]):
+            pass
+        terminal.wait_for("Paired: Ada's phone")
+        assert terminal.wait() == 0
+    finally:
+        terminal.close()
 
 
 async def test_the_code_opens_it_where_the_link_does_not(gateway: GatewayProcess, carrier: Carrier) -> None:
