@@ -1,13 +1,31 @@
 """Approvals on the phone and in the dashboard: rules that are made, used and ended there."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import NewWindow
+from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.keys import tab_to
+from tests.browser.test_admin import with_authenticator
 from tests.browser.test_admin_pages import signed_in
 from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE
 from tests.support.process import GatewayProcess
+
+PAYMENTS = [{"tool": "note", "args": {"text": {"begins": "pay "}}, "risk": "high"}]
+
+
+@pytest.fixture
+def paying_gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
+    """Under a name, with something that is of high risk."""
+    process = make_gateway(tmp_path, tls_folder)
+    process.environment["ENTOBOT_APPROVALS__POLICIES"] = json.dumps(PAYMENTS)
+    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    yield process.start()
+    process.close()
 
 
 def test_a_rule_is_made_used_and_ended_on_the_phone(gateway: GatewayProcess, new_window: NewWindow) -> None:
@@ -75,4 +93,32 @@ def test_a_rule_is_made_by_keyboard_alone_and_ended_in_the_dashboard(
     admin.button("End the rule for note?").click()
     admin.page.get_by_role("alertdialog").get_by_role("button", name="End", exact=True).click()
     admin.sees("by a person")
+    assert album.found == {}
+
+
+def test_a_payment_takes_digits_and_a_passkey_that_the_phone_makes(
+    paying_gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = with_authenticator(new_window(paying_gateway, PHONE))
+    page = window.page
+    window.pair("Ada's phone")
+    window.write("!note pay Bob 10")
+    expect(window.asked).to_be_visible()
+    window.review()
+    number = page.locator("[data-number]").inner_text()
+    expect(window.button("Approve")).to_be_disabled()
+    expect(page.get_by_text("Always allow this")).to_have_count(0)
+    window.button("Make a passkey").click()
+    window.sees("Approving asks for your fingerprint, face or PIN.")
+    expect(window.button("Approve")).to_be_disabled()
+    album = Album(window, "phone")
+    album.add("approval-high")
+    page.get_by_label("The two digits").fill("10" if number != "10" else "11")
+    window.may_lose_network = True
+    window.button("Approve").click()
+    window.sees("These are not the digits.")
+    page.get_by_label("The two digits").fill(number)
+    window.button("Approve").click()
+    window.sees("Approved. The agent goes on.")
+    album.add("approval-high-done")
     assert album.found == {}

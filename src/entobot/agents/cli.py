@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from entobot.client.console import AsJson, hint, place, printable, say, told
+from entobot.core.errors import Problem
 
 if TYPE_CHECKING:
     from entobot.client import Approval, Client, Item, Message, State
@@ -134,11 +135,30 @@ class Talk:
         from entobot.client import read_action, shown
 
         hint(f"\nThe agent asks: {printable(approval.title)}\n{shown(read_action(approval))}")
+        number = await self._tell_number(approval)
+        if approval.needs_verification or not approval.may_decide:
+            hint(
+                "It is decided in the phone app or in the dashboard: this terminal has no passkey, or it is for others."
+            )
+            return
         if not sys.stdin.isatty() or self._as_json:
             hint(f"Decide with: entobot approvals decide {approval.approval_id} approve|deny")
             return
         is_approved = await asyncio.to_thread(typer.confirm, "Approve exactly this?", default=False)
-        await self._client.decide(approval, "approve" if is_approved else "deny")
+        await self._client.decide(
+            approval, "approve" if is_approved else "deny", number=number if is_approved else None
+        )
+
+    async def _tell_number(self, approval: "Approval") -> str | None:
+        """The digits that whoever approves has to type, told here because it was asked from here."""
+        if not approval.needs_number:
+            return None
+        try:
+            told = await self._client.command("approval.number", {"approval_id": approval.approval_id})
+        except Problem:
+            return None  # asked from another device, which shows them
+        hint(f"Whoever approves types the digits {told['number']}.")
+        return told["number"]
 
 
 def _text(text: str) -> str:

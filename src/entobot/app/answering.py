@@ -31,6 +31,7 @@ from entobot.home import Purpose
 from entobot.notifications.service import Notifications
 from entobot.settings.model_url import check_resolved
 from entobot.settings.service import StoredSettings
+from entobot.signin.passkeys import Passkeys
 from entobot.stream.service import Stream
 
 
@@ -45,6 +46,7 @@ class Features:
     conversations: Conversations
     settings: StoredSettings
     notifications: Notifications
+    passkeys: Passkeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def _approvals(ground: Ground, features: Features, tools: Toolbox) -> Approvals:
         judge_tool=tools.judge,
         settings=lambda: features.settings.in_force.approvals,
         notifications=features.notifications,
+        passkeys=features.passkeys,
         meters=ground.meters,
     )
 

@@ -157,7 +157,7 @@ class Gateway:
 
     def _answer(self, environment: Mapping[str, str], rows: Rows) -> None:
         own = (self.stream, self.audit, self.accounts, self.devices, self.conversations, self.settings)
-        features = Features(*own, self.notifying.service)
+        features = Features(*own, self.notifying.service, self.sign_in.passkeys)
         answering = build_answering(self.ground, features, environment, rows)
         self.approvals, self.bot, self.providers = answering.approvals, answering.bot, answering.providers
         self.agents, self._worker = answering.agents, answering.worker

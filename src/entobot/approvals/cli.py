@@ -38,6 +38,7 @@ def decide(
     approval: Annotated[str, typer.Argument(help="The approval's id, or its end.")],
     decision: Annotated[Decision, typer.Argument(help="approve or deny.")],
     reason: Annotated[str | None, typer.Option(help="Told to the agent and kept.")] = None,
+    digits: Annotated[str | None, typer.Option(help="For high risk: what the asking side shows.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,18 +48,20 @@ def decide(
         say(f"{row['title']}\n{_pretty(row)}")
     if decision == "approve" and not yes:
         typer.confirm("Approve exactly this?", abort=True)
-    result = asyncio.run(_decide(place(context).home, row, decision, reason))
+    result = asyncio.run(_decide(place(context).home, row, decision, (reason, digits)))
     show(result, as_json=as_json, human=lambda: say("Approved." if decision == "approve" else "Denied."))
 
 
-async def _decide(home: Path, row: dict[str, Any], decision: Decision, reason: str | None) -> dict[str, Any]:
+async def _decide(
+    home: Path, row: dict[str, Any], decision: Decision, said: tuple[str | None, str | None]
+) -> dict[str, Any]:
     from entobot.client.events import Approval
     from entobot.client.terminal import terminal_client
 
     approval = Approval(**{name: row[name] for name in Approval.__struct_fields__})
     async with terminal_client(home) as client:
         client.ignore_events()
-        return await client.decide(approval, decision, reason=reason)
+        return await client.decide(approval, decision, reason=said[0], number=said[1])
 
 
 def _pretty(row: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Device commands: `approval.decide`, `approval.list`, `approval.number`, `approval_rule.end`, `approval_rule.list`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -25,6 +25,7 @@ class Decide(Struct, forbid_unknown_fields=True):
     edited_action: Annotated[str, Meta(max_length=MAX_ACTION_BYTES)] | None = None
     reason: Annotated[str, Meta(max_length=MAX_REASON_CHARACTERS)] | None = None
     number: Annotated[str, Meta(pattern="^[0-9]{2}$")] | None = None
+    assertion: dict[str, Any] | None = None
     rule: Annotated[str, Meta(max_length=MAX_RULE_BYTES)] | None = None
 
 
@@ -56,6 +57,7 @@ def commands(approvals: Approvals) -> list[Command]:
             edited_action=data.edited_action,
             reason=data.reason,
             number=data.number,
+            assertion=data.assertion,
             rule=data.rule,
         )
         seen = approvals.decide(tx, caller, answer, data.signature, now_ms)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from entobot.accounts.service import Accounts
 from entobot.approvals import asking_store, store
-from entobot.approvals.action import Action, Args
+from entobot.approvals.action import Action, Args, parse_args
 from entobot.approvals.matching import parse_wish
 from entobot.approvals.model import (
     MAX_SIGNATURE_BYTES,
@@ -29,13 +29,16 @@ from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Fact
 from entobot.core.errors import Code, Problem
 from entobot.core.principal import Principal
-from entobot.core.secrets import same
+from entobot.core.secrets import same, sha256
 from entobot.devices.keys import SignatureRefused, verify_compact
 from entobot.devices.model import Status
 from entobot.devices.service import Devices
+from entobot.signin.passkeys import Passkeys
 from entobot.storage.database import Transaction
 
 BY_GATEWAY = "gateway"
+FRESH_MS = 5 * 60_000
+"""So long a passkey stands for an answer."""
 
 JudgeCall = Callable[[str, Args], Judged]
 """The terms under which a call would be asked now. Raises Problem for one that cannot run."""
@@ -53,6 +56,7 @@ class Decider:
         telling: Telling,
         judge: JudgeCall,
         audience: str,
+        passkeys: Passkeys | None,
     ) -> None:
         self._accounts = accounts
         self._devices = devices
@@ -60,23 +64,23 @@ class Decider:
         self._telling = telling
         self._judge = judge
         self._audience = audience
+        self._passkeys = passkeys
 
     def decide(
         self, tx: Transaction, principal: Principal, approval: Approval, answer: Answer, signature: str, now_ms: int
     ) -> Approval | Problem:
         """The approval as it stands after this answer: decided, or waiting for more people. A refusal is returned."""
-        assert principal.device_id is not None, "only devices have a key to sign with"
         terms = read_terms(approval.terms_json)
         try:
             check_open(approval, now_ms)
-            payload = self._verified(tx, principal.device_id, signature)
+            payload, verified = self._verified(tx, principal, answer, signature, now_ms)
             edited = check_answer(approval, answer, payload, audience=self._audience, now_ms=now_ms)
             self._check_turn(tx, principal, approval, terms)
             judged = None if edited is None else self._judge_edit(approval, terms, edited)
             if answer.decision is Decision.APPROVE:
-                self._check_verified(terms)
+                _check_verified(terms, verified)
                 self._check_number(tx, approval, answer, now_ms)
-            vote = _vote(principal, approval, answer, Verified.KEY, now_ms)
+            vote = _vote(principal, approval, answer, verified, now_ms)
             after = self._after(tx, approval, terms, answer, vote, now_ms)
             if answer.rule is not None:
                 self._make_rule(tx, principal, after, terms, answer, judged, now_ms)
@@ -95,7 +99,31 @@ class Decider:
 
     # -- whose answer it is
 
-    def _verified(self, tx: Transaction, device_id: str, signature: str) -> dict[str, object]:
+    def _verified(
+        self, tx: Transaction, principal: Principal, answer: Answer, signature: str, now_ms: int
+    ) -> tuple[dict[str, object], Verified]:
+        """What was signed, and by what: a device's key, a passkey beside it, or in the dashboard a passkey alone.
+
+        The passkey's challenge is the hash of the text in `signature`, so it stands for that answer and no other.
+        """
+        if principal.device_id is None:
+            payload: dict[str, object] = parse_args(signature)
+        else:
+            payload = self._signed(tx, principal.device_id, signature)
+        if answer.assertion is None:
+            if principal.device_id is None:
+                raise Problem(Code.USER_VERIFICATION_REQUIRED, "In the dashboard decisions are made with a passkey.")
+            return payload, Verified.KEY
+        if self._passkeys is None:
+            raise Problem(Code.INVALID, "No passkeys are taken here.")
+        challenge = sha256(signature.encode("utf-8", "surrogatepass"))
+        self._passkeys.verify(tx, principal, challenge, answer.assertion, now_ms)
+        iat = payload.get("iat")
+        if type(iat) is not int or now_ms - iat * 1000 > FRESH_MS:
+            raise Problem(Code.SIGNATURE_INVALID, "The passkey was shown too long ago. Try again.")
+        return payload, Verified.PASSKEY
+
+    def _signed(self, tx: Transaction, device_id: str, signature: str) -> dict[str, object]:
         key = self._devices.public_key(tx, device_id)
         try:
             return verify_compact(
@@ -134,14 +162,6 @@ class Decider:
                 f"one of {approval.risk} risk. Deny it, and let the agent ask for this.",
             )
         return judged
-
-    def _check_verified(self, terms: Terms) -> None:
-        if terms.needs_verification:
-            raise Problem(
-                Code.USER_VERIFICATION_REQUIRED,
-                "A call of high risk is approved with a passkey, and this device has none. Whoever runs the gateway can "
-                "set approvals.user_verification to 'never'.",
-            )
 
     def _check_number(self, tx: Transaction, approval: Approval, answer: Answer, now_ms: int) -> None:
         """Raises `number_required` and `number_wrong`; the third wrong one closes the question as denied."""
@@ -246,6 +266,15 @@ class Decider:
         facts: dict[str, Fact] = {"code": str(problem.code)}
         self._telling.record(tx, event, approval, now_ms, actor=principal, outcome=Outcome.DENIED, facts=facts)
         return problem
+
+
+def _check_verified(terms: Terms, verified: Verified) -> None:
+    if terms.needs_verification and verified is not Verified.PASSKEY:
+        raise Problem(
+            Code.USER_VERIFICATION_REQUIRED,
+            "A call of high risk is approved with a passkey: in the phone app, which can make one for this device, or in "
+            "the dashboard. A terminal has none.",
+        )
 
 
 def _vote(principal: Principal, approval: Approval, answer: Answer, verified: Verified, now_ms: int) -> Vote:

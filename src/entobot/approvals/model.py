@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from entobot.approvals.action import Action, parse_action
 from entobot.core.errors import Code, Problem
@@ -181,6 +182,8 @@ class Answer:
     edited_action: str | None = None
     reason: str | None = None
     number: str | None = None
+    assertion: dict[str, Any] | None = None
+    """`PublicKeyCredential.toJSON()` of a passkey."""
     rule: str | None = None
     """The text of a rule that is to be made with it: see `matching.parse_wish`."""
 

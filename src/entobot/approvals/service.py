@@ -23,6 +23,7 @@ from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy
 from entobot.devices.service import Devices
 from entobot.notifications.service import Notifications
+from entobot.signin.passkeys import Passkeys
 from entobot.storage.database import Database, Transaction
 from entobot.stream.service import Stream
 from entobot.telemetry.meters import Meters
@@ -66,12 +67,14 @@ class Approvals:
         judge_tool: JudgeTool,
         settings: Callable[[], ApprovalsSettings] = ApprovalsSettings,
         notifications: Notifications | None = None,
+        passkeys: Passkeys | None = None,
         meters: Meters | None = None,
     ) -> None:
         self.go_on: GoOn = _later
         self._devices = devices
         self._judge_tool = judge_tool
         self._settings = settings
+        self._passkeys = passkeys
         meters = meters or Meters()
         self._telling = Telling(
             stream=stream, bus=bus, audit=audit, accounts=accounts, meters=meters, notifications=notifications
@@ -85,6 +88,7 @@ class Approvals:
             telling=self._telling,
             judge=lambda tool, args: self._judge(tool, args, judge_tool(tool, args)),
             audience=audience,
+            passkeys=passkeys,
         )
 
     def _judge(self, tool: str, args: Args, risk: Risk) -> Judged:
@@ -101,6 +105,8 @@ class Approvals:
         rule = self.rules.allow(tx, replace(asked, risk=judged.risk), judged.terms, now_ms)
         if rule is not None:
             return rule
+        if judged.terms.needs_verification and self._passkeys is not None:
+            tx.after_commit(self._passkeys.warm)
         return self._asker.request(tx, asked, judged, expires_at_ms=expires_at_ms, now_ms=now_ms)
 
     # -- deciding
@@ -113,10 +119,10 @@ class Approvals:
 
         A refusal is returned, not raised, so that its audit entry is committed: `approval_already_decided`,
         `approval_already_answered`, `approval_expired`, `hash_mismatch`, `signature_invalid`, `edit_too_risky`,
-        `number_required`, `number_wrong`, `rule_not_allowed`, `action_not_presentable`, `forbidden` or `invalid`.
+        `number_required`, `number_wrong`, `user_verification_required`, `rule_not_allowed`, `action_not_presentable`, `forbidden` or `invalid`.
         Raises `not_found` (also for whoever was not asked) and `forbidden` for a caller that has no key to sign with.
         """
-        if principal.device_id is None:
+        if principal.is_local:
             raise Problem(Code.FORBIDDEN, "Decisions are signed by a paired device; the local socket has no key.")
         self._devices.guard(tx, principal)
         approval = self._find_seen(tx, principal.user_id, answer.approval_id)

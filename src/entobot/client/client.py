@@ -291,6 +291,7 @@ class Client:
         *,
         edited_args: dict[str, Any] | None = None,
         reason: str | None = None,
+        number: str | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         """Sign and send a decision on exactly the action that `approval` holds, or on it with `edited_args`.
@@ -305,13 +306,15 @@ class Client:
             edited = Action(action.approval_id, action.run_id, action.tool, edited_args).to_text()
         offset_ms = self._requests.offset_ms
         try:
-            return await self.command(DECIDE, self._decision(approval, decision, edited, reason), **options)
+            return await self.command(DECIDE, self._decision(approval, decision, edited, reason, number), **options)
         except Problem as problem:
             if problem.code is not Code.SIGNATURE_INVALID or not await self._requests.has_learnt_time(offset_ms):
                 raise
-        return await self.command(DECIDE, self._decision(approval, decision, edited, reason), **options)
+        return await self.command(DECIDE, self._decision(approval, decision, edited, reason, number), **options)
 
-    def _decision(self, approval: Approval, decision: str, edited: str | None, reason: str | None) -> dict[str, Any]:
+    def _decision(
+        self, approval: Approval, decision: str, edited: str | None, reason: str | None, number: str | None
+    ) -> dict[str, Any]:
         signature = decision_signature(
             self.identity.key,
             origin=self.identity.origin,
@@ -322,6 +325,7 @@ class Client:
             entropy=self._entropy,
             edited_action=edited,
             reason=reason,
+            number=number,
         )
         data: dict[str, Any] = {
             "approval_id": approval.approval_id,
@@ -331,6 +335,7 @@ class Client:
         }
         data |= {} if edited is None else {"edited_action": edited}
         data |= {} if reason is None else {"reason": reason}
+        data |= {} if number is None else {"number": number}
         return data
 
     # -- reading

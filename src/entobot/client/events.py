@@ -32,6 +32,9 @@ class Approval(Struct, frozen=True):
     created_at: str
     expires_at: str
     state: str = "pending"
+    needs_number: bool = False
+    needs_verification: bool = False
+    may_decide: bool = True
 
 
 class Decided(Struct, frozen=True):

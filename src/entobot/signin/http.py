@@ -66,6 +66,7 @@ class PasskeyRow(_Body):
     is_backed_up: bool = Field(description="Synchronised: losing the device does not lose it.")
     created_at: str
     last_used_at: str | None
+    device_id: str | None = Field(description="The device that made it for itself; it signs nobody in.")
 
 
 class PasskeyList(_Body):
@@ -233,6 +234,7 @@ def _passkey_row(passkey: Passkey) -> PasskeyRow:
         is_backed_up=passkey.is_backed_up,
         created_at=rfc3339(passkey.created_at_ms),
         last_used_at=rfc3339_or_none(passkey.last_used_at_ms),
+        device_id=passkey.device_id,
     )
 
 

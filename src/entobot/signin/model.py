@@ -62,6 +62,7 @@ class Session:
 class Passkey:
     """A WebAuthn credential (W3C Web Authentication Level 3). `passkey_id` is its credential id in base64url.
 
+    One that a device made for itself (`device_id`) says who holds that device, and signs nobody in.
     `public_key` is a COSE key. `is_backed_up` says that it is synchronised: losing the phone does not lose it.
     """
 
@@ -73,6 +74,7 @@ class Passkey:
     is_backed_up: bool
     created_at_ms: int
     last_used_at_ms: int | None
+    device_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

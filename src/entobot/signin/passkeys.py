@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,8 +66,10 @@ class Passkeys:
     # -- a passkey is added
 
     async def registration_options(self, principal: Principal) -> dict[str, Any]:
-        """For `navigator.credentials.create`. Raises `forbidden` outside a session, `invalid` where the address is no name."""
-        self._check_session(principal)
+        """For `navigator.credentials.create`. Raises `forbidden` for who may not `add`, `invalid` where the address is no
+        name.
+        """
+        self._check_holder(principal)
         self._check_name()
         known = await self._database.read(lambda tx: self._known(tx, principal))
         user, passkeys = known
@@ -81,7 +84,7 @@ class Passkeys:
             challenge=challenge,
             timeout=CHALLENGE_LIFE_MS,
             authenticator_selection=library.structs.AuthenticatorSelectionCriteria(
-                resident_key=library.structs.ResidentKeyRequirement.REQUIRED,
+                resident_key=_residency(library, principal),
                 user_verification=library.structs.UserVerificationRequirement.REQUIRED,
             ),
             exclude_credentials=[
@@ -91,8 +94,11 @@ class Passkeys:
         return library.options_to_json_dict(options)
 
     async def add(self, principal: Principal, name: str, credential: Credential) -> Passkey:
-        """Raises `forbidden` for what was not made for this person and this gateway just now, `invalid`."""
-        self._check_session(principal)
+        """Of a person who is signed in, or of a device that has none yet, for itself: then it signs nobody in.
+
+        Raises `forbidden` for what was not made for this person and this gateway just now, `invalid`.
+        """
+        self._check_holder(principal)
         self._check_name()
         name, now_ms = clean_name(name, "passkey's name"), self._clock.now_ms()
         challenge, ends_ms = self._answered(credential, _registering(principal.user_id), now_ms)
@@ -116,10 +122,13 @@ class Passkeys:
             is_backed_up=verified.credential_backed_up,
             created_at_ms=now_ms,
             last_used_at_ms=None,
+            device_id=principal.device_id,
         )
 
         def unit(tx: Transaction) -> Passkey:
             self._sessions.recheck(tx, principal)
+            if passkey.device_id is not None:
+                self._check_first(tx, passkey)
             if store.count_passkeys(tx, principal.user_id) >= MAX_PASSKEYS:
                 raise Problem(Code.INVALID, f"A person has at most {MAX_PASSKEYS} passkeys. Remove one first.")
             if not store.answer_challenge(tx, sha256(challenge), ends_ms, now_ms):
@@ -152,7 +161,7 @@ class Passkeys:
         challenge, ends_ms = self._answered(credential, SIGN_IN, now_ms)
         passkey_id = _id(credential)
         known = await self._database.read(lambda tx: store.find_passkey(tx, passkey_id), is_small=True)
-        if known is None:
+        if known is None or known.device_id is not None:
             raise _refused()
         passkey, library = known, await _library()
         try:
@@ -183,6 +192,48 @@ class Passkeys:
             return user, self._sessions.open(tx, user, Method.PASSKEY, browser, now_ms)
 
         return await self._database.write(unit)
+
+    # -- a passkey says who holds a device
+
+    def verify(
+        self, tx: Transaction, principal: Principal, challenge: bytes, credential: Credential, now_ms: int
+    ) -> str:
+        """The id of the passkey of this person that has signed `challenge` after a check of who holds the device: one
+        that signs them in, or their own device's. Raises `signature_invalid`, and `invalid` where there can be none.
+
+        Part of a unit. The challenge is what the caller stands by; that it is used once is the caller's to see to.
+        """
+        self._check_name()
+        passkey_id = credential.get("id")
+        passkey = store.find_passkey(tx, passkey_id) if isinstance(passkey_id, str) else None
+        is_own = passkey is not None and passkey.user_id == principal.user_id
+        if passkey is None or not is_own or passkey.device_id not in (None, principal.device_id):
+            raise _not_signed()
+        library = _load()
+        try:
+            verified = library.verify_authentication_response(
+                credential=credential,
+                expected_challenge=challenge,
+                expected_rp_id=self._host,
+                expected_origin=self._origin,
+                credential_public_key=passkey.public_key,
+                credential_current_sign_count=passkey.sign_count,
+                require_user_verification=True,
+            )
+        except (library.WebAuthnException, ValueError, KeyError, TypeError):
+            raise _not_signed() from None
+        store.note_used(
+            tx,
+            passkey.passkey_id,
+            sign_count=verified.new_sign_count,
+            is_backed_up=verified.credential_backed_up,
+            now_ms=now_ms,
+        )
+        return passkey.passkey_id
+
+    def warm(self) -> None:
+        """Load the library in a thread: a passkey is likely to be shown soon."""
+        threading.Thread(target=_load, name="passkeys", daemon=True).start()
 
     # -- those that there are
 
@@ -218,6 +269,18 @@ class Passkeys:
     def _known(self, tx: Transaction, principal: Principal) -> tuple[User, list[Passkey]]:
         self._sessions.recheck(tx, principal)
         return self._accounts.get_user(tx, principal.user_id), store.passkeys_of(tx, principal.user_id)
+
+    def _check_holder(self, principal: Principal) -> None:
+        """A person who is signed in, or a device with a key of its own."""
+        if principal.key_thumbprint is None:
+            self._check_session(principal)
+
+    def _check_first(self, tx: Transaction, passkey: Passkey) -> None:
+        """Whoever holds an unlocked device must not be able to put a passkey in the place of its owner's."""
+        if any(one.device_id == passkey.device_id for one in store.passkeys_of(tx, passkey.user_id)):
+            raise Problem(
+                Code.FORBIDDEN, "This device has a passkey. Remove it in the dashboard before it can have another one."
+            )
 
     def _check_session(self, principal: Principal) -> None:
         if principal.session_id is None:
@@ -269,6 +332,16 @@ def _registering(user_id: str) -> str:
 
 def _refused() -> Problem:
     return Problem(Code.UNAUTHENTICATED, "This passkey was not accepted. Try again, or ask for a new link.")
+
+
+def _residency(library: Any, principal: Principal) -> Any:
+    """What signs in must be found by the browser; what a device has for itself shall not be offered there."""
+    kinds = library.structs.ResidentKeyRequirement
+    return kinds.REQUIRED if principal.session_id is not None else kinds.DISCOURAGED
+
+
+def _not_signed() -> Problem:
+    return Problem(Code.SIGNATURE_INVALID, "This passkey does not stand for it. Try again with one of your own.")
 
 
 def _unknown() -> Problem:

@@ -47,6 +47,7 @@ passkeys = Table(
     Column("is_backed_up", Integer, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("last_used_at_ms", BigInteger),
+    Column("device_id", Text),
     Index("ix_passkeys_user", "user_id"),
 )
 links = Table(
@@ -207,6 +208,7 @@ def insert_passkey(tx: Transaction, passkey: Passkey) -> bool:
         "sign_count": passkey.sign_count,
         "is_backed_up": int(passkey.is_backed_up),
         "created_at_ms": passkey.created_at_ms,
+        "device_id": passkey.device_id,
         "last_used_at_ms": passkey.last_used_at_ms,
     }
     return tx.run(_ADD_PASSKEY, values) == 1
@@ -249,6 +251,7 @@ def _passkey(row: Row) -> Passkey:
         is_backed_up=bool(row["is_backed_up"]),
         created_at_ms=int(row["created_at_ms"]),
         last_used_at_ms=None if used is None else int(used),
+        device_id=row["device_id"],
     )
 
 

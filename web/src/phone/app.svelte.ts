@@ -92,7 +92,7 @@ class App {
     this.connection?.input({ type: "retry" });
   }
 
-  async call(method: "GET" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<Response> {
+  async call(method: "GET" | "PATCH" | "POST" | "DELETE", path: string, body?: unknown): Promise<Response> {
     if (this.credentials === null) throw new Problem("unauthenticated", 401, false);
     return this.credentials.call({ method, path, body });
   }

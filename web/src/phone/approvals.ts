@@ -3,7 +3,8 @@ import { hashText } from "../shared/base64url.ts";
 import { signCompact } from "../shared/jose.ts";
 import { makeUlid } from "../shared/ulid.ts";
 import { app } from "./app.svelte.ts";
-import { gatewayNow } from "./device/http.ts";
+import { gatewayNow, Problem } from "./device/http.ts";
+import { assertion } from "./passkey.ts";
 import { readAction } from "./protocol/action.ts";
 import type { ApprovalRow } from "./protocol/frames.ts";
 
@@ -11,9 +12,19 @@ export type Decision = "approve" | "deny";
 
 export class NotShown extends Error {}
 
-export async function decide(row: ApprovalRow, decision: Decision, reason: string, rule: string | null = null): Promise<void> {
+export interface Beside {
+  rule?: string | null;
+  /** the two digits that the asking side shows */
+  number?: string | null;
+  /** with which of these passkeys to show who holds the device */
+  passkeys?: string[] | null;
+}
+
+/** The row as the gateway holds it then. */
+export async function decide(row: ApprovalRow, decision: Decision, reason: string, beside: Beside = {}): Promise<ApprovalRow | null> {
   const { identity } = app;
-  if (identity === null) return;
+  if (identity === null) return null;
+  const { rule = null, number = null, passkeys = null } = beside;
   // Once more at the moment of signing: what is signed is what was shown, or nothing.
   if (typeof (await readAction(row)) === "string") throw new NotShown();
   const because = reason.trim() === "" ? null : reason.trim();
@@ -26,17 +37,33 @@ export async function decide(row: ApprovalRow, decision: Decision, reason: strin
     reason: because,
     iat: Math.floor(gatewayNow() / 1000),
     jti: makeUlid(Date.now()),
+    ...(number === null ? {} : { number }),
     ...(rule === null ? {} : { rule_sha256: await hashText(rule) }),
   };
   const signature = await signCompact(identity.keys, { alg: "ES256", typ: "entobot-approval+jwt" }, payload);
-  await app.commands.send("approval.decide", {
+  const shown = passkeys === null ? {} : { assertion: await assertion(signature, passkeys) };
+  const data = await app.commands.send("approval.decide", {
     approval_id: row.approval_id,
     decision,
     action_sha256: row.action_sha256,
     ...(because === null ? {} : { reason: because }),
+    ...(number === null ? {} : { number }),
     ...(rule === null ? {} : { rule }),
+    ...shown,
     signature,
   });
+  return data as unknown as ApprovalRow;
+}
+
+/** The digits, where this device asked for it; null where they are shown elsewhere. */
+export async function loadNumber(approvalId: string): Promise<string | null> {
+  try {
+    const data = await app.commands.send("approval.number", { approval_id: approvalId });
+    return data["number"] as string | null;
+  } catch (error) {
+    if (error instanceof Problem && error.code === "forbidden") return null;
+    throw error;
+  }
 }
 
 /** What is open or, with what was decided before this device knew of it, all. */

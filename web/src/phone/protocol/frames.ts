@@ -38,6 +38,25 @@ export interface ApprovalRow {
   decision?: string | null;
   decided_at?: string | null;
   decided_by_device_id?: string | null;
+  /** for whom the agent works; absent from a gateway of an earlier version */
+  for_user_id?: string;
+  for_name?: string;
+  quorum?: number;
+  two_person?: boolean;
+  needs_number?: boolean;
+  needs_verification?: boolean;
+  may_decide?: boolean;
+  /** not asked aloud yet */
+  queued?: boolean;
+  votes?: VoteRow[];
+}
+
+export interface VoteRow {
+  user_id: string;
+  name: string;
+  decision: "approve" | "deny";
+  device_id: string | null;
+  at: string;
 }
 
 export interface WireEvent {

@@ -10,6 +10,7 @@ import type {
   EventFrame,
   MessageRow,
   SnapshotFrame,
+  VoteRow,
 } from "./frames.ts";
 
 export interface ToolCall {
@@ -119,6 +120,10 @@ export function applyEvent(state: Transcript, frame: EventFrame): Transcript {
       return applyMessage(state, { ...(event.data as unknown as MessageRow), seq: frame.seq });
     case "approval.requested":
       return putApproval(state, { ...(event.data as unknown as ApprovalRow), state: "pending" });
+    case "approval.prompted":
+      return changeApproval(state, event.data ?? {}, (row) => ({ ...row, queued: false }));
+    case "approval.voted":
+      return changeApproval(state, event.data ?? {}, (row, data) => addVote(row, data["vote"] as VoteRow));
     case "approval.decided":
       return applyDecision(state, event.data ?? {}, frame.ts);
     case "conversation.created":
@@ -191,6 +196,16 @@ export function plainLine(text: string): string {
 
 export function putApproval(state: Transcript, row: ApprovalRow): Transcript {
   return { ...state, approvals: { ...state.approvals, [row.approval_id]: row } };
+}
+
+function changeApproval(state: Transcript, data: Record<string, unknown>, change: (row: ApprovalRow, data: Record<string, unknown>) => ApprovalRow): Transcript {
+  const row = state.approvals[String(data["approval_id"])];
+  return row === undefined ? state : putApproval(state, change(row, data));
+}
+
+function addVote(row: ApprovalRow, vote: VoteRow): ApprovalRow {
+  const others = (row.votes ?? []).filter((one) => one.user_id !== vote.user_id);
+  return { ...row, votes: [...others, vote] };
 }
 
 const DECIDED: Record<string, ApprovalState> = {
