@@ -33,7 +33,7 @@ from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.settings.model import Wrong, refusal
 from entobot.settings.model_url import check_resolved
-from entobot.settings.service import Beside, Change, StoredSettings
+from entobot.settings.service import Beside, Change, StoredSettings, settings_changed
 from entobot.sources import Source
 from entobot.storage.database import Database, Transaction
 from entobot.telemetry.log import get_logger
@@ -126,12 +126,13 @@ class Providers:
     # -- look
 
     async def view(self) -> list[ProviderView]:
-        self._rows = await read_providers(self._database)
-        return [self._view(name) for name in PROVIDERS]
+        """As stored. What this node uses is for `renew` to change: only that tells `on_changed`."""
+        rows = await read_providers(self._database)
+        return [self._view(name, rows) for name in PROVIDERS]
 
-    def _view(self, name: str) -> ProviderView:
-        agent, row = self._settings.in_force.agent, self._rows.get(name, ProviderRow())
-        key, source = find_key(name, agent, self._environment, self._keys(agent, self._rows))
+    def _view(self, name: str, rows: Rows) -> ProviderView:
+        agent, row = self._settings.in_force.agent, rows.get(name, ProviderRow())
+        key, source = find_key(name, agent, self._environment, self._keys(agent, rows))
         active = self._active()
         return ProviderView(
             name=name,
@@ -170,13 +171,15 @@ class Providers:
         """Store a key, or take it away (None); and the address of `compatible`.
 
         A key holds for the address it was given for: with another address it is forgotten. Raises `not_found`,
-        `invalid`, and what `StoredSettings.change` raises.
+        `invalid`, `settings_changed` where another node stored another key meanwhile, and what `StoredSettings.change`
+        raises.
         """
         principal.require(Scope.SETTINGS)
         self._check_name(name)
         await self._check_url(name, base_url, sets_url=sets_url)
         if sets_key and api_key is not None and not (sets_url and name == COMPATIBLE):
             self._refuse_pinned(name)
+        await self.renew()
         beside = self._beside(principal, name, api_key, sets_key=sets_key)
         values = {BASE_URL: base_url} if sets_url else {}
         await self._settings.change(principal, Change(values, by_route=(BASE_URL,), beside=beside))
@@ -185,11 +188,12 @@ class Providers:
 
     def _beside(self, principal: Principal, name: str, api_key: str | None, *, sets_key: bool) -> Beside:
         """The key's part of a change; what it will be is known once the address is."""
-        wanted = self._rows
+        basis = wanted = stored = self._rows
 
         def check(settings: Settings) -> None:
-            nonlocal wanted
-            wanted = self._rows | {name: self._wanted(name, settings.agent, api_key, sets_key=sets_key)}
+            nonlocal basis, wanted
+            basis = self._rows
+            wanted = basis | {name: self._wanted(name, settings.agent, api_key, sets_key=sets_key)}
             try:
                 choose(settings.agent, self._environment, keys=self._keys(settings.agent, wanted))
             except StartupRefused:
@@ -197,17 +201,23 @@ class Providers:
                     raise
 
         def write(tx: Transaction, now_ms: int) -> None:
-            before, after = store.find_all(tx).get(name, ProviderRow()).sealed_key, wanted[name].sealed_key
-            if before == after:
+            nonlocal stored
+            stored = store.find_all(tx)
+            checked, after = basis.get(name, ProviderRow()).sealed_key, wanted[name].sealed_key
+            if checked == after:
                 return
+            before = stored.get(name, ProviderRow()).sealed_key
+            if before != checked:
+                raise settings_changed()
             store.put_key(tx, name, after, now_ms)
+            stored = store.find_all(tx)
             facts = {"from": _told(before), "to": _told(after)}
             subject = f"providers.{name}.api_key"
             event = AuditEvent.SETTINGS_CHANGED
             self._audit.record(tx, event, now_ms=now_ms, actor=principal, subject=subject, facts=facts)
 
         def done() -> None:
-            self._rows = wanted
+            self._rows = stored
 
         return Beside(check, write, done)
 

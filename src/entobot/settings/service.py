@@ -181,7 +181,7 @@ class StoredSettings:
                     return Changed(self.version, planned.differences)
                 if change.version is not None or attempt == TRIES - 1:
                     break
-        raise _settings_changed()
+        raise settings_changed()
 
     def renew_with(self, renew: Callable[[], Awaitable[None]]) -> None:
         """Call `renew` when another node may have changed something, before its settings are used."""
@@ -196,7 +196,7 @@ class StoredSettings:
 
     def _refuse_other(self, seen: int | None) -> None:
         if seen is not None and seen != self.version:
-            raise _settings_changed()
+            raise settings_changed()
 
     def _changed_keys(self, planned: Plan) -> list[str]:
         before = self._found.values
@@ -303,6 +303,6 @@ def _moved(in_force: Settings, newest: Settings) -> Settings:
     return in_force.model_copy(update=sections)
 
 
-def _settings_changed() -> Problem:
+def settings_changed() -> Problem:
     text = "Somebody changed the settings meanwhile. Look at them again, then repeat what is still wanted."
     return Problem(Code.SETTINGS_CHANGED, text)
