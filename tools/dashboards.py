@@ -96,6 +96,9 @@ DELIVERY = (
     Panel("Oldest doorbell that is not sent", "s", "Grows: the bus is away, see its health.", ((f"max by (instance) ({of('entobot_bus_waiting_seconds')})", "{{instance}}"),)),
     Panel("Bus reached again", "ops", "Again and again: the network between node and bus breaks.", ((rate("entobot_bus_reconnects_total", "instance"), "{{instance}}"),)),
     Panel("Events taken by retention", "ops", "None while the store grows: retention does not run.", ((f"sum(rate({of('entobot_stream_trimmed_total')}{RATE}))", "events"),)),
+    Panel("Notifications by kind", "ops", "One kind that floods: its sender is in `entobot notifications list --all`.", ((rate("entobot_notifications_total", "kind"), "{{kind}}"),)),
+    Panel("Ways that were tried to notify", "ops", "`failed`, `retried`: `entobot notifications channels` says why. `unknown`: the process was killed while sending.", ((rate("entobot_notification_attempts_total", "channel, outcome"), "{{channel}} {{outcome}}"),)),
+    Panel("From a notification to its being taken", "s", "`live`: a device showed it. Others: the service took it; grows: it is slow, or tried again.", ((quantile(0.5, "entobot_notification_seconds", "channel"), "p50 {{channel}}"), (quantile(0.9, "entobot_notification_seconds", "channel"), "p90 {{channel}}"))),
 )  # fmt: skip
 
 AGENTS = (

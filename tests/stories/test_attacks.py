@@ -444,18 +444,19 @@ def test_a_device_collects_no_more_than_its_user_may_by_then(operator: Operator)
 
 
 def test_a_scope_that_a_device_does_not_hold_closes_every_route_and_command_that_needs_it(operator: Operator) -> None:
-    device = operator.pair("Notified", scopes=["notify"])
+    notified, chatty = (operator.pair(scope.title(), scopes=[scope]) for scope in ("notify", "chat"))
     before = operator.state(without=OWN_TRACES)
     for route, access in ROUTES.items():
-        if isinstance(access, Scope) and access is not Scope.NOTIFY:
+        if isinstance(access, Scope):
+            device = chatty if access is Scope.NOTIFY else notified
             method, path = route.split()
             path = path.replace("{", "").replace("}", "")
             answer = shown_to(device, method, path, proof_for(device, method, device.origin + path))
             assert (answer.status_code, code_of(answer)) == (403, "forbidden"), route
     for name, access in COMMANDS.items():
-        if isinstance(access, Scope) and access is not Scope.NOTIFY:
+        if isinstance(access, Scope):
             with refused_with(Code.FORBIDDEN):
-                device.command(name, {})
+                (chatty if access is Scope.NOTIFY else notified).command(name, {})
     assert operator.state(without=OWN_TRACES) == before
 
 

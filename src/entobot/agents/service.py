@@ -88,6 +88,14 @@ class TurnOutcome:
     runner_state: str
 
 
+OnAnswer = Callable[[Transaction, Message, int], None]
+"""Port, filled by the composition root: a run has said its last, in the unit that stores it."""
+
+
+def _nobody_hears(_tx: Transaction, _message: Message, _now_ms: int) -> None:
+    return None
+
+
 class Agents:
     """`alive` reads the ids of the nodes that live; this one is `node_id`, a new one with every start."""
 
@@ -105,6 +113,7 @@ class Agents:
         node_id: str,
         alive: Callable[[Transaction], frozenset[str]],
     ) -> None:
+        self.on_answer: OnAnswer = _nobody_hears
         self._node_id = node_id
         self._alive = alive
         self._ids = ids
@@ -163,7 +172,7 @@ class Agents:
         if not store.move_run(tx, after, from_state=RunState.THINKING, now_ms=now_ms):
             return None
         if turn.text.strip():
-            self._conversations.reply(
+            message = self._conversations.reply(
                 tx,
                 user_id=run.user_id,
                 conversation_id=run.conversation_id,
@@ -172,6 +181,8 @@ class Agents:
                 run_id=run.run_id,
                 now_ms=now_ms,
             )
+            if not turn.calls:
+                self.on_answer(tx, message, now_ms)
         calls: list[ToolCall] = []
         for position, requested in enumerate(turn.calls):
             call = self._admit(tx, run, position, requested, now_ms)

@@ -146,7 +146,7 @@ class Gateway:
         self._live = make_live(ground, self.settings, self._strangers, self.rates, *named)
         self._spawn, self._tasks = spawner()
         self._refusals = RefusalLog(get_logger("gateway"), clock, ground.meters)
-        self.notifying.follow(self.people, self.hub)
+        self.notifying.follow(self.people, self.hub, self.agents)
         self._executor = self._make_executor()
         self._idempotency = Idempotency(database, clock, ground.entropy)
         self.cluster = self._find_cluster()

@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from entobot.accounts.people import People
 from entobot.accounts.service import Accounts
+from entobot.agents.service import Agents
 from entobot.app.asking import Asking
 from entobot.app.cluster import who_lives
 from entobot.app.ground import Ground
+from entobot.app.news import tell_answer
 from entobot.app.periodic import Periodic
 from entobot.audit.service import Audit
 from entobot.core import topics
@@ -183,8 +185,9 @@ class Notifying:
     def commands(self) -> list[Command]:
         return [*commands.commands(self.service, self.places), *self._asking.commands()]
 
-    def follow(self, people: People, hub: Hub) -> None:
-        """What ends with a person, and who is connected here."""
+    def follow(self, people: People, hub: Hub, agents: Agents) -> None:
+        """What ends with a person, who is connected here, and what others have to tell."""
+        agents.on_answer = tell_answer(self.service)
         people.on_leaving += [self._asking.service.end_all, self.service.end_all, self.places.end_all]
         self.service.is_here = lambda user_id: user_id in hub.user_ids
 

@@ -1,11 +1,13 @@
 """What a sender may say. Pure."""
 
 import re
+from dataclasses import replace
 
 from entobot.core.errors import Code, Problem
 from entobot.core.names import is_showable
 from entobot.notifications.addresses import is_link
 from entobot.notifications.model import MAX_BODY_CHARACTERS, MAX_KEY_CHARACTERS, MAX_TITLE_CHARACTERS, Note
+from entobot.notifications.wording import general, one_line, paragraph
 
 _KIND = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 
@@ -25,6 +27,11 @@ def checked(note: Note) -> Note:
     if note.link and not is_link(note.link):
         raise Problem(Code.INVALID, "A link is a path of this gateway, as in /chat/ID, or an https:// URL.")
     return note
+
+
+def cleaned(note: Note) -> Note:
+    """The same, made to fit: cut, on one line, without invisible characters."""
+    return replace(note, title=one_line(note.title) or general(note.kind), body=paragraph(note.body))
 
 
 def _is_text(text: str) -> bool:

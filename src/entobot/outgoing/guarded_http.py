@@ -5,16 +5,19 @@ leads elsewhere a moment later changes nothing. Redirects are not followed, answ
 """
 
 import asyncio
+import importlib
 import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
-
 from entobot.core.networks import Address, Networks, is_public, plain_address
+
+if TYPE_CHECKING:
+    import httpx  # loaded with the first request: most gateways make none
 
 TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 4096
@@ -62,6 +65,9 @@ class GuardedHttp:
 
     async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Reply:
         """Raises AddressRefused, Unreachable."""
+        await asyncio.to_thread(importlib.import_module, "httpx")
+        import httpx
+
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await self._post(url, content, headers)
@@ -71,6 +77,8 @@ class GuardedHttp:
             raise Unreachable(f"it cannot be reached ({type(error).__name__})") from None
 
     async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Reply:
+        import httpx
+
         parts = urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme not in ("https", "http") or not host or "@" in parts.netloc:
@@ -119,7 +127,7 @@ class GuardedHttp:
         return addresses[0]
 
 
-async def _beginning(answer: httpx.Response) -> bytes:
+async def _beginning(answer: "httpx.Response") -> bytes:
     kept = b""
     async for piece in answer.aiter_raw():
         kept += piece

@@ -235,10 +235,6 @@ class Metric(Enum):
     NOTIFICATIONS = _counter(
         "entobot_notifications_total", "Notifications that were posted; words of senders count as `notice`.", "kind"
     )
-    NOTIFICATIONS_WAITING = _gauge(
-        "entobot_notifications_waiting",
-        "Attempts that are due and were not made yet. Of the whole store: the same on every node.",
-    )
     READY = _gauge("entobot_ready", "1 where the last answer of `/api/ready` found this part well.", "check")
     REFUSALS = _counter(
         "entobot_refusals_total", "Inputs that were refused at the door, most before they were read.", "reason"

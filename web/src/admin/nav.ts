@@ -30,6 +30,7 @@ export const SECTIONS: Section[] = [
   { path: "/admin/people", label: "nav.people", icon: "people", scope: "users.manage", key: "u", page: () => page(import("./pages/People.svelte")) },
   { path: "/admin/tokens", label: "nav.tokens", icon: "key", scope: "devices.manage", key: "t", page: () => page(import("./pages/Tokens.svelte")) },
   { path: "/admin/alerts", label: "nav.alerts", icon: "bell", scope: "audit", key: "w", page: () => page(import("./pages/Alerts.svelte")) },
+  { path: "/admin/notifications", label: "nav.notifications", icon: "send", scope: null, key: "n", page: () => page(import("./pages/Notifications.svelte")) },
   { path: "/admin/audit", label: "nav.audit", icon: "list", scope: "audit", key: "a", page: () => page(import("./pages/Audit.svelte")) },
   { path: "/admin/metrics", label: "nav.metrics", icon: "chart", scope: "metrics", key: "m", page: () => page(import("./pages/Metrics.svelte")) },
   { path: "/admin/logs", label: "nav.logs", icon: "log", scope: "settings", key: "l", page: () => page(import("./pages/Logs.svelte")) },

@@ -1,5 +1,6 @@
 import { strings as alerts } from "./pages/strings.en.alerts.ts";
 import { strings as approvals } from "./pages/strings.en.approvals.ts";
+import { strings as notifications } from "./pages/strings.en.notifications.ts";
 import { strings as settings } from "./pages/strings.en.settings.ts";
 import { strings as pages } from "./pages/strings.en.ts";
 
@@ -37,6 +38,7 @@ export const strings = {
   "nav.people": "People",
   "nav.tokens": "API tokens",
   "nav.alerts": "Alerts",
+  "nav.notifications": "Notifications",
   "nav.audit": "Audit log",
   "nav.metrics": "Metrics",
   "nav.logs": "Logs",
@@ -211,4 +213,5 @@ export const strings = {
   ...settings,
   ...alerts,
   ...approvals,
+  ...notifications,
 };

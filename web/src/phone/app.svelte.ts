@@ -11,6 +11,7 @@ import type { StopReason } from "./protocol/closecodes.ts";
 import { initialLink, type LinkState } from "./protocol/connection.ts";
 import type { ConversationRow, MessageRow, ServerFrame, WireEvent } from "./protocol/frames.ts";
 import * as transcript from "./protocol/transcript.ts";
+import { news } from "./news.svelte.ts";
 import { notices } from "./notices.svelte.ts";
 import { questions } from "./questions.svelte.ts";
 import { rules } from "./rules.svelte.ts";
@@ -35,6 +36,9 @@ class App {
   now = $state(Date.now());
   /** null until the gateway has answered once in this session */
   synced = $state(false);
+
+  /** the notification whose tap opened this window, until the gateway was told */
+  opened: string | null = null;
 
   private connection: Link | null = null;
   private credentials: Credentials | null = null;
@@ -92,7 +96,7 @@ class App {
     this.connection?.input({ type: "retry" });
   }
 
-  async call(method: "GET" | "PATCH" | "POST" | "DELETE", path: string, body?: unknown): Promise<Response> {
+  async call(method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<Response> {
     if (this.credentials === null) throw new Problem("unauthenticated", 401, false);
     return this.credentials.call({ method, path, body });
   }
@@ -116,6 +120,7 @@ class App {
     if (last === undefined || document.hidden || this.seen[conversationId] === last) return;
     this.seen = { ...this.seen, [conversationId]: last };
     this.scheduleSave();
+    if (this.online) void news.read((name, data) => this.commands.send(name, data), { conversation_id: conversationId }).catch(() => undefined);
   }
 
   async renameConversation(conversationId: string, title: string): Promise<void> {
@@ -165,6 +170,7 @@ class App {
     this.identity = null;
     this.transcript = transcript.emptyTranscript;
     this.outbox.clear();
+    news.forget();
   }
 
   putApprovals(rows: Parameters<typeof transcript.putApproval>[1][]): void {
@@ -203,6 +209,7 @@ class App {
         if (this.isOwnChange(frame.event)) void this.learnName().catch(() => undefined);
         rules.onEvent(frame.event);
         questions.onEvent(frame.event);
+        news.onEvent(frame.event);
         notices.onEvent(frame.event, this.identity?.device_id ?? "");
         break;
       case "result":
@@ -243,6 +250,28 @@ class App {
     this.outbox.flush();
     // Questions stand in no snapshot: few have any.
     if (this.identity?.scopes.includes("notify")) void questions.load(this.commands).catch(() => undefined);
+    if (this.opened !== null) this.openedNow(this.opened);
+    if (this.may("notify")) void this.catchUpNews().catch(() => undefined);
+  }
+
+  /** A notification that was opened: at once, or as soon as the gateway is reached. */
+  openedNow(notificationId: string, byPush = true): void {
+    this.opened = null;
+    const which = { notification_id: notificationId, ...(byPush ? { channel: "push" as const } : {}) };
+    void news.read((name, data) => this.commands.send(name, data), which).catch(() => undefined);
+  }
+
+  may(scope: string): boolean {
+    return this.identity?.scopes.includes(scope) ?? false;
+  }
+
+  /** What came while this page was away, and the subscription that the browser may have let end. */
+  private async catchUpNews(): Promise<void> {
+    await news.load((method, path) => this.call(method, path));
+    if (!("Notification" in window) || Notification.permission !== "granted") return;
+    const [{ push }, places] = await Promise.all([import("./push.svelte.ts"), this.call("GET", "/api/v1/notifications/places")]);
+    const { push_key: key } = (await places.json()) as { push_key: string };
+    await push.look(key, (name, data) => this.commands.send(name, data));
   }
 
   private ack(): void {

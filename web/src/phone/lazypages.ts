@@ -8,6 +8,7 @@ const loaders = {
   certificate: () => import("./pages/CertificatePage.svelte"),
   chat: () => import("./pages/ChatPage.svelte"),
   device: () => import("./pages/DevicePage.svelte"),
+  notifications: () => import("./pages/NotificationsPage.svelte"),
   question: () => import("./pages/QuestionPage.svelte"),
   stop: () => import("./pages/StopPage.svelte"),
 } satisfies Record<string, Loader>;

@@ -5,6 +5,7 @@ export type Route =
   | { name: "approvals" }
   | { name: "approval"; id: string }
   | { name: "question"; id: string }
+  | { name: "notifications"; id: string }
   | { name: "device" }
   | { name: "pair" }
   | { name: "certificate" };
@@ -14,6 +15,7 @@ export function parsePath(path: string): Route {
   if (first === "chat" && second !== "") return { name: "chat", id: decodeURIComponent(second) };
   if (first === "approvals") return second === "" ? { name: "approvals" } : { name: "approval", id: decodeURIComponent(second) };
   if (first === "questions") return second === "" ? { name: "approvals" } : { name: "question", id: decodeURIComponent(second) };
+  if (first === "notifications") return { name: "notifications", id: decodeURIComponent(second) };
   if (first === "device" || first === "pair" || first === "certificate") return { name: first };
   return { name: "chats" };
 }

@@ -148,7 +148,7 @@ export const strings = {
   "device.thumbprint": "Key",
   "device.paired": "Paired",
   "device.push": "Push",
-  "device.push.none": "Not set up: this version sends no push messages.",
+  "device.push.none": "Not turned on in its app.",
   "device.id": "Id",
   "device.connections": "Connections",
   "device.connections.none": "It is not connected.",

@@ -42,7 +42,7 @@ export function learnClock(serverTime: unknown): boolean {
 }
 
 export interface Call {
-  method: "GET" | "POST" | "PATCH" | "DELETE";
+  method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   /** path with an optional query; same origin only */
   path: string;
   body?: unknown;
