@@ -181,6 +181,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "sms.failed": "An SMS was refused, did not arrive, or nobody knows; `facts.state` and `facts.reason` say which.",
     "sms.receipt_refused": "Requests that claimed to come from the provider of SMS. One entry in ten minutes for a network.",
     "sms.refused": "SMS that were not posted: a limit, a number, or STOP. One entry in ten minutes for a person.",
+    "sms.started": "A number's owner said START after STOP: it may be written to again.",
     "sms.stopped": "A number's owner said STOP: nothing more is sent there.",
     "token.family_caught_up": "A device showed a newer refresh token than the store knew: the store is an older copy.",
     "token.family_revoked": "A refresh token was used that had been replaced: all credentials of the device were ended.",

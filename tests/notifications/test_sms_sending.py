@@ -212,7 +212,7 @@ async def test_a_number_that_said_stop_gets_nothing_more_until_it_says_start(pos
     assert isinstance(refused, Problem)
     assert refused.code is Code.NUMBER_REFUSED
     assert isinstance(await post.try_post(BOB, about="inv_3"), Message)
-    await post.database.write(lambda tx: store.start(tx, post.outbox.mark(ADA)))
+    await post.database.write(lambda tx: store.start(tx, post.outbox.mark(ADA.e164)))
     assert isinstance(await post.try_post(about="inv_4"), Message)
 
 

@@ -41,7 +41,8 @@ ENDLESS = "stream_events"
 NEVER_2XX = {
     "resend_invite": "Only invites by SMS can be sent again, and no provider is set up here: tests/stories/test_sms.py.",
     **dict.fromkeys(
-        ("take_twilio_receipt", "take_webhook_receipt"), "Only the provider signs receipts: tests/stories/test_sms.py."
+        ("hear_twilio", "hear_webhook", "take_twilio_receipt", "take_webhook_receipt"),
+        "Only the provider signs what it sends: tests/stories/test_sms.py.",
     ),
     "test_alert_channel": "No channel is set up here: tests/stories/test_alerts.py.",
     "send_code": "No mail server is set up here: tests/stories/test_notifications.py.",

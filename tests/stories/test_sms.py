@@ -245,6 +245,41 @@ def test_a_webhook_sends_and_its_receipts_are_signed_and_fresh(gateway: GatewayP
     assert sms_of(operator, made["invite_id"])["state"] == "delivered"
 
 
+@pytest.mark.parametrize("carrier", ["twilio", "webhook"], indirect=True)
+def test_whoever_says_stop_gets_nothing_more_until_they_say_start(gateway: GatewayProcess, carrier: Carrier) -> None:
+    operator, origin, now_s = Operator(gateway), gateway.origin, _now_s()
+    operator.invite(kind="sms", phone_number=NUMBER)
+    carrier.until(1)
+    stop = carrier.answer(origin, " stop\n", name="in-1", at_s=now_s)
+    assert deliver(gateway, stop).status_code in (200, 204)
+    with pytest.raises(Problem) as refusal:
+        operator.invite(kind="sms", phone_number=NUMBER)
+    assert refusal.value.code is Code.NUMBER_REFUSED
+    assert "START" in refusal.value.detail
+
+    forged = carrier.answer(origin, "START", name="in-2", at_s=now_s)
+    forged = httpx.Request("POST", forged.url, content=forged.content + b"&x=1", headers=_unsized(forged))
+    assert deliver(gateway, forged).json()["code"] == "signature_invalid"
+    approve = carrier.answer(origin, "APPROVE", name="in-3", at_s=now_s)
+    assert deliver(gateway, approve).status_code in (200, 204)  # nobody reads it
+    with pytest.raises(Problem):
+        operator.invite(kind="sms", phone_number=NUMBER)
+
+    start = carrier.answer(origin, "Start", name="in-4", at_s=now_s)
+    assert deliver(gateway, start).status_code in (200, 204)
+    operator.invite(kind="sms", phone_number=NUMBER)
+    carrier.until(2)
+    replayed = deliver(gateway, stop)
+    assert (replayed.status_code, replayed.json()["code"]) == (409, "receipt_repeated")
+    operator.invite(kind="sms", phone_number=NUMBER)
+    events = [row["event"] for row in operator.local.request("GET", "/api/v1/audit?event=sms.")["rows"]]
+    assert (events.count("sms.started"), events.count("sms.stopped")) == (1, 1)
+
+
+def _unsized(request: httpx.Request) -> dict[str, str]:
+    return {name: value for name, value in request.headers.items() if name not in ("content-length", "host")}
+
+
 @pytest.mark.parametrize("carrier", ["sns"], indirect=True)
 def test_sns_sends_and_says_no_more_than_that_it_was_taken(gateway: GatewayProcess, carrier: Carrier) -> None:
     operator = Operator(gateway)

@@ -186,6 +186,18 @@ class Carrier:
         }
         return httpx.Request("POST", url, content=body, headers=headers | {"content-type": "application/json"})
 
+    def answer(
+        self, origin: str, text: str, *, name: str, at_s: int = 0, sender: str = "+14155550123"
+    ) -> httpx.Request:
+        """What somebody sent by SMS, handed on. `name` is the provider's id of it."""
+        url = f"{origin}/api/v1/sms/answers/{self.provider}"
+        if self.provider == "twilio":
+            return self.signed_form(url, {"AccountSid": ACCOUNT, "MessageSid": name, "From": sender, "Body": text})
+        body = json.dumps({"type": "sms.received", "data": {"from": sender, "text": text}}).encode()
+        signed = {"webhook-id": name, "webhook-timestamp": str(at_s)}
+        signed["webhook-signature"] = f"v1,{_webhook_digest(name, str(at_s), body)}"
+        return httpx.Request("POST", url, content=body, headers=signed | {"content-type": "application/json"})
+
     @staticmethod
     def signed_form(url: str, form: dict[str, str], token: str = TOKEN) -> httpx.Request:
         text = url + "".join(f"{name}{form[name]}" for name in sorted(form))

@@ -68,7 +68,7 @@ class Texts:
             node_id=ground.node_id,
             alive=who_lives(ground),
         )
-        parts = Parts(ground.database, ground.clock, audit, ground.meters, self._sending, readers)
+        parts = Parts(ground.database, ground.clock, audit, ground.meters, self._sending, self.outbox, readers)
         self._receipts = Receipts(parts)
 
     def add_routes(self, api: Api) -> None:

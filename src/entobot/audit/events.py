@@ -78,6 +78,7 @@ class AuditEvent(StrEnum):
     SMS_FAILED = "sms.failed"
     SMS_RECEIPT_REFUSED = "sms.receipt_refused"
     SMS_REFUSED = "sms.refused"
+    SMS_STARTED = "sms.started"
     SMS_STOPPED = "sms.stopped"
     TOKEN_FAMILY_CAUGHT_UP = "token.family_caught_up"  # noqa: S105  an event name
     TOKEN_FAMILY_REVOKED = "token.family_revoked"  # noqa: S105  an event name

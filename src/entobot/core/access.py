@@ -117,6 +117,8 @@ ROUTES: dict[str, Access] = {
     "POST /api/v1/sign-in/passkey/options": Open.ANYONE,
     "POST /api/v1/sign-in/password": Open.ANYONE,
     "POST /api/v1/sign-out": Open.AUTHENTICATED,
+    "POST /api/v1/sms/answers/twilio": Open.ANYONE,
+    "POST /api/v1/sms/answers/webhook": Open.ANYONE,
     "POST /api/v1/sms/receipts/twilio/{message_id}": Open.ANYONE,
     "POST /api/v1/sms/receipts/webhook": Open.ANYONE,
     "POST /api/v1/users": Scope.USERS_MANAGE,

@@ -61,7 +61,7 @@ RATES: dict[Rate, Rule] = {
     Rate.PAIRING: Rule(CountedBy.ADDRESS, "claims and collects", Allowance(5, 100)),
     Rate.PINGS: Rule(CountedBy.CONNECTION, "WebSocket pings and pongs", Allowance(10, 200)),
     Rate.READS: Rule(CountedBy.DEVICE, "reading requests of a device", Allowance(50, 300)),
-    Rate.RECEIPTS: Rule(CountedBy.ADDRESS, "receipts of providers of SMS", Allowance(20, 200)),
+    Rate.RECEIPTS: Rule(CountedBy.ADDRESS, "receipts of providers of SMS, and SMS that arrive", Allowance(20, 200)),
     Rate.REQUESTS: Rule(CountedBy.ADDRESS, "HTTP requests of any kind", Allowance(50, 200)),
     Rate.SIGN_INS: Rule(CountedBy.ADDRESS, "sign-ins with a browser, successful or not", Allowance(0.5, 20)),
     Rate.WRITES: Rule(CountedBy.DEVICE, "writing requests of a device", Allowance(20, 200)),
@@ -88,6 +88,8 @@ ROUTE_RATES: dict[str, Rate] = {
     "POST /api/v1/sign-in/passkey": Rate.SIGN_INS,
     "POST /api/v1/sign-in/passkey/options": Rate.SIGN_INS,
     "POST /api/v1/sign-in/password": Rate.SIGN_INS,
+    "POST /api/v1/sms/answers/twilio": Rate.RECEIPTS,
+    "POST /api/v1/sms/answers/webhook": Rate.RECEIPTS,
     "POST /api/v1/sms/receipts/twilio/{message_id}": Rate.RECEIPTS,
     "POST /api/v1/sms/receipts/webhook": Rate.RECEIPTS,
 }

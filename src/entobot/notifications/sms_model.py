@@ -20,6 +20,8 @@ KEEP_NUMBERS = timedelta(days=1)
 """How long a number, or a mark of it, stays with a message: for the limits, which look back a day."""
 RECEIPTS_WITHIN = timedelta(days=3)
 """Networks tell of a phone that was switched off for two days; what comes later is nobody's receipt."""
+KEEP_RECEIPTS = timedelta(days=30)
+"""How long what a provider said is known as a repeat."""
 FIRST_BACKOFF = timedelta(seconds=2)
 LAST_BACKOFF = timedelta(minutes=1)
 

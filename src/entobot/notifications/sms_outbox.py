@@ -17,7 +17,7 @@ from entobot.notifications.sms_model import (
     HOUR_MS,
     KEEP,
     KEEP_NUMBERS,
-    RECEIPTS_WITHIN,
+    KEEP_RECEIPTS,
     LimitName,
     Limits,
     Message,
@@ -99,7 +99,7 @@ class Outbox:
         """Store the message, to be sent after the commit. A refusal is returned, so that its audit entry stays:
         `rate_limited` (a limit, with the time when there is room again), `number_refused` (it said STOP).
         """
-        number, mark = posting.number, self.mark(posting.number)
+        number, mark = posting.number, self.mark(posting.number.e164)
         if store.is_stopped(tx, mark):
             detail = "Whoever has this number said STOP. They can say START; until then nothing is sent there."
             return self.refuse(tx, posting.user_id, "stopped", Problem(Code.NUMBER_REFUSED, detail), now_ms)
@@ -150,9 +150,9 @@ class Outbox:
             return None
         return Sms(message.message_id, number.e164, text.decode(), message.send_until_ms)
 
-    def mark(self, number: Number) -> str:
+    def mark(self, e164: str) -> str:
         """What a number is counted and found under: tells nothing without this gateway's key."""
-        return b64u(keyed_digest(self._mark_key, number.e164.encode("ascii")))
+        return b64u(keyed_digest(self._mark_key, e164.encode("ascii")))
 
     def spent(self, tx: Transaction, now_ms: int) -> Spent:
         day = store.of_day(tx, now_ms - DAY_MS)
@@ -207,6 +207,12 @@ def call_off(tx: Transaction, subject: str, reason: str, now_ms: int) -> None:
             store.move(tx, message, message.cancelled(reason, now_ms))
 
 
+def call_off_number(tx: Transaction, number_mark: str, reason: str, now_ms: int) -> None:
+    """Messages to a number that wait are not sent."""
+    for message in store.queued_to(tx, number_mark):
+        store.move(tx, message, message.cancelled(reason, now_ms))
+
+
 def call_off_all(tx: Transaction, reason: str, now_ms: int) -> None:
     """For a store that was restored: whether what waits there was sent after the copy was made, nobody knows."""
     for state in (MessageState.QUEUED, MessageState.SENDING):
@@ -217,4 +223,4 @@ def call_off_all(tx: Transaction, reason: str, now_ms: int) -> None:
 
 def forget(tx: Transaction, now_ms: int) -> None:
     """Numbers after a day, messages after a week."""
-    store.forget(tx, now_ms - to_ms(KEEP_NUMBERS), now_ms - to_ms(KEEP), now_ms - to_ms(RECEIPTS_WITHIN))
+    store.forget(tx, now_ms - to_ms(KEEP_NUMBERS), now_ms - to_ms(KEEP), now_ms - to_ms(KEEP_RECEIPTS))

@@ -1,12 +1,13 @@
-"""What a provider tells of a message later: that the network has it, that the phone has it, that it failed.
+"""What a provider tells later: that the network has a message, that the phone has it, that it failed; and what people
+answer, of which STOP and START are heard.
 
 Anybody can call these addresses. Nothing is looked up before the signature is known to be right; what is refused is
 counted, and told to the audit log once in ten minutes for a network.
 """
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit, Fact
@@ -14,6 +15,7 @@ from entobot.core.clock import Clock, to_ms
 from entobot.core.errors import Code, Problem
 from entobot.notifications import sms_store as store
 from entobot.notifications.sms_model import RECEIPTS_WITHIN, Message, MessageState
+from entobot.notifications.sms_outbox import Outbox, call_off_number
 from entobot.notifications.sms_sending import Sending
 from entobot.signin.refusals import Refusals, Refused
 from entobot.storage.database import Database, Transaction
@@ -43,11 +45,29 @@ class Receipt:
     is_stopped: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An SMS that somebody sent here. `key` is the same for a repeat; `sender` is E.164."""
+
+    key: str
+    sender: str = field(repr=False)
+    text: str = field(repr=False)
+
+
+STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
+START_WORDS = frozenset({"START", "UNSTOP", "YES"})
+"""The carriers' own: a message that is one of them and nothing else."""
+
+
 class ReceiptReader(Protocol):
     """An adapter that can tell its provider's requests from others."""
 
     async def read_receipt(self, arrived: Arrived, now_ms: int) -> Receipt:
         """Raises Problem: `signature_invalid` for what is not the provider's, `invalid` for what makes no sense."""
+        ...
+
+    async def read_answer(self, arrived: Arrived, now_ms: int) -> Answer:
+        """As above."""
         ...
 
 
@@ -58,13 +78,14 @@ class Parts:
     audit: Audit
     meters: Meters
     sending: Sending
+    outbox: Outbox
     readers: Mapping[str, ReceiptReader] = field(default_factory=dict[str, ReceiptReader])
 
 
 class Receipts:
     def __init__(self, parts: Parts) -> None:
         self._database, self._clock, self._audit = parts.database, parts.clock, parts.audit
-        self._sending, self._readers = parts.sending, parts.readers
+        self._sending, self._outbox, self._readers = parts.sending, parts.outbox, parts.readers
         self._refusals = Refusals()
         self._counted = {
             one: parts.meters.counter(Metric.SMS_RECEIPTS, outcome=one) for one in ("refused", "repeated", "taken")
@@ -74,8 +95,15 @@ class Receipts:
         """Move the message that a receipt is about. Raises Problem: `not_found`, `signature_invalid`, `invalid`,
         `receipt_repeated` (taken before, or replayed: nothing has changed).
         """
+        await self._counting(self._take(provider, arrived), address)
+
+    async def hear(self, provider: str, arrived: Arrived, address: str) -> None:
+        """Honour STOP and START; nobody reads anything else. Raises as `take`."""
+        await self._counting(self._hear(provider, arrived), address)
+
+    async def _counting(self, work: Coroutine[Any, Any, None], address: str) -> None:
         try:
-            await self._take(provider, arrived)
+            await work
         except Problem as problem:
             is_repeat = problem.code is Code.RECEIPT_REPEATED
             self._counted["repeated" if is_repeat else "refused"].add()
@@ -83,11 +111,36 @@ class Receipts:
             raise
         self._counted["taken"].add()
 
-    async def _take(self, provider: str, arrived: Arrived) -> None:
+    def _reader(self, provider: str) -> ReceiptReader:
         reader = self._readers.get(provider)
         if reader is None:
-            raise Problem(Code.NOT_FOUND, "This gateway expects no receipts of this provider.")
-        receipt = await reader.read_receipt(arrived, self._clock.now_ms())
+            raise Problem(Code.NOT_FOUND, "This gateway expects nothing of this provider.")
+        return reader
+
+    async def _hear(self, provider: str, arrived: Arrived) -> None:
+        answer = await self._reader(provider).read_answer(arrived, self._clock.now_ms())
+        word, now_ms = answer.text.strip().upper(), self._clock.now_ms()
+
+        def unit(tx: Transaction) -> Problem | None:
+            if not store.spend_receipt(tx, f"{provider} from a phone {answer.key}", now_ms):
+                return Problem(Code.RECEIPT_REPEATED, "This message was heard before. Nothing has changed.")
+            mark = self._outbox.mark(answer.sender)
+            event = None
+            if word in STOP_WORDS and store.stop(tx, mark, now_ms):
+                call_off_number(tx, mark, "its number said STOP", now_ms)
+                event = AuditEvent.SMS_STOPPED
+            if word in START_WORDS and store.start(tx, mark):
+                event = AuditEvent.SMS_STARTED
+            if event is not None:
+                self._audit.record(tx, event, now_ms=now_ms, personal={"phone_number": answer.sender})
+            return None
+
+        problem = await self._database.write(unit)
+        if problem is not None:
+            raise problem
+
+    async def _take(self, provider: str, arrived: Arrived) -> None:
+        receipt = await self._reader(provider).read_receipt(arrived, self._clock.now_ms())
         now_ms = self._clock.now_ms()
 
         def unit(tx: Transaction) -> Problem | None:

@@ -80,6 +80,9 @@ _OF_DAY = (
     .where(messages.c.made_at_ms > bindparam("since"), messages.c.state != MessageState.CANCELLED.value)
     .order_by(messages.c.made_at_ms)
 )
+_QUEUED_TO = select(messages).where(
+    messages.c.number_mark == bindparam("mark"), messages.c.state == MessageState.QUEUED.value
+)
 _MOVED = ("state", "due_at_ms", "changed_at_ms", "reason", "provider_id", "attempts", "node")
 _MOVE = (
     update_(messages)
@@ -164,6 +167,10 @@ def in_state(tx: Transaction, state: MessageState, count: int) -> list[Message]:
 def times_to_number(tx: Transaction, number_mark: str, since_ms: int) -> tuple[int, ...]:
     """When messages went to a number, oldest first; none that were cancelled before they went."""
     return tuple(int(row["made_at_ms"]) for row in tx.rows(_TO_NUMBER, {"mark": number_mark, "since": since_ms}))
+
+
+def queued_to(tx: Transaction, number_mark: str) -> list[Message]:
+    return [_message(row) for row in tx.rows(_QUEUED_TO, {"mark": number_mark})]
 
 
 def of_day(tx: Transaction, since_ms: int) -> list[tuple[int, str, int]]:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from entobot.core.errors import Code, Problem
 from entobot.core.secrets import same
 from entobot.notifications.sms import Sms, SmsNotTaken, SmsOutcomeUnknown, SmsRefused, Taken
 from entobot.notifications.sms_model import MessageState
+from entobot.notifications.sms_receipts import Answer as Heard
 from entobot.notifications.sms_receipts import Arrived, Receipt
 from entobot.notifications.sms_requests import Answer, Requests, read_secret
 
 HOST = "https://api.twilio.com"
 RECEIPTS = "/api/v1/sms/receipts/twilio/"
 MAX_FIELDS = 64
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 MAX_VALIDITY_S = 36_000
 STOPPED = 21610
 """Its code for a number whose owner said STOP."""
@@ -97,6 +100,26 @@ class TwilioSms:
         """As Twilio signs: HMAC-SHA1 by the account's token over the URL and the sorted parameters. It bears no time,
         so that a replay is found by what it says: each state is told once.
         """
+        fields = await self._signed(arrived)
+        status, code = fields.get("MessageStatus", ""), _number(fields.get("ErrorCode", ""))
+        state = _STATES.get(status)
+        return Receipt(
+            key=f"{fields['MessageSid']} {status}",
+            message_id=arrived.message_id,
+            provider_id=fields["MessageSid"],
+            state=state,
+            reason=_reason(code) if state is MessageState.FAILED else "",
+            is_stopped=code == STOPPED,
+        )
+
+    async def read_answer(self, arrived: Arrived, now_ms: int) -> Heard:  # noqa: ARG002  it bears no time
+        """`OptOutType` is Twilio's word for what its own list of words made of the text."""
+        fields = await self._signed(arrived)
+        if not _E164.fullmatch(sender := fields.get("From", "")):
+            raise Problem(Code.INVALID, "This comes from no telephone number.")
+        return Heard(fields["MessageSid"], sender, fields.get("OptOutType") or fields.get("Body", ""))
+
+    async def _signed(self, arrived: Arrived) -> dict[str, str]:
         if not self._account.receipts_origin:
             raise Problem(Code.NOT_FOUND, "This gateway expects no receipts of this provider.")
         fields = _fields(arrived.body)
@@ -109,17 +132,8 @@ class TwilioSms:
         if not any(same(given, signature(token, url, fields)) for url in urls):
             raise Problem(Code.SIGNATURE_INVALID, "This is not signed by the Twilio account of this gateway.")
         if fields.get("AccountSid") != self._account.account or not fields.get("MessageSid"):
-            raise Problem(Code.INVALID, "This is no status callback of the Twilio account of this gateway.")
-        status, code = fields.get("MessageStatus", ""), _number(fields.get("ErrorCode", ""))
-        state = _STATES.get(status)
-        return Receipt(
-            key=f"{fields['MessageSid']} {status}",
-            message_id=arrived.message_id,
-            provider_id=fields["MessageSid"],
-            state=state,
-            reason=_reason(code) if state is MessageState.FAILED else "",
-            is_stopped=code == STOPPED,
-        )
+            raise Problem(Code.INVALID, "This is not of the Twilio account of this gateway.")
+        return fields
 
 
 def signature(token: str, url: str, fields: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ from entobot.core.errors import Code, Problem
 from entobot.core.webhook_signing import NotSigned, decode_secret, signed, verify
 from entobot.notifications.sms import MAX_REASON_CHARACTERS, Sms, SmsNotTaken, SmsOutcomeUnknown, SmsRefused, Taken
 from entobot.notifications.sms_model import MessageState
+from entobot.notifications.sms_receipts import Answer as Heard
 from entobot.notifications.sms_receipts import Arrived, Receipt
 from entobot.notifications.sms_requests import Requests, read_secret
 from entobot.web.bodies import parse
@@ -25,6 +26,15 @@ class _Data(BaseModel):
     message_id: str = Field(min_length=1, max_length=64)
     state: Literal["delivered", "failed", "sent"]
     reason: str = Field(default="", max_length=MAX_REASON_CHARACTERS, pattern=r"^[ -~]*$")
+
+
+class _Said(BaseModel):
+    sender: str = Field(alias="from", pattern=r"^\+[1-9][0-9]{6,14}$")
+    text: str = Field(max_length=2000)
+
+
+class _Answer(BaseModel):
+    data: _Said
 
 
 class _Body(BaseModel):
@@ -76,14 +86,7 @@ class WebhookSms:
         raise SmsOutcomeUnknown(f"the receiver answered {answer.status}")
 
     async def read_receipt(self, arrived: Arrived, now_ms: int) -> Receipt:
-        try:
-            secret = await self._secret()
-        except SmsNotTaken as error:
-            raise Problem(Code.INTERNAL, f"The gateway cannot check this: {error}.") from None
-        try:
-            key = verify(secret, arrived.headers, arrived.body, now_ms // 1000)
-        except NotSigned as why:
-            raise Problem(Code.SIGNATURE_INVALID, f"This receipt is refused: {why}.") from None
+        key = await self._signed(arrived, now_ms)
         data = _read(parse(arrived.body))
         is_failure = data.state == "failed"
         return Receipt(
@@ -93,6 +96,25 @@ class WebhookSms:
             state=MessageState(data.state),
             reason=data.reason if is_failure else "",
         )
+
+    async def read_answer(self, arrived: Arrived, now_ms: int) -> Heard:
+        key = await self._signed(arrived, now_ms)
+        try:
+            said = _Answer.model_validate(parse(arrived.body)).data
+        except ValidationError:
+            raise Problem(Code.INVALID, "An answer has data with from, as in +14155550123, and text.") from None
+        return Heard(key, said.sender, said.text)
+
+    async def _signed(self, arrived: Arrived, now_ms: int) -> str:
+        """The request's id. Raises Problem."""
+        try:
+            secret = await self._secret()
+        except SmsNotTaken as error:
+            raise Problem(Code.INTERNAL, f"The gateway cannot check this: {error}.") from None
+        try:
+            return verify(secret, arrived.headers, arrived.body, now_ms // 1000)
+        except NotSigned as why:
+            raise Problem(Code.SIGNATURE_INVALID, f"This is refused: {why}.") from None
 
     async def _secret(self) -> bytes:
         try:
