@@ -197,7 +197,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "session.ended": "A browser was signed out.",
     "session.opened": "Somebody signed in with a browser; `facts.method` says how.",
     "sign_in.link_made": "A one-time link to sign in was made for a person.",
-    "sign_in.refused": "A password, or the code after it, was refused. One entry at once, then one each ten minutes for an account and a network, with `facts.count`.",
+    "sign_in.refused": "A password, or the code after it, was refused; or a right password came without the code (`no_code`, from a browser that is new to the person) or where the role wants a second factor and there is none (`no_second_factor`). One entry at once, then one each ten minutes for an account, a network and a reason, with `facts.count`.",
     "user.added": "A person was added, in a role.",
     "user.changed": "A person got another name or role.",
     "user.disabled": "A person was shut out; their devices were revoked and their runs ended.",

@@ -120,11 +120,12 @@ def test_refusals_are_told_once_and_then_counted_and_never_fill_the_memory() -> 
     first = refusals.note("usr_bob", "192.0.2.1", "password", 0)
     assert first is not None
     assert (first.user_id, first.network, first.reason, first.count) == ("usr_bob", "192.0.2.1", "password", 1)
-    assert [refusals.note("usr_bob", "192.0.2.1", "code", at) for at in (1, 2, 3)] == [None] * 3
+    assert refusals.note("usr_bob", "192.0.2.1", "code", 1) is not None, "another reason is news"
+    assert [refusals.note("usr_bob", "192.0.2.1", "password", at) for at in (1, 2, 3)] == [None] * 3
     assert refusals.note("usr_bob", "198.51.100.1", "password", 4) is not None
     assert refusals.take_due(WINDOW_MS - 1) == []
     (counted,) = refusals.take_due(WINDOW_MS)
-    assert (counted.network, counted.reason, counted.count) == ("192.0.2.1", "code", 3)
+    assert (counted.network, counted.reason, counted.count) == ("192.0.2.1", "password", 3)
     told = [refusals.note("", f"10.{one >> 8}.{one & 255}.1", "password", 2 * WINDOW_MS) for one in range(5000)]
     assert sum(one is not None for one in told) <= MAX_PLACES + 1
     assert len(refusals) <= MAX_PLACES + 1

@@ -267,6 +267,24 @@ def test_guesses_are_told_in_one_entry_and_say_nothing_that_was_typed(
     assert "typed-by-mistake-9" not in str(found)
 
 
+def test_a_right_password_without_a_second_factor_leaves_a_trace(gateway: GatewayProcess, operator: Operator) -> None:
+    browser, login, _ = set_up(gateway, operator)
+    raised = came_by_link(gateway, operator, Role.MEMBER)
+    raised.request("PUT", ME + "/password", json={"password": PASSWORD})
+    me = raised.request("GET", ME)
+    operator.local.request("PATCH", f"/api/v1/users/{me['user_id']}", json={"role": "admin"})
+    for _ in range(3):
+        assert code_of(Browser(gateway).use_password, login, PASSWORD) is Code.TOTP_REQUIRED
+        assert code_of(Browser(gateway).use_password, me["login"], PASSWORD) is Code.SECOND_FACTOR_REQUIRED
+    assert code_of(Browser(gateway).use_password, login, OTHER) is Code.UNAUTHENTICATED
+    told = [(one["subject"], one["facts"]) for one in entries(gateway, "sign_in.refused")]
+    whose = browser.request("GET", ME)["user_id"]
+    assert told.count((whose, {"reason": "no_code", "count": 1})) == 1
+    assert told.count((whose, {"reason": "password", "count": 1})) == 1
+    assert told.count((me["user_id"], {"reason": "no_second_factor", "count": 1})) == 1
+    assert code_of(browser.use_password, login, PASSWORD) is Code.TOTP_REQUIRED
+
+
 def test_who_guesses_slows_down_neither_a_known_browser_nor_passkeys_nor_links(
     gateway: GatewayProcess, operator: Operator
 ) -> None:

@@ -21,6 +21,8 @@ from entobot.signin.totp import DIGITS
 from entobot.storage.database import Database, Transaction
 
 BAD_PASSWORD, BAD_CODE = "password", "code"
+NO_CODE, NO_SECOND_FACTOR = "no_code", "no_second_factor"
+"""The password was right: whoever has it and no more is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +100,15 @@ class Passwords:
     ) -> tuple[User, Opened]:
         now_ms, step, recovery = self._clock.now_ms(), None, None
         if found.app is None and needs_second_factor(user.scopes):
+            await self._note(user, browser, NO_SECOND_FACTOR)
             raise Problem(
                 Code.SECOND_FACTOR_REQUIRED,
                 "Your role wants more than a password. Sign in with a passkey or a link and add an authenticator app.",
             )
         if found.app is not None:
             if code is None:
+                if known is None:  # in their own browser it is how everybody begins
+                    await self._note(user, browser, NO_CODE)
                 raise Problem(Code.TOTP_REQUIRED, "Now the code of your authenticator app, or a recovery code.")
             self._attempts.check_code(user.user_id, known)
             typed = code.replace(" ", "").replace("-", "")
@@ -151,11 +156,14 @@ class Passwords:
 
     # -- refusals
 
-    async def _refused(self, user: User | None, browser: Browser, reason: str) -> Problem:
+    async def _note(self, user: User | None, browser: Browser, reason: str) -> None:
         now_ms = self._clock.now_ms()
         first = self._refusals.note("" if user is None else user.user_id, browser.address, reason, now_ms)
         if first is not None:
             await self._database.write(lambda tx: self._record(tx, first, now_ms))
+
+    async def _refused(self, user: User | None, browser: Browser, reason: str) -> Problem:
+        await self._note(user, browser, reason)
         if reason == BAD_CODE:
             return Problem(Code.UNAUTHENTICATED, "This code is wrong, or was used. Wait for the next one.")
         return Problem(Code.UNAUTHENTICATED, "Login and password do not fit.")

@@ -15,7 +15,7 @@ ELSEWHERE = "elsewhere"
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """`count` failed attempts with one account (empty: a login that nobody has) from one network."""
+    """`count` failed attempts, for one `reason`, with one account (empty: a login that nobody has) from one network."""
 
     user_id: str
     network: str
@@ -26,22 +26,23 @@ class Refused:
 
 class Refusals:
     def __init__(self) -> None:
-        self._open: dict[tuple[str, str], Refused] = {}
+        self._open: dict[tuple[str, str, str], Refused] = {}
 
     def __len__(self) -> int:
         return len(self._open)
 
     def note(self, user_id: str, address: str, reason: str, now_ms: int) -> Refused | None:
         """What is to be written now: the first of its kind in a window. The others are counted."""
-        key = (user_id, address_key(address))
+        key = (user_id, address_key(address), reason)
         if key not in self._open and len(self._open) >= MAX_PLACES:
-            key = ("", ELSEWHERE)
+            key = ("", ELSEWHERE, "")
         known = self._open.get(key)
         if known is not None:
             self._open[key] = replace(known, reason=reason, count=known.count + 1)
             return None
-        self._open[key] = Refused(*key, reason, now_ms, 0)
-        return Refused(*key, reason, now_ms, 1)
+        user_id, network, _ = key
+        self._open[key] = Refused(user_id, network, reason, now_ms, 0)
+        return Refused(user_id, network, reason, now_ms, 1)
 
     def take_due(self, now_ms: int) -> list[Refused]:
         """What came after the entries that were written, of windows that are over."""
