@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from entobot.approvals.http import add_routes
+from entobot.config_approvals import ApprovalsSettings
 from entobot.core.errors import Problem
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
@@ -16,6 +17,8 @@ from entobot.web.idempotency import Idempotency
 from entobot.web.routes import Api
 from tests.approvals.conftest import Ask
 from tests.support.agency import Agency, Pocket
+
+ON_EVERY_STORE = True
 
 
 class Doorman:
@@ -87,3 +90,28 @@ async def test_another_users_approval_is_not_found(
 async def test_the_scope_is_needed(doorman: Doorman, phone: Pocket, client: httpx.AsyncClient) -> None:
     doorman.principal = replace(phone.principal, scopes=frozenset({Scope.CHAT}))
     assert (await client.get("/api/v1/approvals")).status_code == 403
+
+
+async def test_history_is_filtered_by_outcome_and_tool(
+    agency: Agency, phone: Pocket, ask: Ask, client: httpx.AsyncClient
+) -> None:
+    denied, approved, _ = await ask(), await ask('{"path":"a","content":"x"}', tool="files.write"), await ask()
+    await agency.decide(phone, denied, "deny")
+    await agency.decide(phone, approved, "approve")
+
+    async def found(**query: str) -> list[str]:
+        rows = (await client.get("/api/v1/approvals", params=query)).json()["rows"]
+        return [row["approval_id"] for row in rows]
+
+    assert await found(state="denied") == [denied["approval_id"]]
+    assert await found(state="all", tool="files.write") == [approved["approval_id"]]
+    assert await found(state="approved", tool="note") == []
+    assert (await client.get("/api/v1/approvals", params={"tool": "a'b"})).status_code == 422
+
+
+async def test_the_policies_in_force_are_told(agency: Agency, client: httpx.AsyncClient) -> None:
+    policy = {"tool": "note", "deciders": ["requester", "role:admin"], "two_person": True}
+    agency.policy = ApprovalsSettings.model_validate({"policies": [policy]})
+    (row,) = (await client.get("/api/v1/approval-policies")).json()["rows"]
+    assert {name: row[name] for name in policy} == policy
+    assert row["remind_after_s"] == 900

@@ -1,6 +1,7 @@
 """Approvals on the phone and in the dashboard: rules that are made, used and ended there."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.keys import tab_to
-from tests.browser.test_admin import with_authenticator
+from tests.browser.test_admin import add_passkey, follow_link, with_authenticator
 from tests.browser.test_admin_pages import signed_in
 from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE
@@ -121,4 +122,36 @@ def test_a_payment_takes_digits_and_a_passkey_that_the_phone_makes(
     window.button("Approve").click()
     window.sees("Approved. The agent goes on.")
     album.add("approval-high-done")
+    assert album.found == {}
+
+
+def test_the_dashboard_decides_with_a_passkey_and_keeps_the_history(
+    paying_gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    phone = new_window(paying_gateway, PHONE)
+    phone.pair("Ada's phone")
+    phone.write("!note pay Bob 10")
+    expect(phone.asked).to_be_visible()
+    admin = with_authenticator(new_window(paying_gateway, DESKTOP))
+    follow_link(admin, paying_gateway, "owner")
+    add_passkey(admin, "Laptop")
+    admin.link("Approvals").click()
+    admin.heading("Note: pay Bob 10")
+    admin.heading("Who decides")
+    expect(admin.page.locator("#policies")).to_be_visible()
+    album = Album(admin, "desktop")
+    album.add("admin-approvals-pending")
+    number = admin.page.locator("[data-number]").inner_text()
+    tab_to(admin, "The two digits that the asking side shows")
+    admin.page.keyboard.type(number)
+    tab_to(admin, "Approve")
+    admin.page.keyboard.press("Enter")
+    admin.sees("Nothing waits for you.")
+    admin.page.get_by_label("Which").select_option("approved")
+    admin.page.get_by_label("Tool").fill("note")
+    admin.sees(re.compile("agreed · .* · passkey"))
+    admin.sees("from 127.0.0.1")
+    admin.sees(re.compile("taken up"))
+    album.add("admin-approvals-history")
+    expect(phone.answers.last).to_contain_text("noted: pay Bob 10")
     assert album.found == {}

@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from entobot.approvals.action import MAX_ACTION_BYTES
 from entobot.approvals.matching import MAX_RULE_BYTES
-from entobot.approvals.model import MAX_REASON_CHARACTERS, MAX_SIGNATURE_BYTES, Answer, Decision
+from entobot.approvals.model import MAX_REASON_CHARACTERS, MAX_SIGNATURE_BYTES, Answer, ApprovalState, Decision
 from entobot.approvals.rows import approval_row, rule_row
 from entobot.approvals.service import Approvals
 from entobot.core.errors import Problem
@@ -14,6 +14,7 @@ from entobot.core.principal import Principal
 from entobot.gateway.commands import Command
 from entobot.storage.database import Transaction
 
+PENDING = {"pending": ApprovalState.PENDING}
 Id = Annotated[str, Meta(max_length=64)]
 
 
@@ -68,7 +69,7 @@ def commands(approvals: Approvals) -> list[Command]:
 
     def list_(tx: Transaction, caller: Principal, data: ListApprovals, now_ms: int) -> object:
         rows, cursor = approvals.list(
-            tx, caller.user_id, only_pending=data.state == "pending", cursor=data.cursor, limit=data.limit
+            tx, caller.user_id, state=PENDING.get(data.state), cursor=data.cursor, limit=data.limit
         )
         return {"rows": [approval_row(row) for row in rows], "next": cursor}
 

@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel
 
+from entobot.approvals.model import ApprovalState
 from entobot.approvals.rows import approval_row, rule_row
 from entobot.approvals.service import Approvals
+from entobot.config_approvals import ApprovalPolicy
 from entobot.core.clock import Clock
 from entobot.core.errors import Code
 from entobot.storage.database import Database, Transaction
@@ -60,6 +62,26 @@ class ApprovalRow(BaseModel):
     edited_action: str | None = None
 
 
+class ApprovalPolicyRow(BaseModel):
+    """As in the settings; times in seconds, 0 for none."""
+
+    tool: str
+    args: dict[str, dict[str, Any]]
+    for_risk: list[str]
+    risk: str
+    deciders: list[str]
+    quorum: int
+    two_person: bool
+    remind_after_s: float
+    escalate_after_s: float
+    escalate_to: list[str]
+    expire_after_s: float
+
+
+class ApprovalPolicyList(BaseModel):
+    rows: list[ApprovalPolicyRow]
+
+
 class ApprovalNumber(BaseModel):
     approval_id: str
     number: str | None
@@ -97,7 +119,8 @@ class ApprovalRulePage(BaseModel):
     next: str | None
 
 
-State = Annotated[Literal["pending", "all"], Query()]
+State = Annotated[Literal["pending", "all", "approved", "denied", "expired", "cancelled"], Query()]
+Tool = Annotated[str, Query(max_length=128, pattern="^[A-Za-z0-9_.:-]*$", description="Of this tool only.")]
 Cursor = Annotated[str | None, Query(max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
@@ -106,11 +129,16 @@ def add_routes(api: Api, approvals: Approvals, database: Database, clock: Clock)
     _add_rule_routes(api, approvals, database, clock)
 
     async def list_approvals(
-        caller: Caller, state: State = "pending", cursor: Cursor = None, limit: Limit = 50
+        caller: Caller, state: State = "pending", tool: Tool = "", cursor: Cursor = None, limit: Limit = 50
     ) -> object:
         def unit(tx: Transaction) -> object:
             rows, following = approvals.list(
-                tx, caller.user_id, only_pending=state == "pending", cursor=cursor, limit=limit
+                tx,
+                caller.user_id,
+                state=None if state == "all" else ApprovalState(state),
+                tool=tool,
+                cursor=cursor,
+                limit=limit,
             )
             return {"rows": [approval_row(row) for row in rows], "next": following}
 
@@ -125,6 +153,11 @@ def add_routes(api: Api, approvals: Approvals, database: Database, clock: Clock)
 
         return await database.read(unit)
 
+    async def list_approval_policies(caller: Caller) -> ApprovalPolicyList:
+        del caller  # the access table has asked
+        return ApprovalPolicyList(rows=[_policy_row(one) for one in approvals.policies()])
+
+    api.add("GET", "/api/v1/approval-policies", list_approval_policies)
     api.add(
         "GET",
         "/api/v1/approvals/{approval_id}/number",
@@ -145,6 +178,22 @@ def add_routes(api: Api, approvals: Approvals, database: Database, clock: Clock)
         get_approval,
         response_model=ApprovalRow,
         response_model_exclude_unset=True,
+    )
+
+
+def _policy_row(policy: ApprovalPolicy) -> ApprovalPolicyRow:
+    return ApprovalPolicyRow(
+        tool=policy.tool,
+        args=policy.args,
+        for_risk=list(policy.for_risk),
+        risk=policy.risk,
+        deciders=list(policy.deciders),
+        quorum=policy.quorum,
+        two_person=policy.two_person,
+        remind_after_s=policy.remind_after.total_seconds(),
+        escalate_after_s=policy.escalate_after.total_seconds(),
+        escalate_to=list(policy.escalate_to),
+        expire_after_s=policy.expire_after.total_seconds(),
     )
 
 

@@ -16,7 +16,7 @@ from entobot.approvals.telling import Telling
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
 from entobot.bus.bus import Bus
-from entobot.config_approvals import ApprovalsSettings
+from entobot.config_approvals import ApprovalPolicy, ApprovalsSettings
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids
 from entobot.core.principal import Principal
@@ -230,11 +230,25 @@ class Approvals:
         return store.find_approval(tx, approval_id)
 
     def list(
-        self, tx: Transaction, user_id: str, *, only_pending: bool, cursor: str | None, limit: int
+        self,
+        tx: Transaction,
+        user_id: str,
+        *,
+        state: ApprovalState | None,
+        tool: str = "",
+        cursor: str | None,
+        limit: int,
     ) -> tuple[list[View], str | None]:
-        """A page, newest first, and the cursor of the next. Actions are large: a page also ends at MAX_PAGE_BYTES."""
+        """A page of one state (None: all) and tool (empty: all), newest first, and the cursor of the next.
+
+        Actions are large: a page also ends at MAX_PAGE_BYTES.
+        """
         limit = max(1, min(limit, MAX_PAGE))
-        rows = store.page(tx, user_id, cursor or store.LAST, limit + 1, only_pending=only_pending)
+        before = cursor or store.LAST
+        if tool or state not in (None, ApprovalState.PENDING):
+            rows = store.filtered_page(tx, user_id, before, limit + 1, state=state, tool=tool)
+        else:
+            rows = store.page(tx, user_id, before, limit + 1, only_pending=state is not None)
         count = _fitting(rows[:limit], MAX_PAGE_BYTES)
         shown = self._views(tx, user_id, rows[:count])
         return shown, rows[count - 1].approval_id if len(rows) > count else None
@@ -260,6 +274,10 @@ class Approvals:
             )
             for row in rows
         ]
+
+    def policies(self) -> tuple[ApprovalPolicy, ...]:
+        """As the settings have them now."""
+        return self._settings().policies
 
     def count_pending(self, tx: Transaction) -> int:
         """What waits for an answer, of all users."""

@@ -10,6 +10,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -70,6 +71,10 @@ _PAGE = (
     .limit(bindparam("count"))
 )
 _PENDING_PAGE = _PAGE.where(approvals.c.state == literal_column("'pending'"))
+_FILTERED_PAGE = _PAGE.where(
+    or_(bindparam("of_state") == literal_column("''"), approvals.c.state == bindparam("of_state")),
+    or_(bindparam("of_tool") == literal_column("''"), approvals.c.tool == bindparam("of_tool")),
+)
 _DUE = select(approvals).where(approvals.c.state == literal_column("'pending'")).limit(bindparam("count"))
 _TO_REMIND = _DUE.where(approvals.c.remind_at_ms <= bindparam("now")).order_by(approvals.c.remind_at_ms)
 _TO_ESCALATE = _DUE.where(approvals.c.escalate_at_ms <= bindparam("now")).order_by(approvals.c.escalate_at_ms)
@@ -189,6 +194,14 @@ def page(tx: Transaction, user_id: str, before: str, count: int, *, only_pending
     """Newest first."""
     statement = _PENDING_PAGE if only_pending else _PAGE
     return [_approval(row) for row in tx.rows(statement, {"user": user_id, "before": before, "count": count})]
+
+
+def filtered_page(
+    tx: Transaction, user_id: str, before: str, count: int, *, state: ApprovalState | None, tool: str
+) -> list[Approval]:
+    """Newest first. `tool` empty: all."""
+    values = {"user": user_id, "before": before, "count": count, "of_state": state or "", "of_tool": tool}
+    return [_approval(row) for row in tx.rows(_FILTERED_PAGE, values)]
 
 
 def pending_of_run(tx: Transaction, run_id: str) -> list[Approval]:

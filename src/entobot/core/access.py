@@ -28,6 +28,7 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/alerts": Scope.AUDIT,
     "GET /api/v1/alerts/channels": Scope.AUDIT,
     "GET /api/v1/alerts/rules": Scope.AUDIT,
+    "GET /api/v1/approval-policies": Scope.APPROVE,
     "GET /api/v1/approval-rules": Scope.APPROVE,
     "GET /api/v1/approval-rules/{rule_id}": Scope.APPROVE,
     "GET /api/v1/approvals": Scope.APPROVE,

@@ -204,8 +204,10 @@ class Passkeys:
         Part of a unit. The challenge is what the caller stands by; that it is used once is the caller's to see to.
         """
         self._check_name()
-        passkey_id = credential.get("id")
-        passkey = store.find_passkey(tx, passkey_id) if isinstance(passkey_id, str) else None
+        try:
+            passkey = store.find_passkey(tx, _id(credential))
+        except Problem:
+            raise _not_signed() from None
         is_own = passkey is not None and passkey.user_id == principal.user_id
         if passkey is None or not is_own or passkey.device_id not in (None, principal.device_id):
             raise _not_signed()
@@ -220,7 +222,7 @@ class Passkeys:
                 credential_current_sign_count=passkey.sign_count,
                 require_user_verification=True,
             )
-        except (library.WebAuthnException, ValueError, KeyError, TypeError):
+        except (library.WebAuthnException, *_MALFORMED):
             raise _not_signed() from None
         store.note_used(
             tx,
