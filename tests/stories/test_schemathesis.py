@@ -251,7 +251,7 @@ class Existing:
         made = self.device.request("POST", "/api/v1/notifications/places", json=self.topic())
         return {"path_parameters": {"place_id": made["place_id"]}}
 
-    test_place = remove_place
+    send_code = test_place = remove_place
 
     def confirm_place(self) -> dict[str, Any]:
         return self.remove_place() | {"body": {"code": "123456"}}
