@@ -262,7 +262,17 @@ def test_a_viewer_sees_what_viewers_may_and_no_button_that_changes_anything(
     window = signed_in(new_window, gateway_with_devices, "carol")
     shown = window.page.get_by_role("navigation").get_by_role("link").all_inner_texts()
     links = [re.split(r"\n|\d", text)[0].strip() for text in shown]  # without the number of alerts
-    assert links == ["Overview", "Devices", "Alerts", "Audit log", "Metrics", "First steps", "About", "You"]
+    assert links == [
+        "Overview",
+        "Devices",
+        "Alerts",
+        "Notifications",
+        "Audit log",
+        "Metrics",
+        "First steps",
+        "About",
+        "You",
+    ]
     window.link("Devices").click()
     window.link("Lamp").click()
     window.heading("Lamp")
@@ -292,6 +302,7 @@ def test_every_page_of_the_dashboard_is_accessible_in_both_themes(
         ("/conversations", "Conversations"),
         ("/people", "People"),
         ("/tokens", "API tokens"),
+        ("/notifications", "Notifications"),
         ("/audit", "Audit log"),
         ("/metrics", "Metrics"),
         ("/logs", "Logs"),

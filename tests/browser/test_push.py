@@ -18,7 +18,8 @@ import pytest
 from playwright.sync_api import CDPSession, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
-from tests.browser.window import GENEROUS_MS, Window, ask
+from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.window import DESKTOP, GENEROUS_MS, PHONE, Size, Window, ask
 from tests.support.process import GENEROUS_S, GatewayProcess
 from tests.support.push_service import Push, PushService, Subscriber
 
@@ -180,6 +181,34 @@ def test_a_push_that_cannot_be_read_is_shown_all_the_same(
     assert {one["title"] for one in shown(window, 2)} == {"Entobot"}
     window.context.service_workers[0].evaluate(TAP)
     window.page.wait_for_url(f"{window.origin}/notifications")
+
+
+@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
+def test_the_pages_are_accessible_in_both_themes(
+    gateway: GatewayProcess, new_window: NewWindow, services: Services, name: str, size: Size
+) -> None:
+    ARTIFACTS.mkdir(exist_ok=True)
+    window = new_window(gateway, size, permissions=["notifications"])
+    window.context.add_init_script(services.stand_in())
+    window.pair("Phone")
+    album = Album(window, name)
+    window.open("/notifications")
+    window.sees("No news")
+    album.add("news-empty")
+    body = {"title": "Door is open", "body": "Since 5 minutes", "priority": "high", "link": "/approvals"}
+    window.operator.request("POST", AT, json=body)
+    window.heading("Door is open")
+    album.add("news")
+    window.open("/notifications/settings")
+    window.button("Turn on pushes").click()
+    expect(window.button("Turn off pushes")).to_be_visible()
+    window.page.get_by_label("Quiet hours").check()
+    topic = {"channel": "ntfy", "address": "https://ntfy.example/a-topic-nobody-guesses"}
+    window.operator.request("POST", f"{AT}/places", json=topic)
+    window.page.reload()
+    window.sees("ntfy.example")
+    album.add("news-settings")
+    assert album.found == {}
 
 
 def test_turning_it_off_ends_the_subscription(

@@ -13,6 +13,7 @@ from entobot.core.permissions import Role, Scope
 from entobot.core.principal import Principal
 from entobot.notifications.channel import Answer, Outcome
 from entobot.notifications.model import Channel, Escalation, Note, Priority
+from entobot.notifications.restored import settle_notifications
 from entobot.notifications.rules import DEFAULT, Quiet
 from entobot.notifications.service import Limits, Recipients
 from entobot.storage.database import Transaction
@@ -292,3 +293,22 @@ async def test_what_no_notification_can_be_is_refused(house: House, note: Note) 
     with pytest.raises(Problem) as refused:
         await house.service.send(house.owner, note, Recipients())
     assert refused.value.code is Code.INVALID
+
+
+async def test_after_a_restore_nothing_of_that_time_is_sent(house: House) -> None:
+    await house.add_place()
+    house.push.answers = [Answer(Outcome.LATER, "it answered 503")]
+    one = await house.post()
+    await house.turn()
+    now_ms = house.clock.now_ms()
+    await house.database.write(lambda tx: settle_notifications(tx, now_ms))
+    await house.after(timedelta(hours=1))
+    assert (await house.state(one), await house.tried(one)) == ("expired", [("live", "failed"), ("push", "unknown")])
+    assert len(house.push.parcels) == 1
+
+
+async def test_a_title_that_an_agent_chose_is_made_to_fit(house: House) -> None:
+    one = await house.post("a\u202e\n" + "x" * 500, kind="approval", body="\u202ebody\x00")
+    found = await house.now(one)
+    assert found is not None
+    assert (len(found.title), found.title[:2], found.body) == (120, "a ", "body")

@@ -10,6 +10,7 @@ from entobot.core.principal import Principal
 from entobot.devices.model import Device, Status
 from entobot.devices.restored import settle_credentials
 from entobot.devices.search import Search
+from entobot.notifications.restored import settle_notifications
 from entobot.notifications.sms_outbox import call_off_all
 from entobot.signin.sessions import sign_everybody_out
 from entobot.storage.database import Transaction
@@ -44,6 +45,7 @@ async def settle(parts: Offline, manifest: Manifest, orders: Orders, clock: Cloc
         parts.invites.end_all(tx, now_ms)
         call_off_all(tx, "the gateway was restored from a backup", now_ms)
         sign_everybody_out(tx)
+        settle_notifications(tx, now_ms)
         settle_credentials(tx, copied_at_ms=manifest.made_at_ms, now_ms=now_ms)
         return parts.stream.replace_all(tx)
 

@@ -112,6 +112,7 @@ def _steps(case: Case, now_ms: int) -> Decision:
             if now_ms < due_ms and (hopeful or to):
                 return Decision(look_at_ms=_ahead(one, due_ms), to=tuple(to), step=step, live_failed=True)
             to += places
+            tried |= {place.place_id for place in places}
         step = index + 1
     return Decision(look_at_ms=_ahead(one, None), to=tuple(to), step=step, live_failed=True)
 
