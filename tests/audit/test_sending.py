@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from entobot.app.audit_keeping import outlet_of
+from entobot.audit import sink_syslog
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.formats import syslog
 from entobot.audit.lines import EntryLine, parse_line
@@ -247,7 +248,7 @@ async def test_a_syslog_server_gets_all_of_it_although_it_goes_away_in_between(l
             await steps(one, 3)
         await server.start()
         await drained(one)
-        await server.until(400 + 256 + 100)
+        await server.until(400 + 400 + 100)
     finally:
         await one.outlet.sink.close()
         await server.stop()
@@ -256,6 +257,34 @@ async def test_a_syslog_server_gets_all_of_it_although_it_goes_away_in_between(l
     numbers = [int(found[1]) for message in server.messages if (found := re.search(r' seq="(\d+)"', message))]
     assert set(numbers) == set(range(1, 501))
     assert numbers[:400] == list(range(1, 401))
+
+
+async def test_what_a_receiver_that_stalled_and_broke_off_never_read_is_sent_again(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its system took more than its program: a cursor that moved with the socket's buffer left them out for ever."""
+    monkeypatch.setattr(sink_syslog, "SEND_S", 0.5)
+    server = await SyslogServer(tmp_path).start()
+    one = sender(log, format="syslog", url=f"tls://127.0.0.1:{server.port}", authority=server.certificate)
+    try:
+        server.stalls_after = 10
+        await log.record(3000)
+        with pytest.raises(SinkFailed):
+            await drained(one)
+        assert len(server.messages) == 10
+        await server.stop()
+        for _ in range(3):  # to try again must not go further and further back
+            with pytest.raises(SinkFailed):
+                await one.step()
+        server.stalls_after = None
+        await server.start()
+        await drained(one)
+        numbers = {int(found[1]) for one in await server.until(3010) if (found := re.search(r' seq="(\d+)"', one))}
+        assert numbers == set(range(1, 3001))
+        assert len(server.messages) < 2 * 3000 + 10
+    finally:
+        await one.outlet.sink.close()
+        await server.stop()
 
 
 async def test_a_syslog_server_of_another_authority_gets_nothing(log: Log, tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ class SyslogServer:
         self.arrived = asyncio.Condition()
         self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
+        self.stalls_after: int | None = None
+        """Having read so many messages, it reads no more."""
 
     async def start(self) -> "SyslogServer":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -83,6 +85,9 @@ class SyslogServer:
                 async with self.arrived:
                     self.messages.append(message.decode())
                     self.arrived.notify_all()
+                if len(self.messages) == self.stalls_after:
+                    writer.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue]  of one that reads, too
+                    await asyncio.Event().wait()
         except (asyncio.IncompleteReadError, OSError) as error:
             if isinstance(error, asyncio.IncompleteReadError) and error.partial:
                 self.faults.append("cut off")

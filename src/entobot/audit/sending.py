@@ -77,7 +77,8 @@ class Sender:
         self._alive = alive
         self._lag = meters.gauge(Metric.AUDIT_SINK_LAG, sink=outlet.name)
         self._failed = meters.counter(Metric.AUDIT_SINK_FAILURES, sink=outlet.name)
-        self._is_new = True
+        self._again_after: int | None = None
+        """While entries are sent again: behind which one."""
         self._reason = ""
         self._failing_since_s: float | None = None
         self._told_s = float("-inf")
@@ -109,12 +110,13 @@ class Sender:
         cursor = await self._cursor()
         if cursor is None:
             return False
-        if self.outlet.sink.overlap and (self._is_new or not self.outlet.sink.is_open):
-            cursor = max(0, cursor - self.outlet.sink.overlap)
-        batch = await self._next(cursor)
+        after = cursor if self._again_after is None else min(self._again_after, cursor)
+        if not self.outlet.sink.is_open:
+            after = self._again_after = max(0, after - self.outlet.sink.overlap)
+        batch = await self._next(after)
         if batch.records:
             await self.outlet.sink.send(batch.records)
-            self._is_new = False
+            self._again_after = batch.through if batch.through < cursor else None
             await self._database.write(lambda tx: store.move_sink(tx, self.outlet.name, self._node_id, batch.through))
         self._lag.set(batch.head - batch.through)
         await self._note_success()

@@ -9,11 +9,14 @@ class SinkFailed(Exception):  # noqa: N818  reads as what happened
 
 
 class Sink(Protocol):
-    """`overlap`: so many of the newest records are sent again by whoever opens it anew, because its protocol does not
-    say what arrived.
-    """
+    """A receiver, and the way to it."""
 
-    overlap: int
+    @property
+    def overlap(self) -> int:
+        """So many of the records that were sent last may not have arrived, once `is_open` is False: they are sent again.
+        0 from the next attempt to open it on, and where the protocol says what arrived.
+        """
+        ...
 
     async def send(self, records: Sequence[str]) -> None:
         """All of them, in order, each a line of text without a line break (a checkpoint's note has several lines).

@@ -1,27 +1,45 @@
 """Records to a syslog server over TLS (RFC 5425), each with its length before it."""
 
 import asyncio
+import fcntl
 import ssl
+import struct
+import sys
+import termios
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from entobot.audit.sink import SinkFailed
 
 CONNECT_S = 10.0
 SEND_S = 30.0
+FIRST_OVERLAP = 256
+"""Records that a new process sends again: it does not know how far the one before it came."""
+UNREAD_BYTES = 4 * 1024 * 1024
+"""So much may lie at the receiver's system, confirmed by it and read by nobody, when a connection breaks."""
+LOOK_EVERY_S = 0.01
 
 
 class SyslogSink:
-    """See `Sink`. Syslog has no receipts: what was under way when a connection broke is sent again on the next one."""
-
-    overlap = 256
+    """See `Sink`. Syslog has no receipts. Sent is what the receiver's system has confirmed; what its program may not
+    have read when a connection breaks is sent again on the next one.
+    """
 
     def __init__(self, host: str, port: int, context: Callable[[], ssl.SSLContext]) -> None:
+        self._under_way: deque[int] = deque()
+        """Sizes of the newest records on this connection, UNREAD_BYTES together."""
+        self._bytes_under_way = 0
+        self._unknown = FIRST_OVERLAP
         self._host = host
         self._port = port
         self._context = context
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[bytes] | None = None
+
+    @property
+    def overlap(self) -> int:
+        return self._unknown + len(self._under_way)
 
     @property
     def is_open(self) -> bool:
@@ -33,8 +51,10 @@ class SyslogSink:
             for record in records:
                 data = record.encode("utf-8")
                 writer.write(b"%d " % len(data) + data)
+                self._note(len(data))
             async with asyncio.timeout(SEND_S):
                 await writer.drain()
+                await _confirmed(writer)
         except (OSError, TimeoutError) as error:
             await self.close()
             raise SinkFailed(f"the receiver cannot be reached ({_why(error)})") from None
@@ -55,8 +75,16 @@ class SyslogSink:
             except (OSError, TimeoutError):
                 writer.transport.abort()
 
+    def _note(self, size: int) -> None:
+        self._under_way.append(size)
+        self._bytes_under_way += size
+        while self._bytes_under_way > UNREAD_BYTES:
+            self._bytes_under_way -= self._under_way.popleft()
+
     async def _open(self) -> asyncio.StreamWriter:
         await self.close()
+        self._under_way.clear()
+        self._bytes_under_way = self._unknown = 0
         context = await asyncio.to_thread(self._context)
         async with asyncio.timeout(CONNECT_S):
             self._reader, self._writer = await asyncio.open_connection(
@@ -66,6 +94,17 @@ class SyslogSink:
         self._listening = asyncio.get_running_loop().create_task(self._reader.read(1), name="audit syslog")
         self._listening.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._writer
+
+
+async def _confirmed(writer: asyncio.StreamWriter) -> None:
+    """Until the other system has acknowledged every byte (tcp(7), SIOCOUTQ), seen twice: between two writes of the
+    transport the queue may be empty for a moment. Only Linux says so.
+    """
+    socket, seen = writer.get_extra_info("socket"), 0
+    while sys.platform == "linux" and seen < 2 and not writer.transport.is_closing():
+        queued = struct.unpack("i", fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        seen = 0 if queued or writer.transport.get_write_buffer_size() else seen + 1
+        await asyncio.sleep(LOOK_EVERY_S if queued else 0)
 
 
 def _why(error: Exception) -> str:
