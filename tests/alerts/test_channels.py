@@ -122,6 +122,30 @@ async def test_a_server_that_says_nothing_is_left_in_time(server: MailServer, mo
         await send(email(server))
 
 
+@pytest.mark.parametrize("security", ["none", "starttls"])
+async def test_a_server_whose_reply_has_no_end_is_left_before_it_fills_the_memory(security: str) -> None:
+    taken = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        del reader
+        try:
+            while taken < 100 * 1024 * 1024:
+                writer.write(b"220-" + b"x" * 8000 + b"\r\n")
+                await writer.drain()
+                taken += 8006
+        except OSError:
+            writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    endless = {"kind": "email", "name": "post", "host": "127.0.0.1", "port": port, "security": security}
+    with pytest.raises(ChannelFailed, match="cannot be used"):
+        await send(AlertChannel.model_validate(endless | {"sender": "gate@example.org", "to": ["ops@example.org"]}))
+    server.close()
+    assert taken < 20 * 1024 * 1024, "what the buffers of both sides hold"
+
+
 @given(st.text(max_size=200), st.text(max_size=60))
 def test_no_text_becomes_a_header_of_its_own(text: str, subject: str) -> None:
     alert = Alert(

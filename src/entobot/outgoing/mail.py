@@ -11,10 +11,12 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 STEP_TIMEOUT_S = 10.0
 """Of one word of the server."""
+MAX_REPLY_BYTES = 64 * 1024
+"""Of one reply. smtplib keeps all of it."""
 TIMEOUT_S = 30.0
 """Of the whole conversation, however slowly the server speaks."""
 
@@ -56,6 +58,24 @@ class _Conversation:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 return
+
+
+class _Reply:
+    """One reply of the server, which may go on for as many lines as it likes (RFC 5321 §4.2.1)."""
+
+    def __init__(self, lines: BinaryIO) -> None:
+        self.lines = lines
+        self._left = MAX_REPLY_BYTES
+
+    def readline(self, limit: int) -> bytes:
+        line = self.lines.readline(limit)
+        self._left -= len(line)
+        if self._left < 0:
+            raise OSError("the server's reply has no end")
+        return line
+
+    def close(self) -> None:
+        self.lines.close()
 
 
 class Mailer:
@@ -121,11 +141,13 @@ class Mailer:
                 conversation.smtp = self
                 return super().connect(host, port)
 
-        class Sealed(smtplib.SMTP_SSL):
-            def connect(self, host: str = "", port: int = 0, source_address: object = None) -> tuple[int, bytes]:
-                del source_address
-                conversation.smtp = self
-                return super().connect(host, port)
+            def getreply(self) -> tuple[int, bytes]:
+                assert isinstance(self.sock, socket.socket)
+                self.file = _Reply(self.file.lines if isinstance(self.file, _Reply) else self.sock.makefile("rb"))
+                return super().getreply()
+
+        class Sealed(Plain, smtplib.SMTP_SSL):
+            pass
 
         if at.security == "tls":
             return Sealed(at.host, at.port, local_hostname=name, timeout=STEP_TIMEOUT_S, context=context)
