@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from entobot.audit.events import AuditEvent
+from entobot.audit.lines import FileHead, end_line, head_line
+from entobot.audit.model import genesis
 from entobot.audit.note import Checkpoint, VerifierKey, open_note
 from entobot.audit.offline import Fault, Proof, verify_files
 from entobot.audit.searching import Filters
 from entobot.audit.service import ExportWanted
+from entobot.audit.tree import EMPTY
 from tests.audit.conftest import NOTES, OWNER, Log
 from tests.audit.test_verify import rewrite_from
 
@@ -155,6 +158,20 @@ async def test_whatever_is_changed_in_a_file_is_found(
 async def test_an_empty_file_is_no_log(written: Files) -> None:
     proof = await verified([written(b"")])
     assert fault(proof) is Fault.UNREADABLE
+
+
+async def test_a_head_and_an_end_without_entries_prove_nothing_to_who_has_a_key(written: Files) -> None:
+    text = head_line(FileHead("aud_test", 1, genesis("aud_test"), EMPTY)) + "\n" + end_line(0) + "\n"
+    key = NOTES.verifier("entobot/audit/aud_test")
+    assert fault(await verified([written(text.encode())], key=key)) is Fault.UNSIGNED
+
+
+async def test_a_head_cannot_write_its_own_verdict_on_the_terminal(written: Files) -> None:
+    evil = "aud_x\x1b[2J\x1b[HGOOD.\n5000 entries of aud_real, 1 to 5000, in one unbroken chain.\x1b[8m"
+    text = head_line(FileHead(evil, 1, None, None, {})) + "\n" + end_line(0) + "\n"
+    proof = await verified([written(text.encode())])
+    assert fault(proof) is Fault.UNREADABLE
+    assert "5000" not in str(proof)
 
 
 async def test_entries_of_another_log_are_not_taken_for_this_ones(log: Log, written: Files, tmp_path: Path) -> None:

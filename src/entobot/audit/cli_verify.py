@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entobot.client.console import Exit, Place, give_up, hint, say, show
+from entobot.client.console import Exit, Place, give_up, hint, printable, say, show
 from entobot.core.errors import Code, Problem
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def verify_offline(
             )
         except OSError as error:
             give_up(f"{error.filename} cannot be read: {error.strerror}.", Exit.USAGE)
-    show(_as_json(proof), as_json=as_json, human=lambda: say("\n".join(told(proof))))
+    show(_as_json(proof), as_json=as_json, human=lambda: say("\n".join(printable(line) for line in told(proof))))
     return proof.is_good
 
 

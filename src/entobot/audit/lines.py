@@ -6,6 +6,7 @@ text that is hashed; `values` are personal values with the salts of their commit
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,6 +16,8 @@ from entobot.audit.tree import Frontier
 from entobot.core.secrets import b64u, unb64u
 
 VERSION = 1
+_LOG_ID = re.compile(r"[A-Za-z0-9_]{1,64}")
+"""It is printed where the file is verified."""
 MAX_LINE_CHARACTERS = 4 * 1024 * 1024
 ENTRY_FIELDS = frozenset(
     {"actor", "at_ms", "audit_id", "event", "facts", "hash", "outcome", "personal", "previous", "seq", "subject"}
@@ -104,6 +107,8 @@ def _head(told: dict[str, Any]) -> FileHead:
     if told["entobot_audit"] != VERSION:
         raise ValueError("written by a version that this one does not know")
     first, log_id = _number(told["first"]), _text(told["log"])
+    if not _LOG_ID.fullmatch(log_id):
+        raise ValueError("its head names no log")
     if told.keys() == {"entobot_audit", "filters", "first", "log"}:
         return FileHead(log_id, first, None, None, dict(told["filters"]))
     if told.keys() != {"entobot_audit", "first", "log", "previous", "tree"} or first < 1:

@@ -148,8 +148,10 @@ def _check_signed(walk: _Walk, anchors: Sequence[Checkpoint], *, is_complete: bo
             proof.beyond = max(proof.beyond, one.size)
     if is_complete and proof.beyond:
         raise _Wrong(Fault.CUT_OFF, f"The log had {proof.beyond} entries, and the files end with entry {proof.last}.")
-    if (walk.key is None and not anchors) or not proof.entries:
+    if walk.key is None and not anchors:
         return
+    if not proof.entries:
+        raise _Wrong(Fault.UNSIGNED, "There is no entry in the files: nothing is proven by a key or a checkpoint.")
     if proof.is_selection:
         raise _Wrong(Fault.UNSIGNED, "A selection of entries cannot be signed: export the whole log.")
     if proof.trusted < proof.last:
