@@ -259,9 +259,9 @@ async def test_a_damaged_memory_or_certificate_is_ordered_anew(tmp_path: Path) -
 @pytest.mark.parametrize("challenge", ["http-01", "tls-alpn-01", "dns-01"])
 def test_every_refusal_names_the_authority_or_the_name_and_what_to_do(kind: str, challenge: str) -> None:
     made = settings("https://ca.example/dir", challenge=challenge, dns_hook="/hook")
-    text = explain(Failed(kind, "its own\nwords", retry_after_s=60), made, 1_790_000_000_000)
+    text = explain(Failed(kind, "its \x1b[2J\u202eown\nwords", retry_after_s=60), made, 1_790_000_000_000)
     assert ("ca.example" in text) or (NAME in text)
-    assert text.endswith("It said: its own words")
+    assert text.endswith("It said: its [2J own words")
     assert "2026-09-21T14:14:20" in text
     assert "{" not in text
     assert "\n" not in text

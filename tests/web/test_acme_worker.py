@@ -1,6 +1,7 @@
 """What the process that orders adds to its library."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -14,7 +15,8 @@ from josepy.jwa import ES256
 from josepy.jwk import JWKEC
 
 from entobot.web import acme_worker
-from entobot.web.acme_worker import Network, certificate_id, seconds
+from entobot.web.acme_words import Job
+from entobot.web.acme_worker import Network, Ordering, Refused, certificate_id, seconds
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 
@@ -38,7 +40,18 @@ def test_a_certificate_is_named_as_in_the_example_of_rfc_9773() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [(None, None), ("120", 120.0), ("soon", None), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)]
+    ("text", "expected"),
+    [
+        (None, None),
+        ("120", 120.0),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("9" * 15, 86_400.0),
+        ("9" * 400, None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400.0),
+        ("Fri, 31 Dec 9999 23:59:59", None),
+        ("²", None),
+    ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str | None, expected: float | None) -> None:
     assert seconds(text) == expected
@@ -90,3 +103,22 @@ def test_the_challenge_that_the_library_lost_is_read() -> None:
     )
     assert isinstance(found, acme_worker.TlsAlpn01)
     assert found.response(JWKEC(key=KEY)).to_partial_json() == {}
+
+
+def test_the_proof_of_a_name_that_was_not_ordered_is_refused_before_anybody_is_told_of_it() -> None:
+    """The name goes to the DNS hook, a program that may trust it."""
+    names = x509.SubjectAlternativeName([x509.DNSName("gate.example.org"), x509.DNSName("*.home.example.org")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, critical=False)
+    csr = request.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    ordering = object.__new__(Ordering)
+    ordering.job = Job("https://ca.example", "", "", "dns-01", csr=csr)
+    for name in ("bank.example", "gate.example.org\nserver 203.0.113.9", "example.org"):
+        body = SimpleNamespace(identifier=SimpleNamespace(value=name), challenges=[])
+        with pytest.raises(Refused) as caught:
+            ordering._prove(SimpleNamespace(body=body))
+        assert caught.value.failed.kind == "malformed"
+    for name in ("gate.example.org", "home.example.org"):
+        body = SimpleNamespace(identifier=SimpleNamespace(value=name), challenges=[])
+        with pytest.raises(Refused) as caught:
+            ordering._prove(SimpleNamespace(body=body))
+        assert caught.value.failed.kind == "challengeNotOffered", "as far as the name, all is well"

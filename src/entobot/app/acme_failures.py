@@ -20,7 +20,9 @@ def explain(failed: Failed, settings: Settings, now_ms: int) -> str:
     text = f"{what} {fix.format(name=name, authority=authority)}"
     if failed.retry_after_s:
         text += f" It wants no order before {rfc3339(now_ms + round(failed.retry_after_s * 1000))}."
-    said = " ".join(failed.detail.split())[:MAX_DETAIL_CHARACTERS]
+    # It goes to terminals, logs and the dashboard: no character that steers them or reorders text.
+    shown = "".join(character if character.isprintable() else " " for character in failed.detail)
+    said = " ".join(shown.split())[:MAX_DETAIL_CHARACTERS]
     return f"{text} It said: {said}" if said else text
 
 

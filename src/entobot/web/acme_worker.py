@@ -29,6 +29,9 @@ NONCE_TRIES = 8
 """A busy authority refuses some nonces; the library tries twice."""
 PATIENCE_S = 120.0
 """For one name, and for the signature."""
+MAX_WAIT_S = 86_400.0
+"""However long an authority wants nothing of us: after a day it is asked again."""
+MAX_HEADER_CHARACTERS = 64
 
 
 @challenges.ChallengeResponse.register
@@ -84,16 +87,17 @@ class Network(client.ClientNetwork):
 
 
 def seconds(retry_after: str | None) -> float | None:
-    """RFC 9110 §10.2.3: seconds or a date. None where nothing useful is said."""
-    if retry_after is None:
+    """RFC 9110 §10.2.3: seconds or a date, as far as it is sensible. None where nothing useful is said."""
+    if retry_after is None or len(retry_after) > MAX_HEADER_CHARACTERS:
         return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
+    if retry_after.strip().isascii() and retry_after.strip().isdigit():
+        return min(float(retry_after), MAX_WAIT_S)
     try:
         at = parsedate_to_datetime(retry_after)
-    except ValueError:
+        left_s = (at - datetime.now(UTC)).total_seconds()  # noqa: TID251  a process of its own, which ends
+    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
         return None
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())  # noqa: TID251  a process of its own, which ends
+    return min(max(0.0, left_s), MAX_WAIT_S)
 
 
 def say(said: Said) -> None:
@@ -176,6 +180,8 @@ class Ordering:
 
     def _prove(self, authorization: Any) -> None:
         name: str = authorization.body.identifier.value
+        if name.removeprefix("*.").lower() not in _names(self.job.csr):
+            raise Refused("malformed", "It asks for the proof of a name that was not ordered.")
         offered: list[Any] = [one for one in authorization.body.challenges if one.chall.typ == self.job.challenge]
         if not offered:
             kinds = ", ".join(sorted(str(one.chall.typ) for one in authorization.body.challenges))
@@ -204,6 +210,12 @@ class Ordering:
             if time.monotonic() > until:
                 raise Refused("timeout", f"The authority did not check {name} in time.", name)
             time.sleep(min(max(self.net.retry_after_s or 1.0, 0.5), 10.0))
+
+
+def _names(csr_pem: str) -> frozenset[str]:
+    """What was ordered, without `*.`: a wildcard is proven by the name below it (RFC 8555 §7.1.3)."""
+    names = x509.load_pem_x509_csr(csr_pem.encode()).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return frozenset(name.removeprefix("*.").lower() for name in names.value.get_values_for_type(x509.DNSName))
 
 
 def _account_key(path: Path) -> ec.EllipticCurvePrivateKey:
