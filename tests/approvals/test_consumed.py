@@ -2,6 +2,7 @@
 
 import pytest
 
+from entobot.approvals import store
 from entobot.approvals.model import ApprovalState
 from entobot.audit.events import AuditEvent
 from tests.approvals.conftest import RUN, Ask
@@ -76,3 +77,12 @@ async def test_a_run_that_ends_before_drops_what_was_decided_for_it(
     assert row["dropped_at"]
     assert row["consumed_at"] is None
     assert row["state"] in (ApprovalState.APPROVED, ApprovalState.DENIED)
+
+
+async def test_the_row_is_warned_of_once_whoever_looks(agency: Agency, phone: Pocket, ask: Ask) -> None:
+    """The guard of databases that run units side by side."""
+    approval_id, now_ms = (await ask())["approval_id"], agency.clock.now_ms()
+    assert not await agency.database.write(lambda tx: store.note_warned(tx, approval_id, now_ms)), "it is not decided"
+    await agency.decide(phone, (await agency.of("approval.requested"))[-1], "approve")
+    warned = await agency.database.write(lambda tx: [store.note_warned(tx, approval_id, now_ms) for _ in range(2)])
+    assert warned == [True, False]

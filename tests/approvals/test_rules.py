@@ -120,6 +120,10 @@ async def test_the_rows_guard_a_rule_whoever_reads_it(agency: Agency, phone: Poc
     """The guard of databases that run units side by side."""
     rule_id, now_ms = (await approve_always(agency, phone, await ask()))["rule_id"], agency.clock.now_ms()
     because = rule_store.Because.ENDED
+    over_ms = now_ms + DAY_S * 1000
+    assert await agency.database.write(
+        lambda tx: [rule_store.use(tx, rule_id, over_ms), rule_store.use(tx, rule_id, over_ms - 1)]
+    ) == [False, True]
     assert await agency.database.write(
         lambda tx: [
             rule_store.end(tx, rule_id, by="x", because=because, now_ms=now_ms),

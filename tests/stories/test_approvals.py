@@ -189,6 +189,9 @@ async def test_a_person_decides_in_the_dashboard_with_their_passkey(
         def attempt() -> None:
             number = browser.request("GET", f"/api/v1/approvals/{asked['approval_id']}/number")["number"]
             assert code_of(decide, asked, number, without="assertion") is Code.USER_VERIFICATION_REQUIRED
+            operator.execute(
+                "UPDATE approvals SET created_at_ms = created_at_ms - 3600000"
+            )  # so that only the passkey is old
             old = {"iat": device.clock.now_ms() // 1000 - 301}
             assert code_of(decide, asked, number, payload=old) is Code.SIGNATURE_INVALID
             assert code_of(decide, asked, number, payload={"decision": "deny"}) is Code.SIGNATURE_INVALID
