@@ -65,7 +65,6 @@ export const strings = {
   "rules.kinds": "Tell me of",
   "rules.kind.message": "answers of the agent",
   "rules.kind.approval": "questions for approval",
-  "rules.kind.alert": "alerts of the gateway",
   "rules.kind.notice": "notes from people and programs",
   "rules.steps": "In this order, until somebody has seen it",
   "rules.after": "after (min)",
