@@ -179,7 +179,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "settings.changed": "A setting was changed: `subject` is its key, `from` and `to` are JSON.",
     "sms.accepted": "A provider took an SMS; what came of it stands in the list of invites.",
     "sms.failed": "An SMS was refused, did not arrive, or nobody knows; `facts.state` and `facts.reason` say which.",
-    "sms.receipt_refused": "Requests that claimed to come from the provider of SMS. One entry in ten minutes for a network.",
+    "sms.receipt_refused": "Requests that claimed to come from the provider of SMS. One entry in ten minutes for a network and reason.",
     "sms.refused": "SMS that were not posted: a limit, a number, or STOP. One entry in ten minutes for a person.",
     "sms.started": "A number's owner said START after STOP: it may be written to again.",
     "sms.stopped": "A number's owner said STOP: nothing more is sent there.",

@@ -2,7 +2,7 @@
 answer, of which STOP and START are heard.
 
 Anybody can call these addresses. Nothing is looked up before the signature is known to be right; what is refused is
-counted, and told to the audit log once in ten minutes for a network.
+counted, and told to the audit log once in ten minutes for a network and reason.
 """
 
 from collections.abc import Coroutine, Mapping
