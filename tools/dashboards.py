@@ -99,6 +99,9 @@ DELIVERY = (
     Panel("Notifications by kind", "ops", "One kind that floods: its sender is in `entobot notifications list --all`.", ((rate("entobot_notifications_total", "kind"), "{{kind}}"),)),
     Panel("Ways that were tried to notify", "ops", "`failed`, `retried`: `entobot notifications channels` says why. `unknown`: the process was killed while sending.", ((rate("entobot_notification_attempts_total", "channel, outcome"), "{{channel}} {{outcome}}"),)),
     Panel("From a notification to its being taken", "s", "`live`: a device showed it. Others: the service took it; grows: it is slow, or tried again.", ((quantile(0.5, "entobot_notification_seconds", "channel"), "p50 {{channel}}"), (quantile(0.9, "entobot_notification_seconds", "channel"), "p90 {{channel}}"))),
+    Panel("SMS by outcome", "ops", "`failed`: `entobot pair list` says why. `unknown`: the process was killed while sending.", ((rate("entobot_sms_messages_total", "provider, outcome"), "{{provider}} {{outcome}}"),)),
+    Panel("Receipts of SMS providers", "ops", "`refused`: somebody guesses, or `gateway.public_url` is not the address that the provider signs.", ((rate("entobot_sms_receipts_total", "outcome"), "{{outcome}}"),)),
+    Panel("SMS that were not sent, by reason", "ops", "A limit again and again: `[sms]` in docs/reference/settings.md.", ((rate("entobot_sms_refused_total", "reason"), "{{reason}}"),)),
 )  # fmt: skip
 
 AGENTS = (

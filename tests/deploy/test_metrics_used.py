@@ -143,6 +143,9 @@ ONLY_ELSEWHERE = {
     "entobot_database_errors_total",
     "entobot_database_retries_total",
     "entobot_database_wait_seconds_bucket",
+    "entobot_sms_messages_total",  # where [sms] names a provider
+    "entobot_sms_receipts_total",
+    "entobot_sms_refused_total",
     "entobot_sweep_seconds_count",
 }
 """Not there in a gateway that has just started on SQLite and has had no trouble."""

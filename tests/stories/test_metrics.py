@@ -104,8 +104,11 @@ ABSENT_BY_DEFAULT = {
     Metric.AUDIT_SINK_FAILURES,
     Metric.AUDIT_SINK_LAG,
     Metric.BACKUP_AGE_SECONDS,
+    Metric.SMS_MESSAGES,
+    Metric.SMS_RECEIPTS,
+    Metric.SMS_REFUSED,
 }
-"""There is no backup, no receiver of the audit log, and no channel for alerts."""
+"""There is no backup, no receiver of the audit log, no channel for alerts, and no provider of SMS."""
 ABSENT_ON_SQLITE = {
     Metric.BUS_BEHIND,
     Metric.BUS_MADE_GOOD,

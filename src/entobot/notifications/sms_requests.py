@@ -1,14 +1,17 @@
 """Requests to providers of SMS: bounded, to the configured address alone, and what their failures mean."""
 
 import asyncio
+import importlib
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
+from typing import TYPE_CHECKING
 
 from entobot.notifications.sms import SmsNotTaken, SmsOutcomeUnknown
+
+if TYPE_CHECKING:
+    import httpx
 
 TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -35,6 +38,10 @@ class Requests:
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Raises SmsNotTaken where nothing was sent, SmsOutcomeUnknown where the answer was lost."""
+        # Most gateways send no SMS, and need not load what sends them.
+        await asyncio.to_thread(importlib.import_module, "httpx")
+        import httpx
+
         try:
             async with (
                 asyncio.timeout(TIMEOUT_S),
@@ -51,12 +58,14 @@ class Requests:
         except OSError as error:  # before the first byte: the authority's file
             raise SmsNotTaken(f"sms.authority cannot be read ({error.strerror})") from None
 
-    async def _client(self) -> httpx.AsyncClient:
+    async def _client(self) -> "httpx.AsyncClient":
+        import httpx
+
         verify = True if self._context is None else await asyncio.to_thread(self._context)
         return httpx.AsyncClient(verify=verify, timeout=TIMEOUT_S, trust_env=False, follow_redirects=False)
 
 
-async def _bounded(answer: httpx.Response) -> bytes:
+async def _bounded(answer: "httpx.Response") -> bytes:
     body = b""
     async for chunk in answer.aiter_bytes():
         body += chunk
