@@ -178,6 +178,32 @@ async def test_counted_refusals_are_written_when_their_time_is_over(house: House
     assert [row["facts"] for row in rows] == ['{"count":1,"reason":"password"}', '{"count":4,"reason":"password"}']
 
 
+async def test_whether_somebody_has_a_login_is_not_told_by_a_write_that_the_answer_waits_for(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, principal = await house.enter()
+    await house.enrol(principal)
+    await house.factors.set_password(principal, PASSWORD)
+    house.cookie = house.browsers.new(await house.user_id(), house.clock.now_ms())
+    with monkeypatch.context() as broken:
+        broken.setattr(house.database, "write", lambda *_, **__: asyncio.Event().wait())
+        assert await house.sign_in(None, "something else entirely") is Code.UNAUTHENTICATED
+    await house.passwords.close()
+    rows = await house.database.read(lambda tx: tx.rows(_refused(), {}))
+    assert [row["facts"] for row in rows] == ['{"count":1,"reason":"password"}']
+
+
+async def test_no_refusal_is_lost_at_the_stop(house: House) -> None:
+    _, principal = await house.enter()
+    await house.enrol(principal)
+    await house.factors.set_password(principal, PASSWORD)
+    for _ in range(5):
+        await house.sign_in(None, "something else entirely")
+    await house.passwords.close()
+    rows = await house.database.read(lambda tx: tx.rows(_refused(), {}))
+    assert [row["facts"] for row in rows] == ['{"count":1,"reason":"password"}', '{"count":4,"reason":"password"}']
+
+
 def _refused() -> Any:
     from sqlalchemy import select
 

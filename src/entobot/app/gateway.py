@@ -458,6 +458,7 @@ class Gateway:
             task.cancel()
         if self.cluster is not None:
             await self._guarded("nodes", self.cluster.stop())
+        await self._guarded("sign-ins", self.sign_in.passwords.close())
         await self._guarded("audit", self.audit_keeping.stop())
         await self._guarded("audit", self._record(AuditEvent.GATEWAY_STOPPED))
         await self._guarded("audit", self.audit.seal(ground.database.write, ground.clock.now_ms()))

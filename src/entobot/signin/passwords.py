@@ -1,7 +1,9 @@
 """Signing in with a login, a password, and the second factor where there is one."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from entobot.accounts.model import User
 from entobot.accounts.service import Accounts
@@ -19,8 +21,13 @@ from entobot.signin.refusals import Refusals, Refused
 from entobot.signin.sessions import Browser, Opened, Sessions
 from entobot.signin.totp import DIGITS
 from entobot.storage.database import Database, Transaction
+from entobot.telemetry.log import get_logger
+
+log = get_logger("signin")
 
 BAD_PASSWORD, BAD_CODE = "password", "code"
+WRITE_AFTER = timedelta(seconds=1)
+"""After an answer that was refused: late enough that the write does not weigh on any answer to the same caller."""
 NO_CODE, NO_SECOND_FACTOR = "no_code", "no_second_factor"
 """The password was right: whoever has it and no more is seen."""
 
@@ -60,6 +67,9 @@ class Passwords:
         self._attempts = attempts
         self._browsers = browsers
         self._refusals = Refusals()
+        self._unwritten: list[Refused] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._is_closing = asyncio.Event()
 
     @property
     def are_on(self) -> bool:
@@ -80,7 +90,7 @@ class Passwords:
         encoded = None if found.password is None else found.password.encoded
         is_right = await self._hashing.verify(encoded, password, is_known=known is not None)
         if not is_right or found.user is None or found.password is None:
-            raise await self._refused(found.user, browser, BAD_PASSWORD)
+            raise self._refused(found.user, browser, BAD_PASSWORD)
         opened = await self._second_step(found.user, found, code, browser, known)
         await self._renew(found.password, password)
         return opened
@@ -100,7 +110,7 @@ class Passwords:
     ) -> tuple[User, Opened]:
         now_ms, step, recovery = self._clock.now_ms(), None, None
         if found.app is None and needs_second_factor(user.scopes):
-            await self._note(user, browser, NO_SECOND_FACTOR)
+            self._note(user, browser, NO_SECOND_FACTOR)
             raise Problem(
                 Code.SECOND_FACTOR_REQUIRED,
                 "Your role wants more than a password. Sign in with a passkey or a link and add an authenticator app.",
@@ -108,7 +118,7 @@ class Passwords:
         if found.app is not None:
             if code is None:
                 if known is None:  # in their own browser it is how everybody begins
-                    await self._note(user, browser, NO_CODE)
+                    self._note(user, browser, NO_CODE)
                 raise Problem(Code.TOTP_REQUIRED, "Now the code of your authenticator app, or a recovery code.")
             self._attempts.check_code(user.user_id, known)
             typed = code.replace(" ", "").replace("-", "")
@@ -127,7 +137,7 @@ class Passwords:
         opened = await self._database.write(unit)
         if opened is None:
             self._attempts.note_bad_code(user.user_id, known)
-            raise await self._refused(user, browser, BAD_CODE)
+            raise self._refused(user, browser, BAD_CODE)
         return opened
 
     def _spend(
@@ -156,29 +166,59 @@ class Passwords:
 
     # -- refusals
 
-    async def _note(self, user: User | None, browser: Browser, reason: str) -> None:
+    def _note(self, user: User | None, browser: Browser, reason: str) -> None:
+        """The answer waits for no write: that there is one would tell that somebody has this login."""
         now_ms = self._clock.now_ms()
         first = self._refusals.note("" if user is None else user.user_id, browser.address, reason, now_ms)
-        if first is not None:
-            await self._database.write(lambda tx: self._record(tx, first, now_ms))
+        if first is None:
+            return
+        self._unwritten.append(first)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_soon())
 
-    async def _refused(self, user: User | None, browser: Browser, reason: str) -> Problem:
-        await self._note(user, browser, reason)
+    def _refused(self, user: User | None, browser: Browser, reason: str) -> Problem:
+        self._note(user, browser, reason)
         if reason == BAD_CODE:
             return Problem(Code.UNAUTHENTICATED, "This code is wrong, or was used. Wait for the next one.")
         return Problem(Code.UNAUTHENTICATED, "Login and password do not fit.")
 
+    async def _write_soon(self) -> None:
+        while self._unwritten:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WRITE_AFTER.total_seconds()):
+                    await self._is_closing.wait()
+            try:
+                await self._write([])
+            except Exception:
+                log.exception("sign_in.refusals_not_written")
+                return  # they are kept: `settle` tries again
+
     async def settle(self) -> None:
         """Write down the refusals that were only counted, once their time is over."""
-        now_ms = self._clock.now_ms()
-        due = self._refusals.take_due(now_ms)
+        await self._write(self._refusals.take_due(self._clock.now_ms()))
+
+    async def close(self) -> None:
+        """Write down all that there is."""
+        self._is_closing.set()
+        if self._writing is not None:
+            await self._writing
+        await self._write(self._refusals.take_all())
+
+    async def _write(self, counted: list[Refused]) -> None:
+        due, now_ms = [*self._unwritten, *counted], self._clock.now_ms()
+        self._unwritten = []
 
         def unit(tx: Transaction) -> None:
             for one in due:
                 self._record(tx, one, now_ms)
 
-        if due:
+        if not due:
+            return
+        try:
             await self._database.write(unit)
+        except BaseException:
+            self._unwritten = due + self._unwritten
+            raise
 
     def _record(self, tx: Transaction, refused: Refused, now_ms: int) -> None:
         self._audit.record(

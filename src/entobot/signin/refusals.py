@@ -49,3 +49,9 @@ class Refusals:
         over = [key for key, one in self._open.items() if now_ms >= one.since_ms + WINDOW_MS]
         found = [self._open.pop(key) for key in over]
         return [one for one in found if one.count]
+
+    def take_all(self) -> list[Refused]:
+        """The same, of all windows."""
+        found = [one for one in self._open.values() if one.count]
+        self._open.clear()
+        return found
