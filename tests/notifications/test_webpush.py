@@ -231,6 +231,7 @@ def _keys() -> dict[str, str]:
         (b64u(BROWSER.point), ""),
         (b64u(BROWSER.point), "é"),
     ],
+    ids=["no point", "zeros", "not on the curve", "short", "padded", "short secret", "no secret", "no base64url"],
 )
 def test_forged_keys_are_refused(p256dh: str, auth: str) -> None:
     with pytest.raises(KeysRefused):
