@@ -175,7 +175,10 @@ class Server:
         entobot = re.findall(r"^ExecStart=(\S+) up$", unit.read_text(), re.MULTILINE)[0]
         credentials = self.scratch / "credentials"
         credentials.mkdir(exist_ok=True)
-        (credentials / "model-key").write_text("\n")
+        key = credentials / "model-key"
+        key.unlink(missing_ok=True)
+        key.write_text("\n")
+        key.chmod(0o400)  # as systemd makes it, for the unit's user alone
         home = self.path("/var/lib/entobot")
         process = Fronted(
             home,

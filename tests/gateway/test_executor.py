@@ -326,8 +326,10 @@ async def test_every_command_needs_the_scope_that_the_table_names(
 def test_the_protocols_commands_have_the_protocols_scopes() -> None:
     for name, access in COMMANDS.items():
         feature = name.partition(".")[0]
-        with_chat = dict.fromkeys(("conversation", "events", "message", "run"), Scope.CHAT)
-        assert access is (with_chat | {"approval": Scope.APPROVE}).get(feature, Open.AUTHENTICATED)
+        scopes: dict[str, Scope] = dict.fromkeys(("conversation", "events", "message", "run"), Scope.CHAT)
+        scopes |= dict.fromkeys(("approval", "approval_rule"), Scope.APPROVE)
+        scopes |= dict.fromkeys(("notification", "push", "question"), Scope.NOTIFY)
+        assert access is scopes.get(feature, Open.AUTHENTICATED), name
 
 
 def test_a_command_that_the_table_does_not_list_or_that_comes_twice_cannot_be_registered() -> None:

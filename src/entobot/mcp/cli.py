@@ -1,16 +1,13 @@
 """`entobot mcp`: started by an agent, speaks with it over standard input and output."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from entobot.client.console import Exit, hint, place, told
-from entobot.client.trust import Trust, WrongKey
 from entobot.core.clock import SystemClock
-from entobot.mcp.human_rest import RestHuman, at_socket, at_url
 
 
 @told
@@ -31,27 +28,25 @@ def mcp(
     ] = None,
 ) -> None:
     """Let an agent tell and ask people: a Model Context Protocol server on standard input and output."""
-    clock = SystemClock()
     if url and not token:
         hint("--url needs ENTOBOT_TOKEN: make one with 'entobot devices add-key NAME --scopes notify'.")
         raise typer.Exit(Exit.USAGE)
-    way = (
-        at_url(url, token, Trust(authority=authority), clock)
-        if url
-        else at_socket(place(context).home / "gateway.sock", clock)
-    )
-    try:
-        asyncio.run(_run(way))
-    except (OSError, WrongKey) as error:
-        hint(f"{url}: {error}")
-        raise typer.Exit(Exit.REFUSED) from None
+    asyncio.run(_run(place(context).home / "gateway.sock", url, token, authority))
 
 
-async def _run(way: AbstractAsyncContextManager[RestHuman]) -> None:
+async def _run(socket: Path, url: str, token: str, authority: Path | None) -> None:
     try:
         from entobot.mcp.server import build
     except ImportError:
         hint("This needs the package mcp: pip install 'entobot[mcp]'")
         raise typer.Exit(Exit.REFUSED) from None
-    async with way as human:
-        await build(human, SystemClock()).run_stdio_async()
+    from entobot.client.trust import Trust, WrongKey
+    from entobot.mcp.human_rest import at_socket, at_url
+
+    clock = SystemClock()
+    try:
+        async with at_url(url, token, Trust(authority=authority), clock) if url else at_socket(socket, clock) as human:
+            await build(human, clock).run_stdio_async()
+    except (OSError, WrongKey) as error:
+        hint(f"{url or socket}: {error}")
+        raise typer.Exit(Exit.REFUSED) from None
