@@ -424,6 +424,24 @@ def test_an_admin_becomes_no_owner_by_a_link_made_before_the_promotion(
     assert code_of(Browser(gateway).follow, url) is Code.UNAUTHENTICATED
 
 
+def test_an_invite_from_a_session_that_was_taken_away_pairs_nobody(gateway: GatewayProcess) -> None:
+    """Whoever stole the session could go on with a device of their own."""
+    operator = Operator(gateway)
+    browser = signed_in(gateway, operator, Role.OPERATOR)
+    thief = browser.request(
+        "POST", "/api/v1/pairing/invites", json={"kind": "qr", "confirm": "none", "scopes": ["chat"]}
+    )
+    kept = operator.invite()
+    user_id = browser.request("GET", "/api/v1/me")["user_id"]
+    operator.local.request("POST", f"/api/v1/users/{user_id}/reset-factors")
+    with pytest.raises(Problem):
+        operator.claim(gateway.new_device(), thief)
+    states = {
+        row["invite_id"]: row["state"] for row in operator.local.request("GET", "/api/v1/pairing/invites")["rows"]
+    }
+    assert (states[thief["invite_id"]], states[kept["invite_id"]]) == ("cancelled", "open")
+
+
 @pytest.mark.parametrize("how", ["disable", "reset-factors", "narrow"])
 def test_who_was_dismissed_does_not_come_back_through_a_link_made_before(
     gateway: GatewayProcess, operator: Operator, how: str

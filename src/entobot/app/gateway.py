@@ -132,6 +132,7 @@ class Gateway:
         self.conversations = Conversations(ids, self.stream, bus)
         self.texts = Texts(ground, self.audit)
         self.pairing = make_pairing(ground, self.audit, self.accounts, self.devices, self.texts.outbox)
+        self.sign_in.factors.on_reset.append(self.pairing.transitions.end_of_sessions)
         self.certificates = Certificates(ground, self.audit, self._certificate_changed)
         self.notifying = Notifying(ground, self.audit, self.accounts, self.stream, self.devices)
         self._answer(environment, rows)

@@ -147,6 +147,7 @@ ROUTES: dict[str, Access] = {
 
 FRESH = frozenset(
     {
+        "DELETE /api/v1/devices/{device_id}",
         "DELETE /api/v1/me/passkeys/{passkey_id}",
         "DELETE /api/v1/me/password",
         "DELETE /api/v1/me/totp",

@@ -88,13 +88,13 @@ class Pairing:
         self.gateway_name = gateway_name
         self.spki = spki
         """Changes with the certificate's key."""
-        self._transitions = Transitions(audit, accounts, devices, bus)
-        self._claiming = Claiming(self._transitions, devices, self._keys)
-        self._collecting = Collecting(self._transitions, devices)
+        self.transitions = Transitions(audit, accounts, devices, bus)
+        self._claiming = Claiming(self.transitions, devices, self._keys)
+        self._collecting = Collecting(self.transitions, devices)
         desk = Desk(
             database=database,
             clock=clock,
-            transitions=self._transitions,
+            transitions=self.transitions,
             guard=devices.guard,
             see=self._visible,
             link=self._url,
@@ -108,7 +108,7 @@ class Pairing:
             clock=clock,
             ids=ids,
             keys=self._keys,
-            transitions=self._transitions,
+            transitions=self.transitions,
             claiming=self._claiming,
             collecting=self._collecting,
             waiting=self._waiting,
@@ -136,7 +136,7 @@ class Pairing:
 
         def unit(tx: Transaction) -> Invite:
             invite = draft(tx, digest, self._keys.mark_of_code(secret) if is_code else None)
-            self._transitions.create(tx, invite, principal, invite.created_at_ms)
+            self.transitions.create(tx, invite, principal, invite.created_at_ms)
             return invite
 
         invite = await self._database.write(unit)
@@ -174,13 +174,13 @@ class Pairing:
         now_ms = self._clock.now_ms()
 
         def unit(tx: Transaction) -> Invite:
-            invite = self._transitions.settle(tx, self._visible(tx, principal, invite_id), now_ms)
+            invite = self.transitions.settle(tx, self._visible(tx, principal, invite_id), now_ms)
             if invite.state is State.PAIRED:
                 raise Problem(Code.INVITE_USED, "This invite has become a device. Revoke the device instead.")
             if invite.state not in LIVE:
                 return invite
             after = invite.cancelled(Reason.OPERATOR, now_ms)
-            return self._transitions.apply(tx, invite, after, now_ms, actor=principal)
+            return self.transitions.apply(tx, invite, after, now_ms, actor=principal)
 
         return await self._database.write(unit)
 
@@ -206,7 +206,7 @@ class Pairing:
         device_id = self._ids.new(Prefix.DEVICE)
 
         def unit(tx: Transaction) -> Invite | Problem:
-            invite = self._transitions.settle(tx, self._visible(tx, principal, invite_id), now_ms)
+            invite = self.transitions.settle(tx, self._visible(tx, principal, invite_id), now_ms)
             if approve is False:
                 return self._deny(tx, principal, invite, claim_id, now_ms)
             return self._confirm(
@@ -220,7 +220,7 @@ class Pairing:
     async def refuse_if_blocked(self, address: str) -> None:
         """Raise `rate_limited` while this address, or all together, failed too often. To be asked before parsing."""
         now_ms = self._clock.now_ms()
-        blocked = await self._database.read(lambda tx: self._transitions.block_of(tx, address, now_ms))
+        blocked = await self._database.read(lambda tx: self.transitions.block_of(tx, address, now_ms))
         if blocked is not None:
             raise blocked
 
@@ -291,7 +291,7 @@ class Pairing:
         def unit(tx: Transaction) -> int:
             overdue = store.overdue_invites(tx, now_ms)
             for invite in overdue:
-                self._transitions.settle(tx, invite, now_ms)
+                self.transitions.settle(tx, invite, now_ms)
             store.purge_invites(tx, now_ms - to_ms(KEEP_ENDED))
             return len(overdue)
 
@@ -313,7 +313,7 @@ class Pairing:
         def draft(tx: Transaction, digest: str, mark: str | None) -> Invite:
             self._devices.guard(tx, principal)
             self._accounts.check_reach(tx, principal, user_id)
-            held = narrow(principal.scopes, self._transitions.rights(tx, inviter))
+            held = narrow(principal.scopes, self.transitions.rights(tx, inviter))
             scopes = granted(request, held, self._accounts.get_user(tx, user_id).scopes)
             check_room(store.open_invites(tx, now_ms), request.kind, now_ms)
             return Invite(
@@ -350,7 +350,7 @@ class Pairing:
     ) -> Invite | Problem:
         if invite.state is not State.CLAIMED:
             return invite.refusal()
-        return self._transitions.apply(tx, invite, invite.denied(claim_id, now_ms), now_ms, actor=principal)
+        return self.transitions.apply(tx, invite, invite.denied(claim_id, now_ms), now_ms, actor=principal)
 
     def _confirm(
         self,
@@ -377,8 +377,8 @@ class Pairing:
             raise Problem(Code.FORBIDDEN, "This device would hold more scopes than you do. Let somebody else confirm.")
         if not is_right:
             after = invite.burned(Reason.WRONG_CONFIRMATION, now_ms)
-            return self._transitions.apply(tx, invite, after, now_ms, actor=principal).refusal()
-        return self._transitions.confirm(tx, invite, device_id, now_ms, principal)
+            return self.transitions.apply(tx, invite, after, now_ms, actor=principal).refusal()
+        return self.transitions.confirm(tx, invite, device_id, now_ms, principal)
 
     async def _look(self, claim_id: str, proof: Proof, *, is_first: bool) -> Pending | Credentials:
         now_ms = self._clock.now_ms()

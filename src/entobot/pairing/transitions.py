@@ -77,6 +77,14 @@ class Transitions:
             self.apply(tx, invite, invite.cancelled(Reason.OPERATOR, now_ms), now_ms)
         return len(live)
 
+    def end_of_sessions(self, tx: Transaction, by: Principal, user_id: str, now_ms: int) -> None:
+        """Cancel what this person has invited from a browser: whoever made them may not have been the person."""
+        for invite in store.unended_invites(tx):
+            current = self.settle(tx, invite, now_ms)
+            is_meant = current.inviter == Inviter(user_id, None) and current.ended_at_ms is None
+            if is_meant:
+                self.apply(tx, current, current.cancelled(Reason.OPERATOR, now_ms), now_ms, actor=by)
+
     # -- rights
 
     def may_give(self, tx: Transaction, invite: Invite) -> bool:

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 
 from entobot.accounts.model import User
+from entobot.accounts.people import Change
 from entobot.accounts.service import Accounts
 from entobot.audit.events import AuditEvent
 from entobot.audit.model import Fact
@@ -68,6 +69,8 @@ class Factors:
         are_passwords_on: bool,
     ) -> None:
         self.are_passwords_on = are_passwords_on
+        self.on_reset: list[Change] = []
+        """What ends above when all that a person signs in with is taken away."""
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -244,6 +247,8 @@ class Factors:
             if not user.scopes <= principal.scopes:
                 raise Problem(Code.FORBIDDEN, "This person may more than you, or than the device that you act through.")
             self._sessions.end_all(tx, principal, user_id, now_ms)
+            for end in self.on_reset:
+                end(tx, principal, user_id, now_ms)
             self._record(tx, principal, AuditEvent.USER_FACTORS_RESET, now_ms, subject=user_id)
 
         await self._database.write(unit)
