@@ -569,6 +569,7 @@ async def _live(phone: Phone, sent: list[dict[str, Any]]) -> None:
     asked = (await phone.until_event("approval.requested"))["data"]
     await command("approval.list")
     await command("approval.number", approval_id=asked["approval_id"])
+    await command("approval.check_edit", approval_id=asked["approval_id"], edited_action=asked["action"])
     signed = await asyncio.to_thread(_signed, phone, asked)
     await command("approval.decide", **signed)
     await phone.until_event("RUN_FINISHED")
@@ -578,6 +579,7 @@ async def _live(phone: Phone, sent: list[dict[str, Any]]) -> None:
     await command("approval_rule.end", rule_id=rule_id)
     await command("approval.list", state="all")
     await command("conversation.list")
+    await command("conversation.search", query="groceries")
     await command("conversation.history", conversation_id=conversation_id)
     await command("device.rename", device_name="Renamed")
     await command("notification.read")

@@ -4,7 +4,20 @@ import subprocess
 import sys
 
 HEADER = "# Made by `make lock`. Install with --require-hashes.\n"
-SERVER = ["--extra", "acme", "--extra", "agent", "--extra", "postgres", "--extra", "nats", "--extra", "mcp"]
+SERVER = [
+    "--extra",
+    "acme",
+    "--extra",
+    "acp",
+    "--extra",
+    "agent",
+    "--extra",
+    "postgres",
+    "--extra",
+    "nats",
+    "--extra",
+    "mcp",
+]
 LOCKS = {
     "requirements-uv.lock": ["--no-project", "uv"],
     "requirements.lock": ["pyproject.toml", *SERVER, "--group", "pages"],

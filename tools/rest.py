@@ -6,6 +6,8 @@ from typing import Any
 
 from tools.tables import code, page, table
 
+from entobot.core.errors import Code
+
 _GROUPS = {
     "api-keys": "Devices and credentials",
     "auth": "Devices and credentials",
@@ -103,7 +105,7 @@ def _answers(responses: dict[str, Any]) -> str:
         if status < "400":
             good.append(_good(status, one))
         else:
-            problems |= set(one["description"].replace("`", "").split(", "))
+            problems |= set(one["description"].replace("`", "").split(", ")) & set(Code)
     lines = [f"Answers {'; '.join(good)}."]
     special = problems - _COMMON - _WITH_CREDENTIALS
     if special:

@@ -20,9 +20,13 @@ from pydantic import (
 from entobot.config_alerts import AlertsSettings
 from entobot.config_approvals import ApprovalsSettings
 from entobot.config_audit import AuditSettings
+from entobot.config_bridges import Bridges
+from entobot.config_callbacks import CallbackSettings
+from entobot.config_files import FileSettings
 from entobot.config_notifications import NotificationSettings
 from entobot.config_sms import SmsSettings
 from entobot.config_types import Duration, Section, Words
+from entobot.config_voice import VoiceSettings
 from entobot.core.networks import Networks, parse_network
 from entobot.core.rates import RATES, Allowance, Rate
 
@@ -206,6 +210,10 @@ class AgentSettings(Section):
     temperature: float | None = Field(default=None, ge=0, le=2, description="Empty: the model's own default.")
     max_tokens: int | None = Field(default=None, ge=1, description="Of one answer. Empty: the vendor's default.")
     max_iterations: int = Field(default=20, ge=1, le=200, description="Model calls in one run.")
+    pictures: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether the model is shown pictures of a message. `auto`: those of OpenAI, Anthropic and Gemini are.",
+    )
     workspace: Path | None = Field(
         default=None, description="Folder of the file tools. Empty: `workspace` in the data folder."
     )
@@ -213,6 +221,21 @@ class AgentSettings(Section):
     approval_timeout: Duration = Field(
         default=timedelta(hours=24), gt=timedelta(0), description="How long an approval waits for a person."
     )
+    bridges: Bridges = Field(
+        default=(),
+        description="Agents outside the gateway, each as `[[agent.bridges]]` (in the variable: JSON): "
+        "docs/how-to/bring-your-own-agent.md.",
+    )
+    default: str = Field(
+        default="",
+        description="Which of `bridges` answers conversations that name nobody. Empty: what `runner` says.",
+    )
+
+    @model_validator(mode="after")
+    def _knows_its_default(self) -> "AgentSettings":
+        if self.default and self.default not in {bridge.name for bridge in self.bridges}:
+            raise ValueError(f"default is '{self.default}', and no bridge is called so.")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -265,6 +288,8 @@ class LimitSettings(Section):
     requests_burst: int = _burst(Rate.REQUESTS)
     sign_ins_per_second: float = _per_second(Rate.SIGN_INS)
     sign_ins_burst: int = _burst(Rate.SIGN_INS)
+    transcriptions_per_second: float = _per_second(Rate.TRANSCRIPTIONS)
+    transcriptions_burst: int = _burst(Rate.TRANSCRIPTIONS)
     writes_per_second: float = _per_second(Rate.WRITES)
     writes_burst: int = _burst(Rate.WRITES)
     user_multiple: int = Field(
@@ -352,6 +377,7 @@ class BackupSettings(Section):
 
 class Settings(Section):
     gateway: GatewaySettings = GatewaySettings()
+    files: FileSettings = FileSettings()
     tls: TlsSettings = TlsSettings()
     signin: SigninSettings = SigninSettings()
     acme: AcmeSettings = AcmeSettings()
@@ -360,9 +386,11 @@ class Settings(Section):
     audit: AuditSettings = AuditSettings()
     alerts: AlertsSettings = AlertsSettings()
     approvals: ApprovalsSettings = ApprovalsSettings()
+    callbacks: CallbackSettings = CallbackSettings()
     notifications: NotificationSettings = NotificationSettings()
     sms: SmsSettings = SmsSettings()
     stream: StreamSettings = StreamSettings()
+    voice: VoiceSettings = VoiceSettings()
     bus: BusSettings = BusSettings()
     agent: AgentSettings = AgentSettings()
     limits: LimitSettings = LimitSettings()

@@ -71,6 +71,11 @@ class SmsSettings(Section):
     per_day: int = Field(default=100, ge=1, le=1_000_000, description="Messages in 24 hours in all.")
     per_number_per_hour: int = Field(default=3, ge=1, le=100, description="Messages to one number.")
     per_person_per_hour: int = Field(default=20, ge=1, le=100_000, description="Messages that one person has sent.")
+    commands: bool = Field(
+        default=False,
+        description="Do what people ask for by SMS from a number that they have confirmed. Numbers can be forged.",
+    )
+    answers_per_hour: int = Field(default=10, ge=1, le=100, description="Answers to one number that writes here.")
     resend_after: Duration = Field(
         default=timedelta(minutes=1),
         ge=timedelta(seconds=1),

@@ -74,6 +74,35 @@ async def test_text_is_shown_while_the_model_still_writes(serve: Serve) -> None:
     await agency.until("RUN_FINISHED")
 
 
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(100)
+
+
+def told(request: dict[str, Any]) -> Any:
+    return [message["content"] for message in request["messages"] if message["role"] == "user"][-1]
+
+
+@pytest.mark.parametrize("sees", [True, False], ids=["sees", "blind"])
+async def test_the_model_reads_small_texts_and_sees_pictures_if_it_can(serve: Serve, *, sees: bool) -> None:
+    agency, server = await serve(Text(["A1"]), Text(["A2"]))
+    agency.sees = sees
+    files = {"list.txt": b"milk, eggs", "cat.png": PICTURE, "long.txt": b"x" * 65 * 1024, "a.zip": b"PK\x03\x04"}
+    sent = await agency.say("", files=files)
+    await agency.until("RUN_FINISHED")
+    content = told(server.requests[0])
+    words = content[0]["text"] if sees else content
+    assert "milk, eggs" in words
+    assert "xxx" not in words
+    assert "[File 'long.txt', text/plain, 66560 bytes; its content is not shown to you]" in words
+    assert "[File 'a.zip', application/zip, 4 bytes; its content is not shown to you]" in words
+    assert ("[File 'cat.png', image/png, 108 bytes; shown to you]" in words) is sees
+    assert [part["image_url"]["url"][:22] for part in content[1:] if sees] == ["data:image/png;base64,"] * sees
+    await agency.say("And now?", sent.conversation_id)
+    await agency.until("RUN_FINISHED", 2)
+    again = json.dumps(server.requests[1]["messages"])
+    assert "list.txt" in again
+    assert "milk" not in again, "an earlier file is named, not sent again"
+
+
 async def test_the_model_is_told_the_conversation_so_far(serve: Serve) -> None:
     agency, server = await serve(Text(["A1"]), Text(["A2"]))
     sent = await agency.say("Q1")

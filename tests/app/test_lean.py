@@ -35,6 +35,7 @@ def seen() -> dict[str, object]:
         "entobot.app.acme",
         "greenlet",
         "httpx",
+        "mcp",
         "pydantic_ai",
         "requests",
         "rich",

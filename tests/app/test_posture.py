@@ -76,9 +76,20 @@ def test_a_secret_that_everybody_on_the_machine_can_read_is_told(tmp_path: Path,
 def test_every_path_is_a_secret_or_known_not_to_be_one() -> None:
     """By the names of settings: a secret that is named otherwise would be left out."""
     paths = {f"{section.__name__}.{name}" for section in sections(Settings) for name in paths_of(section)}
-    others = {"AgentSettings.workspace", "AuditSink.certificate", "BackupSettings.folder", "TlsSettings.certificate"}
+    others = {
+        "AcpBridge.folder",
+        "AgentSettings.workspace",
+        "AuditSink.certificate",
+        "BackupSettings.folder",
+        "TlsSettings.certificate",
+    }
     others |= {f"{name}.authority" for name in ("AcmeSettings", "AlertChannel", "AuditSink", "BusSettings")}
-    others |= {"NotificationSettings.authority", "NotificationSettings.smtp_authority", "SmsSettings.authority"}
+    others |= {
+        "CallbackSettings.authority",
+        "NotificationSettings.authority",
+        "NotificationSettings.smtp_authority",
+        "SmsSettings.authority",
+    }
     assert {path for path in paths if not path.endswith(("_file", ".key"))} == others | {"AcmeSettings.dns_hook"}
 
 

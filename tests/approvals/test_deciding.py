@@ -31,6 +31,13 @@ async def refused(agency: Agency, pocket: Pocket, data: Event) -> Code:
     return refusal.value.code
 
 
+async def refusal_of_edit(agency: Agency, pocket: Pocket, approval: Event, edited: str) -> Code:
+    data = {"approval_id": approval["approval_id"], "edited_action": edited}
+    with pytest.raises(Problem) as refusal:
+        await agency.command(pocket.principal, "approval.check_edit", **data)
+    return refusal.value.code
+
+
 async def states(agency: Agency, pocket: Pocket) -> list[str]:
     listed = await agency.command(pocket.principal, "approval.list", state="all")
     return [row["state"] for row in listed["rows"]]
@@ -153,9 +160,11 @@ async def test_an_edit_is_checked_like_the_tools_own_arguments(agency: Agency, p
         (approval["action"][:-1], Code.ACTION_NOT_PRESENTABLE),
     ]:
         assert await refused(agency, phone, agency.answer(phone, approval, "approve", edited_action=bad)) is code
+        assert await refusal_of_edit(agency, phone, approval, bad) is code, "said before it is signed"
     good = approval["action"].replace("a.txt", "b.txt")
     row = await agency.decide(phone, approval, "approve", edited_action=good)
     assert row["state"] == "approved"
+    assert await refusal_of_edit(agency, phone, approval, good) is Code.APPROVAL_ALREADY_DECIDED
 
 
 async def test_a_late_answer_is_refused_even_before_the_sweep(

@@ -160,6 +160,7 @@ async def test_what_several_decide_on_is_not_edited_and_gets_no_rule(agency: Age
     ann, bob = await person(agency, "ann"), await person(agency, "bob")
     policy(agency, deciders=["ann", "bob"], quorum=2)
     approval = await ask()
+    assert approval["may_edit"] is False
     edited = approval["action"].replace("milk", "oat milk")
     assert await refusal(agency, ann, approval, edited_action=edited) is Code.EDIT_TOO_RISKY
     await agency.decide(ann, approval, "approve")

@@ -52,7 +52,8 @@ def call(agency: Agency) -> Call:
     async def let_through(text: str = "milk", risk: Risk = Risk.LOW, **changes: str) -> Rule | None:
         known = {"user_id": agency.user_id, "run_id": RUN, "conversation_id": "cnv_1", "tool_call_id": "tcl_2"}
         args = rfc8785.dumps({"text": text}).decode()
-        asked = Question(**(known | {"tool": "note", "args_json": args, "title": "Note"} | changes), risk=risk)
+        values: dict[str, Any] = known | {"tool": "note", "args_json": args, "title": "Note"} | changes
+        asked = Question(**values, risk=risk)
         judged = judge(agency.policy, asked.tool, {"text": text}, risk)
         return await agency.database.write(
             lambda tx: agency.approvals.rules.allow(tx, asked, judged.terms, agency.clock.now_ms())
@@ -224,7 +225,12 @@ async def test_an_edit_that_puts_more_at_stake_is_refused(agency: Agency, phone:
     policies = ({"tool": "note", "args": {"text": {"is": "gin"}}, "risk": "high"},)
     agency.policy = ApprovalsSettings.model_validate({"policies": policies})
     approval = await ask(risk=Risk.MEDIUM)
-    data = agency.answer(phone, approval, "approve", edited_action=approval["action"].replace("milk", "gin"))
+    edited = approval["action"].replace("milk", "gin")
+    check = {"approval_id": approval["approval_id"], "edited_action": edited}
+    with pytest.raises(Problem) as told:
+        await agency.command(phone.principal, "approval.check_edit", **check)
+    assert told.value.code is Code.EDIT_TOO_RISKY
+    data = agency.answer(phone, approval, "approve", edited_action=edited)
     assert await refusal(agency, phone, data) is Code.EDIT_TOO_RISKY
     assert (await agency.decide(phone, approval, "approve"))["state"] == "approved"
 

@@ -30,7 +30,7 @@ def disk(tmp_path: Path) -> Iterator[power.Disk]:
 
 @pytest.fixture
 def gateway(disk: power.Disk, tmp_path: Path) -> Iterator[GatewayProcess]:
-    gateway = GatewayProcess(disk.path / "home", environment=ROOMY)
+    gateway = GatewayProcess(disk.path / "home", environment=ROOMY, is_bare=True)  # its own first start is durable
     gateway.log = tmp_path / "gateway.log"
     yield gateway
     gateway.close()

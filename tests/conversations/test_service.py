@@ -5,13 +5,17 @@ import pytest
 from entobot.accounts.service import Accounts
 from entobot.bus.bus_local import LocalBus
 from entobot.conversations.model import MAX_CONTENT_BYTES, PREVIEW_CHARACTERS, MessageRole, Preview
+from entobot.conversations.searching import SCANNED
 from entobot.conversations.service import Conversations
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import RandomIds
 from entobot.core.permissions import ALL_SCOPES
 from entobot.core.principal import Principal
+from entobot.files.service import Files
+from entobot.storage.database import Transaction
 from entobot.storage.database_sqlite import SqliteDatabase
 from entobot.stream.service import Stream
+from tests.support.agency import ROOM, HeardAudit
 from tests.support.time import ManualClock
 
 ON_EVERY_STORE = True
@@ -24,7 +28,8 @@ def stream(ids: RandomIds) -> Stream:
 
 @pytest.fixture
 def conversations(ids: RandomIds, stream: Stream) -> Conversations:
-    return Conversations(ids, stream, LocalBus())
+    files = Files(ids=ids, audit=HeardAudit(), guard=lambda _tx, _who: None, room=ROOM)
+    return Conversations(ids, stream, LocalBus(), files)
 
 
 @pytest.fixture
@@ -186,9 +191,68 @@ async def test_a_page_of_long_messages_ends_before_it_outgrows_a_frame(
 async def test_where_nobody_answers_a_message_is_kept_and_waits_for_no_agent(
     database: SqliteDatabase, conversations: Conversations, owner: Principal
 ) -> None:
-    conversations.is_answered = lambda: False
+    conversations.is_answered = lambda *_: False
     sent = await database.write(lambda tx: conversations.send_message(tx, owner, None, "for people", 1))
-    conversations.is_answered = lambda: True
+    conversations.is_answered = lambda *_: True
     assert await database.read(conversations.awaiting) == []
     rows, _ = await database.read(lambda tx: conversations.history(tx, owner.user_id, sent.conversation_id, None, 10))
     assert [row.content for row in rows] == ["for people"]
+
+
+async def found(
+    database: SqliteDatabase, conversations: Conversations, user_id: str, query: str
+) -> list[tuple[str, str | None]]:
+    """Title and excerpt of everything, over all pages."""
+    rows: list[tuple[str, str | None]] = []
+    cursor: str | None = None
+    while True:
+        asked = cursor
+        hits, cursor = await database.read(lambda tx: conversations.search(tx, user_id, query, asked))  # noqa: B023  awaited at once
+        rows += [(hit.conversation.title, None if hit.message is None else hit.excerpt) for hit in hits]
+        if cursor is None:
+            return rows
+
+
+async def test_one_finds_what_one_has_said_and_nobody_else_does(
+    database: SqliteDatabase, conversations: Conversations, owner: Principal, stream: Stream
+) -> None:
+    await database.write(lambda tx: stream.open(tx, STRANGER.user_id))
+
+    async def say(title: str, *texts: str, who: Principal = owner) -> None:
+        def unit(tx: Transaction) -> None:
+            made = conversations.create(tx, who.user_id, title, 1)
+            for text in texts:
+                conversations.send_message(tx, who, made.conversation_id, text, 1)
+
+        await database.write(unit)
+
+    await say("Garden", "The Äpfel are ripe", "100% of them", "and ripe again")
+    await say("Ripe bananas", "nothing")
+    await say("Path", r"C:\temp_x", who=owner)
+    await say("Theirs", "ripe, but not yours", who=STRANGER)
+    for at in range(SCANNED + 3):
+        await say(f"Filler {at}", "-" * 500 + " needle " + "-" * 500 if at == 0 else "hay")
+
+    async def search(query: str) -> list[tuple[str, str | None]]:
+        return sorted(await found(database, conversations, owner.user_id, query))
+
+    assert await search("RIPE") == [("Garden", "and ripe again"), ("Ripe bananas", None)]
+    assert [title for title, _ in await search("äpfel")] == ["Garden"]
+    assert [title for title, _ in await search("0%")] == ["Garden"]
+    assert [title for title, _ in await search(r"\temp_")] == ["Path"]
+    assert await search("r_pe") == await search("%%") == []
+    ((_, excerpt),) = await search("needle")
+    assert excerpt is not None
+    assert excerpt.startswith("…-")
+    assert " needle " in excerpt
+    assert len(excerpt) < 200
+    assert await found(database, conversations, STRANGER.user_id, "bananas") == []
+
+
+@pytest.mark.parametrize("query", ["", " a ", "x" * 101, "a\x00b"])
+async def test_a_search_for_too_little_or_too_much_is_refused(
+    database: SqliteDatabase, conversations: Conversations, owner: Principal, query: str
+) -> None:
+    with pytest.raises(Problem) as refusal:
+        await database.read(lambda tx: conversations.search(tx, owner.user_id, query, None))
+    assert refusal.value.code is Code.INVALID

@@ -16,7 +16,7 @@ def test_codes_are_sorted_and_written_as_they_travel() -> None:
 
 
 def test_what_may_be_tried_again_is_not_the_callers_mistake() -> None:
-    assert {STATUS[code] for code in RETRYABLE} == {401, 429, 500, 503}
+    assert {STATUS[code] for code in RETRYABLE} == {401, 429, 500, 502, 503}
 
 
 @pytest.mark.parametrize("code", list(Code))

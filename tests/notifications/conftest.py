@@ -46,6 +46,9 @@ class Kept:
         return self.answers.pop(0) if self.answers else Answer(Outcome.ACCEPTED)
 
 
+ADDRESSES = {Channel.EMAIL: "ada@example.org", Channel.SMS: "+14155550123"}
+
+
 class House:
     """Everything of one gateway that notifications need. `nodes` are those that live, `here` who is connected."""
 
@@ -136,7 +139,7 @@ class House:
             place_id=self.ids.new(Prefix.NOTIFICATION_PLACE),
             user_id=user_id or self.owner.user_id,
             channel=channel,
-            address="ada@example.org" if channel is Channel.EMAIL else "https://push.example/one",
+            address=ADDRESSES.get(channel, "https://push.example/one"),
             device_id=device_id,
             p256dh="",
             auth="",

@@ -1,11 +1,12 @@
 """The decision alone, in time that is a number: whatever the rules, the ways and the moment."""
 
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entobot.core.clock import to_ms
 from entobot.notifications.model import RANK, Attempt, AttemptState, Channel, Notification, Place, Priority, State
 from entobot.notifications.routing import Case, decide
 from entobot.notifications.rules import Quiet, Rules, Step, from_json, quiet_until_ms, to_json
@@ -104,6 +105,44 @@ def test_the_whole_way_of_any_notification_keeps_what_is_promised(
     if seen_after_ms is None and one.kind not in rules.muted and priority is not Priority.LOW:
         wanted = {step.channel for step in rules.steps if RANK[priority] >= RANK[step.least]}
         assert {each.channel for each in attempts} == wanted & set(counts), "every way of the rules was tried"
+
+
+def told_at(rules: Rules, priority: Priority) -> list[tuple[Channel | None, int]]:
+    """When each channel is tried, in hours since the start, with a place for each; None for the digest."""
+    one, attempts, told, now_ms = notification(priority, None), list[Attempt](), list[tuple[Channel | None, int]](), 0
+    places = [place(channel, 0) for channel in SENT]
+    look_ms: int | None = START_MS
+    while look_ms is not None:
+        now_ms = look_ms
+        decision = decide(Case(one, rules, UTC, places, attempts, False, False), now_ms)
+        hour = round((now_ms - START_MS) / 3600_000)
+        told += [(to.channel, hour) for to in decision.to]
+        if decision.is_digest:
+            told.append((None, hour))
+        attempts += [attempt(one, to, now_ms, fails=False) for to in decision.to]
+        one = replace(
+            one, step=decision.step, since_ms=one.since_ms if decision.since_ms is None else decision.since_ms
+        )
+        look_ms = decision.look_at_ms
+        assert now_ms < START_MS + 40 * 24 * 3600_000, "it never comes"
+    return told
+
+
+def quiet_around(after: timedelta, length: timedelta) -> Quiet:
+    """Quiet hours that begin so long after the start, each day."""
+    begin = (START_MS + to_ms(after)) // 60_000 % 1440
+    return Quiet(begin, (begin + to_ms(length) // 60_000) % 1440)
+
+
+def test_a_step_that_is_longer_than_the_day_between_quiet_hours_came_never() -> None:
+    steps = (Step(Channel.PUSH, 0, Priority.NORMAL), Step(Channel.EMAIL, to_ms(timedelta(hours=30)), Priority.NORMAL))
+    rules = Rules(steps, quiet=quiet_around(timedelta(hours=4), timedelta(hours=8)))
+    assert told_at(rules, Priority.HIGH) == [(Channel.PUSH, 0), (Channel.EMAIL, 36)]
+
+
+def test_a_digest_at_an_hour_that_is_quiet_came_never() -> None:
+    quiet = quiet_around(timedelta(hours=4), timedelta(hours=8))
+    assert told_at(Rules((), quiet=quiet, digest_minute=quiet.begin + 60), Priority.LOW) == [(None, 12)]
 
 
 @given(rules=rules_of)

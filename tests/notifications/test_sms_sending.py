@@ -28,6 +28,7 @@ ON_EVERY_STORE = True
 ADA, BOB = Number("+14155550123", "+1 ••••••••23", "US"), Number("+14155550199", "+1 ••••••••99", "US")
 LIMITS = Limits(
     per_number_per_hour=3,
+    answers_per_hour=2,
     per_person_per_hour=5,
     per_day=8,
     price_micros=50_000,

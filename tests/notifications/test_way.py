@@ -1,5 +1,6 @@
 """The way of a notification: live, then what the person's rules say, each step with its state."""
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -8,6 +9,7 @@ from sqlalchemy import select
 
 from entobot.audit.events import AuditEvent
 from entobot.audit.store import log as audit_log
+from entobot.core import topics
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Role, Scope
 from entobot.core.principal import Principal
@@ -44,6 +46,20 @@ async def test_what_nobody_acknowledges_in_ten_seconds_is_pushed(house: House) -
     await house.after(timedelta(seconds=1))
     assert await house.tried(one) == [("live", "failed"), ("push", "accepted")]
     assert [parcel.title for parcel in house.push.parcels] == ["New notification"], "content stays here by default"
+
+
+async def test_the_router_is_rung_only_for_what_no_device_may_show_first(house: House) -> None:
+    rung: list[str] = []
+    house.service.is_here = house.here.__contains__
+    house.bus.subscribe(topics.WORK_NOTIFICATIONS, lambda topic, _: rung.append(topic))
+    house.here.add(house.owner.user_id)
+    await house.post()
+    await asyncio.sleep(0)
+    assert rung == [], "a commit for each of them would be spent on nothing"
+    house.here.clear()
+    await house.post()
+    await asyncio.sleep(0)
+    assert len(rung) == 1
 
 
 async def test_nobody_waits_for_a_device_that_is_not_connected(house: House) -> None:

@@ -150,6 +150,7 @@ async def test_a_service_that_says_nothing_is_left_after_a_while(
         "::ffff:10.0.0.1",
         "64:ff9b::a00:1",
         "2002:a00:1::",
+        "fec0::1",
         "ff02::1",
     ],
 )

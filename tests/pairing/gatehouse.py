@@ -71,6 +71,7 @@ class Gatehouse:
     def outbox(self, sender: SmsSender, **changes: Any) -> Outbox:
         limits = Limits(
             per_number_per_hour=3,
+            answers_per_hour=10,
             per_person_per_hour=20,
             per_day=100,
             price_micros=50_000,

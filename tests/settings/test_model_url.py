@@ -21,6 +21,7 @@ def test_a_server_at_home_or_elsewhere_may_be_asked(url: str) -> None:
         "http://[fe80::1]/v1",
         "http://[::ffff:169.254.169.254]/v1",
         "http://[64:ff9b::a9fe:a9fe]/v1",
+        "http://[2002:a9fe:a9fe::]/v1",
         "http://[fd00:ec2::254]/v1",
         "http://100.100.100.200/v1",
         "http://0.0.0.0/v1",

@@ -22,7 +22,7 @@ from entobot.core.errors import Code, Problem
 from entobot.core.ids import RandomIds
 from entobot.core.principal import Principal
 from entobot.core.secrets import keyed_digest
-from entobot.signin import hashing, store, totp
+from entobot.signin import hashing, store_factors, totp
 from entobot.signin.attempts import Attempts
 from entobot.signin.factors import ENROLMENT_LIFE_MS, Factors
 from entobot.signin.hashing import Hashing
@@ -219,10 +219,10 @@ async def test_a_password_of_older_parameters_is_hashed_anew_when_it_is_used(hou
     old = await asyncio.to_thread(
         argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash, mixed, salt=b"s" * 16
     )
-    await house.database.write(lambda tx: store.set_password(tx, Password(user.user_id, old, 0)))
+    await house.database.write(lambda tx: store_factors.set_password(tx, Password(user.user_id, old, 0)))
     house.clock.advance(90)
     assert await house.sign_in(house.code(secret)) is Method.TOTP
-    new = await house.database.read(lambda tx: store.find_password(tx, user.user_id))
+    new = await house.database.read(lambda tx: store_factors.find_password(tx, user.user_id))
     assert new is not None
     assert f"m={hashing.MEMORY_KIB},t={hashing.PASSES},p={hashing.LANES}" in new.encoded
     house.clock.advance(90)
@@ -242,7 +242,7 @@ async def test_a_restored_store_has_no_recovery_codes_for_some_may_have_been_use
 async def test_a_secret_that_was_sealed_for_one_person_is_no_other_ones(house: House) -> None:
     _, principal = await house.enter()
     secret, _ = await house.enrol(principal)
-    app = await house.database.read(lambda tx: store.find_authenticator(tx, principal.user_id))
+    app = await house.database.read(lambda tx: store_factors.find_authenticator(tx, principal.user_id))
     assert app is not None
     now_ms, code = house.clock.now_ms(), house.code(secret)
     assert await asyncio.to_thread(house.factors.seen_step, app, code, now_ms) is not None

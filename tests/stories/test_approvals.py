@@ -147,6 +147,27 @@ async def test_a_payment_takes_the_phones_own_passkey_and_the_digits_of_the_aski
         row = await asyncio.to_thread(device.request, "GET", f"/api/v1/approvals/{asked['approval_id']}")
         assert row["delivered_at"]
         assert row["consumed_at"]
+        edited = other["action"].replace("Ann 10", "Ann 9")
+        path = f"/api/v1/approvals/{other['approval_id']}/number"
+        number = (await asyncio.to_thread(terminal.request, "GET", path))["number"]
+
+        def edit() -> None:
+            check = {"approval_id": other["approval_id"], "edited_action": edited}
+            assert device.command("approval.check_edit", check)["risk"] == "high"
+            unedited, signature = deciding.sign(other, number), deciding.sign(other, number, edited_action=edited)
+            more: dict[str, Any] = {"number": number, "edited_action": edited}
+            for text, of in ((unedited, unedited), (signature, unedited)):
+                refused = deciding.decide(other, text, assertion=deciding.show(of), **more)
+                assert refused is Code.SIGNATURE_INVALID, "the passkey stands for the edited bytes, or for nothing"
+            taken = deciding.decide(other, signature, assertion=deciding.show(signature), **more)
+            assert isinstance(taken, dict)
+            assert taken["edited_action"] == edited
+
+        await asyncio.to_thread(edit)
+        await phone.until_event("RUN_FINISHED")
+        notes = await asyncio.to_thread((gateway.home / "workspace" / "notes.txt").read_text)
+        assert "pay Ann 9\n" in notes
+        assert "pay Ann 10" not in notes
     browser = Browser(gateway)
     browser.authenticator = deciding.authenticator
     assert code_of(browser.sign_in) is Code.UNAUTHENTICATED, "what a device has for itself signs nobody in"

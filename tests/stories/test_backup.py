@@ -19,6 +19,7 @@ import pytest
 
 from entobot.core.errors import Problem
 from tests.support.browser import Browser
+from tests.support.files import read, upload
 from tests.support.operator import Operator
 from tests.support.phone import Phone, authenticate, connected, raw_socket
 from tests.support.postgres import PostgresServer
@@ -33,6 +34,10 @@ class Keys:
     def __init__(self, gateway: GatewayProcess, path: Path) -> None:
         self.path = path
         self.recipient = gateway.ask("backup", "key", str(path))["recipient"]
+
+
+PICTURE = bytes(range(256)) * 3000
+"""Two parts of a file."""
 
 
 @pytest.fixture
@@ -211,7 +216,8 @@ async def test_after_a_loss_the_phone_comes_back_without_pairing_and_is_told_to_
     device = await asyncio.to_thread(gateway.pair, "Pixel")
     async with connected(gateway, device) as phone:
         conversation = (await phone.command("conversation.create", {}))["data"]["conversation_id"]
-        await phone.say("before the backup", conversation_id=conversation)
+        file = await asyncio.to_thread(upload, device, "cat.bin", PICTURE)
+        await phone.say("before the backup", conversation_id=conversation, files=[file["file_id"]])
         await phone.until_event("RUN_FINISHED")
         (gateway.home / "workspace" / "notes.txt").write_text("milk")
         backup = await asyncio.to_thread(Backup, gateway, keys, tmp_path / "backup.age")
@@ -246,6 +252,7 @@ async def test_after_a_loss_the_phone_comes_back_without_pairing_and_is_told_to_
         history = (await phone.command("conversation.history", asked))["data"]
         assert "before the backup" in json.dumps(history)
         assert "after the backup" not in json.dumps(history)
+        assert await asyncio.to_thread(read, device, file) == PICTURE
         await phone.say("and on", conversation_id=conversation)
         await phone.until_event("RUN_FINISHED")
     await asyncio.to_thread(device.refresh)
@@ -411,7 +418,8 @@ async def test_on_postgresql_the_phone_comes_back_too_from_a_new_database(
         device = await asyncio.to_thread(gateway.pair, "Pixel")
         async with connected(gateway, device) as phone:
             conversation = (await phone.command("conversation.create", {}))["data"]["conversation_id"]
-            await phone.say("before the backup", conversation_id=conversation)
+            file = await asyncio.to_thread(upload, device, "cat.bin", PICTURE)
+            await phone.say("before the backup", conversation_id=conversation, files=[file["file_id"]])
             making = asyncio.create_task(asyncio.to_thread(Backup, gateway, keys, tmp_path / "backup.age"))
             said = 0
             while not making.done():
@@ -445,6 +453,7 @@ async def test_on_postgresql_the_phone_comes_back_too_from_a_new_database(
         async with connected(gateway, device, position) as phone:
             reset = await phone.until(lambda frame: frame["type"] in ("reset", "resume_done"))
             assert reset.get("reason") == "stream"
+            assert await asyncio.to_thread(read, device, file) == PICTURE
             await phone.say("and on", conversation_id=conversation)
         said_before = "SELECT count(*) AS n FROM messages WHERE content = 'before the backup'"
         assert postgres.execute(said_before, database=new)[0]["n"] >= 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.files import read, upload
 from tests.support.phone import connected
 from tests.support.postgres import PostgresServer
 from tests.support.process import GatewayProcess
@@ -19,8 +20,10 @@ async def test_a_gateway_is_moved_from_sqlite_to_postgresql_with_everything_in_i
     try:
         await asyncio.to_thread(gateway.start)
         device = await asyncio.to_thread(gateway.pair, "Pixel")
+        large = bytes(range(256)) * 36 * 1024  # more than is copied at once
+        file = await asyncio.to_thread(upload, device, "large.bin", large)
         async with connected(gateway, device) as phone:
-            await phone.say("before the move")
+            await phone.say("before the move", files=[file["file_id"]])
             await phone.until_event("RUN_FINISHED")
             position = {"stream": phone.frames[0]["stream"], "after": 0}
             before = [frame for frame in phone.frames if frame["type"] == "event" and "seq" in frame]
@@ -51,6 +54,7 @@ async def test_a_gateway_is_moved_from_sqlite_to_postgresql_with_everything_in_i
             await phone.until(lambda frame: frame["type"] == "resume_done")
             after = [frame for frame in phone.frames if frame["type"] == "event" and "seq" in frame]
             assert [frame for frame in after if frame["seq"] >= before[0]["seq"]][: len(before)] == before
+            assert await asyncio.to_thread(read, device, file) == large
             await phone.say("after the move")
             await phone.until_event("RUN_FINISHED")
     finally:

@@ -59,6 +59,7 @@ def test_routes_that_need_no_permission_are_the_ones_that_were_thought_about() -
     own = sorted(route for route, access in ROUTES.items() if access is Open.AUTHENTICATED)
     assert own == [
         "DELETE /api/v1/devices/{device_id}",
+        "DELETE /api/v1/files/{file_id}",
         "DELETE /api/v1/me/passkeys/{passkey_id}",
         "DELETE /api/v1/me/password",
         "DELETE /api/v1/me/totp",
@@ -69,6 +70,8 @@ def test_routes_that_need_no_permission_are_the_ones_that_were_thought_about() -
         "GET /api/v1/devices/{device_id}",
         "GET /api/v1/devices/{device_id}/connections",
         "GET /api/v1/devices/{device_id}/push",
+        "GET /api/v1/files/{file_id}",
+        "GET /api/v1/files/{file_id}/content",
         "GET /api/v1/me",
         "GET /api/v1/me/factors",
         "GET /api/v1/me/passkeys",
@@ -82,6 +85,8 @@ def test_routes_that_need_no_permission_are_the_ones_that_were_thought_about() -
         "PATCH /api/v1/me/passkeys/{passkey_id}",
         "POST /api/v1/auth/ws-ticket",
         "POST /api/v1/commands",
+        "POST /api/v1/files",
+        "POST /api/v1/files/{file_id}/finish",
         "POST /api/v1/me/passkey-options",
         "POST /api/v1/me/passkeys",
         "POST /api/v1/me/recovery-codes",
@@ -94,6 +99,7 @@ def test_routes_that_need_no_permission_are_the_ones_that_were_thought_about() -
         "POST /api/v1/notifications/read",
         "POST /api/v1/notifications/{notification_id}/read",
         "POST /api/v1/sign-out",
+        "PUT /api/v1/files/{file_id}/parts/{number}",
         "PUT /api/v1/me/password",
         "PUT /api/v1/notifications/rules",
     ]

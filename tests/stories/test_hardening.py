@@ -17,9 +17,9 @@ from tests.support.operator import Operator
 from tests.support.process import ROOT, GatewayProcess
 
 PAGE = ROOT / "docs" / "secure" / "hardening.md"
-READY = frozenset({"accepting", "bus", "listener", "renewal", "storage", "worker"})
+READY = frozenset({"accepting", "agents", "bus", "listener", "renewal", "storage", "worker"})
 """The parts of readiness; their names come from the gateway."""
-SAID_ONLY = frozenset({"posture", "python"})
+SAID_ONLY = frozenset({"posture", "python", "voice"})
 """What is told and is never a complaint."""
 ELSEWHERE = {
     "audit": "tests/audit/test_sending.py::test_a_long_outage_is_recorded_once_and_so_is_its_end",

@@ -104,11 +104,13 @@ ABSENT_BY_DEFAULT = {
     Metric.AUDIT_SINK_FAILURES,
     Metric.AUDIT_SINK_LAG,
     Metric.BACKUP_AGE_SECONDS,
+    Metric.FILE_REFUSALS,
     Metric.SMS_MESSAGES,
     Metric.SMS_RECEIPTS,
     Metric.SMS_REFUSED,
+    Metric.TRANSCRIPTION_SECONDS,
 }
-"""There is no backup, no receiver of the audit log, no channel for alerts, and no provider of SMS."""
+"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no recording."""
 ABSENT_ON_SQLITE = {
     Metric.BUS_BEHIND,
     Metric.BUS_MADE_GOOD,

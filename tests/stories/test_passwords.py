@@ -143,8 +143,7 @@ def test_a_members_password_is_enough_until_they_are_more_than_a_member(
     browser.request("PUT", ME + "/password", json={"password": PASSWORD})
     me = browser.use_password(browser.request("GET", ME)["login"], PASSWORD)
     operator.local.request("PATCH", f"/api/v1/users/{me['user_id']}", json={"role": "admin"})
-    assert set(browser.request("GET", ME)["scopes"]) == ROLE_SCOPES[Role.MEMBER], "opened by a password alone"
-    assert code_of(browser.request, "GET", "/api/v1/users") is Code.FORBIDDEN
+    assert code_of(browser.request, "GET", ME) is Code.UNAUTHENTICATED, "opened by a password alone"
     refused = code_of(Browser(gateway).use_password, me["login"], PASSWORD)
     assert refused is Code.SECOND_FACTOR_REQUIRED
     assert code_of(Browser(gateway).use_password, me["login"], OTHER) is Code.UNAUTHENTICATED, "told to nobody else"
@@ -351,3 +350,36 @@ def test_where_passwords_are_off_none_is_taken_and_none_is_set(tmp_path: Path) -
         assert browser.send("DELETE", ME + "/totp").status_code == 204
     finally:
         process.close()
+
+
+def test_what_a_password_alone_added_ends_with_a_promotion(gateway: GatewayProcess, operator: Operator) -> None:
+    own = came_by_link(gateway, operator, Role.MEMBER)
+    own.add_passkey("by the link")
+    own.request("PUT", ME + "/password", json={"password": PASSWORD})
+    me = own.request("GET", ME)
+    thief, again = Browser(gateway), Browser(gateway)
+    thief.authenticator.credential_id, again.authenticator.credential_id = b"planted", b"planted by the planted"
+    thief.use_password(me["login"], PASSWORD)
+    thief.add_passkey("planted")
+    thief.sign_in()
+    again.cookie = thief.cookie
+    again.add_passkey("planted by the planted")
+    app = thief.add_app()
+    operator.local.request("PATCH", f"/api/v1/users/{me['user_id']}", json={"role": "admin"})
+    assert code_of(thief.request, "GET", ME) is Code.UNAUTHENTICATED
+    for browser in (thief, again):
+        assert code_of(browser.sign_in) is Code.UNAUTHENTICATED
+    assert code_of(thief.use_password, me["login"], PASSWORD, app.code(1)) is Code.SECOND_FACTOR_REQUIRED
+    assert [row["name"] for row in own.request("GET", ME + "/passkeys")["rows"]] == ["by the link"]
+    assert own.sign_in()["role"] == "admin"
+
+
+def test_a_password_alone_makes_no_recovery_codes_of_an_app_that_somebody_else_added(
+    gateway: GatewayProcess, operator: Operator
+) -> None:
+    own = came_by_link(gateway, operator, Role.MEMBER)
+    own.request("PUT", ME + "/password", json={"password": PASSWORD})
+    thief = Browser(gateway)
+    thief.use_password(own.request("GET", ME)["login"], PASSWORD)
+    own.add_app()
+    assert code_of(thief.request, "POST", ME + "/recovery-codes") is Code.SECOND_FACTOR_REQUIRED

@@ -355,3 +355,32 @@ def _now_s() -> int:
     import time
 
     return int(time.time())
+
+
+def test_a_number_is_told_only_once_its_person_has_typed_the_code_that_was_sent_there(
+    gateway: GatewayProcess, carrier: Carrier
+) -> None:
+    made = gateway.ask("notifications", "add", "sms", NUMBER)
+    assert (made["confirmed"], made["code"]["state"]) == (False, "queued")
+    refused = gateway.cli("notifications", "test", made["place_id"])
+    assert "Confirm this address first" in refused.stderr
+    ((to, text),) = carrier.until(1)
+    assert to == NUMBER
+    code = re.match(r"\d{6}", text)
+    assert code is not None
+    wrong = gateway.cli("notifications", "confirm", made["place_id"], "000000" if code[0] != "000000" else "111111")
+    assert "not the code" in wrong.stderr
+    assert gateway.ask("notifications", "confirm", made["place_id"], code[0])["confirmed"] is True
+    done = gateway.ask("notifications", "test", made["place_id"])
+    assert done["state"] == "sent", "it waits for the provider, whose answer is still to come"
+    to, text = carrier.until(2)[1]
+    assert (to, "This is a test" in text or "New" in text) == (NUMBER, True)
+    (row,) = gateway.ask("notifications", "places")
+    assert (row["channel"], row["confirmed"]) == ("sms", True)
+    listed = [row for row in gateway.ask("notifications", "channels") if row["channel"] == "sms"]
+    assert (listed[0]["service"], listed[0]["places"]) == (carrier.provider, 1)
+    for wrong_number in ("+1415", "+442079460000", "+14155550123456"):
+        refused = gateway.cli("notifications", "add", "sms", wrong_number)
+        assert "number_refused" in refused.stderr, wrong_number
+    gateway.ask("notifications", "remove", made["place_id"])
+    assert gateway.ask("notifications", "places") == []

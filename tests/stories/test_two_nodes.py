@@ -12,6 +12,7 @@ import pytest
 
 from entobot.client.device import Device
 from entobot.core.errors import Code, Problem
+from tests.support.files import read, upload
 from tests.support.nats import NatsServer
 from tests.support.nodes import Pair
 from tests.support.operator import Operator
@@ -69,6 +70,9 @@ async def test_the_main_job_goes_on_across_nodes(pair: Pair) -> None:
     device.credentials = at_b.credentials
 
     async with connected(pair.a, device) as here, connected(pair.b, device) as there:
+        picture = bytes(range(256)) * 3000
+        file = await in_thread(upload, pair.at(device, pair.a), "cat.bin", picture)
+        assert await in_thread(read, pair.at(device, pair.b), file) == picture, "sent to one node, read from the other"
         await here.say("hello there")
         assert await answer_of(here) == await answer_of(there) == "hello there"
         shown = "".join(event["delta"] for event in there.events("TEXT_MESSAGE_CONTENT"))

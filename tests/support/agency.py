@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from entobot.accounts.service import Accounts
+from entobot.agents.attached import Attached
 from entobot.agents.commands import commands as agent_commands
 from entobot.agents.events import RunEvents
-from entobot.agents.runner import Runner
+from entobot.agents.runner import Runner, Waiting
 from entobot.agents.runner_echo import EchoRunner
 from entobot.agents.service import Agents, Limits
 from entobot.agents.tools import Toolbox, built_in_tools
@@ -42,8 +43,11 @@ from entobot.devices.keys import parse_public_jwk
 from entobot.devices.service import Devices
 from entobot.devices.signing import SigningKeys
 from entobot.devices.tokens import Tokens
+from entobot.files.model import PART_BYTES, Room
+from entobot.files.service import Files
 from entobot.gateway.commands import command_table
 from entobot.gateway.live import Live
+from entobot.notifications.service import Notifications
 from entobot.storage.database import Transaction
 from entobot.stream.service import Stream
 from tests.support.stores import new_database
@@ -78,6 +82,8 @@ class Pocket:
 
 
 _numbers = count(1)
+ROOM = Room(max_file=2 * PART_BYTES, max_person=4 * PART_BYTES, max_total=8 * PART_BYTES)
+"""For files."""
 ALIVE: list[str] = []
 """Nodes of this process; those of processes that were killed are not among them."""
 
@@ -92,13 +98,19 @@ class Agency:
         entropy: Entropy,
         *,
         runner: Runner | None = None,
+        waiting: Waiting | None = None,
+        agent: str = "",
         tools: Callable[[Clock, Workspace], Toolbox] = built_in_tools,
         limits: Limits | None = None,
         pace: Pace | None = None,
+        notifications: Callable[["Agency"], Notifications] | None = None,
     ) -> None:
+        """`notifications` is made of what this has, before what posts to it."""
         self.clock, self.entropy = clock, entropy
         self.policy = ApprovalsSettings(user_verification="never", number_match="never")
         """Of approvals; tests replace it."""
+        self.sees = True
+        """Whether the model takes pictures."""
         self.node_id = f"nod_{os.getpid()}_{next(_numbers)}"
         ALIVE.append(self.node_id)
         self.workspace = folder / "workspace"
@@ -108,7 +120,6 @@ class Agency:
         self.audit = HeardAudit()
         self.stream = Stream(self.bus, self.ids)
         self.accounts = Accounts(self.ids, self.stream)
-        self.conversations = Conversations(self.ids, self.stream, self.bus)
         self.tools = tools(clock, Workspace(self.workspace))
         keys = SigningKeys.open(lambda: None, lambda _: None, clock.now_ms())
         self.devices = Devices(
@@ -125,6 +136,8 @@ class Agency:
             entropy=entropy,
             origin=ORIGIN,
         )
+        self.files = Files(ids=self.ids, audit=self.audit, guard=self.devices.guard, room=ROOM)
+        self.conversations = Conversations(self.ids, self.stream, self.bus, self.files)
         self.approvals = Approvals(
             ids=self.ids,
             entropy=entropy,
@@ -136,6 +149,7 @@ class Agency:
             audience=ORIGIN,
             judge_tool=self.tools.judge,
             settings=lambda: self.policy,
+            notifications=None if notifications is None else notifications(self),
         )
         self.agents = Agents(
             ids=self.ids,
@@ -160,8 +174,11 @@ class Agency:
             agents=self.agents,
             tools=self.tools,
             runner=runner or EchoRunner(),
+            waiting=waiting,
             pace=pace or Pace(flush_every=timedelta(0)),
+            attached=Attached(self.database, self.files, lambda: self.sees),
         )
+        self.agents.agent_of = lambda *_: agent
         self.conversations.begin, self.approvals.go_on = self.worker.begin, self.worker.go_on
         self.commands = command_table([*approval_commands(self.approvals), *agent_commands(self.agents)])
         self.user_id = ""
@@ -209,12 +226,24 @@ class Agency:
         )
         return Pocket(key, Principal(device.user_id, device.scopes, device_id, device.epoch, device.thumbprint))
 
-    async def say(self, text: str, conversation_id: str | None = None) -> Sent:
+    async def say(
+        self, text: str, conversation_id: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> Sent:
         sender = Principal(self.user_id, DEFAULT_DEVICE_SCOPES)
         now_ms = self.clock.now_ms()
-        return await self.database.write(
-            lambda tx: self.conversations.send_message(tx, sender, conversation_id, text, now_ms)
-        )
+
+        def unit(tx: Transaction) -> Sent:
+            ids = [self._keep(tx, sender, name, content, now_ms) for name, content in (files or {}).items()]
+            return self.conversations.send_message(tx, sender, conversation_id, text, now_ms, ids)
+
+        return await self.database.write(unit)
+
+    def _keep(self, tx: Transaction, sender: Principal, name: str, content: bytes, now_ms: int) -> str:
+        file = self.files.announce(tx, sender, name, len(content), now_ms)
+        for number in range(file.parts):
+            self.files.put_part(tx, sender, file.file_id, number, content[number * PART_BYTES :][:PART_BYTES])
+        assert not isinstance(self.files.finish(tx, sender, file.file_id, now_ms), Problem)
+        return file.file_id
 
     async def command(self, principal: Principal, name: str, **data: Any) -> Any:
         """Run a device command as the gateway does. A refusal is raised once what it recorded is committed."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from entobot.client.device import Device
 from entobot.client.local import LocalGateway
-from tests.support.process import GatewayProcess
+from tests.support.process import INVITES, GatewayProcess
 
-INVITES = "/api/v1/pairing/invites"
+__all__ = ["INVITES", "TRACES", "Operator"]
 TRACES = frozenset(
     {"audit_head", "audit_log", "audit_personal", "audit_signed_heads", "device_proofs", "pairing_failures"}
 )

@@ -9,7 +9,7 @@ from entobot.web.application import WebSettings
 from entobot.web.headers import API_POLICY, PAGE_POLICY, SecurityHeaders
 from tests.web.conftest import ORIGIN, OWNER, Build, client_of
 
-ANSWERS = ["/", "/api/health", "/api/v1/demo/thing", "/nothing", "/api/v1/demo-broken", "/docs/errors"]
+ANSWERS = ["/", "/admin", "/api/health", "/api/v1/demo/thing", "/nothing", "/api/v1/demo-broken", "/docs/errors"]
 
 
 @pytest.mark.parametrize("path", ANSWERS)
@@ -19,7 +19,9 @@ async def test_every_answer_carries_the_security_headers(client: httpx.AsyncClie
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["cross-origin-opener-policy"] == "same-origin"
     assert headers["cross-origin-resource-policy"] == "same-origin"
-    assert headers["permissions-policy"] == "camera=(self), microphone=(self), geolocation=()"
+    is_phone = not path.startswith(("/api", "/admin"))
+    features = "camera=(self), microphone=(self)" if is_phone else "camera=(), microphone=()"
+    assert headers["permissions-policy"] == f"{features}, geolocation=()"
     assert "strict-transport-security" not in headers
     assert "server" not in headers
     assert headers["content-security-policy"] == (API_POLICY if path.startswith("/api") else PAGE_POLICY)

@@ -33,7 +33,8 @@ class Page:
 
 class People:
     """`on_leaving` ends what a disabled person holds; `on_narrowed` voids credentials that a lesser role would not
-    give. Both are filled by the composition root, from features above this one.
+    give, `on_raised` those that are too weak for a greater one. All are filled by the composition root, from features
+    above this one.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class People:
     ) -> None:
         self.on_leaving: list[Change] = []
         self.on_narrowed: list[Change] = []
+        self.on_raised: list[Change] = []
         self._database = database
         self._clock = clock
         self._ids = ids
@@ -160,6 +162,9 @@ class People:
             raise Problem(Code.LAST_OWNER, "This is the last owner. Make somebody else an owner first.")
         if after.state is UserState.ACTIVE and not before.scopes <= after.scopes:
             for void in self.on_narrowed:
+                void(tx, principal, after.user_id, now_ms)
+        if after.state is UserState.ACTIVE and not after.scopes <= before.scopes:
+            for void in self.on_raised:
                 void(tx, principal, after.user_id, now_ms)
         self._record(tx, principal, event, after, now_ms, before.role)
         return after

@@ -24,18 +24,19 @@ def chat(
     context: typer.Context,
     message: Annotated[list[str] | None, typer.Argument(help="Send this, print the answer, end.")] = None,
     conversation: Annotated[str | None, typer.Option(help="Go on in this conversation.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Begin a conversation with this agent (agent.bridges).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Talk to the agent. Without a message: a dialogue; an empty line or Ctrl-D ends it."""
     text = " ".join(message) if message else None
-    raise typer.Exit(asyncio.run(_chat(place(context).home, text, conversation, as_json=as_json)))
+    raise typer.Exit(asyncio.run(_chat(place(context).home, text, conversation, agent, as_json=as_json)))
 
 
-async def _chat(home: Path, text: str | None, conversation: str | None, *, as_json: bool) -> int:
+async def _chat(home: Path, text: str | None, conversation: str | None, agent: str | None, *, as_json: bool) -> int:
     from entobot.client.terminal import terminal_client
 
     async with terminal_client(home, _tell) as client:
-        talk = Talk(client, conversation, as_json=as_json)
+        talk = Talk(client, conversation, agent, as_json=as_json)
         if text is not None:
             return await talk.say(text)
         while (line := await asyncio.to_thread(_ask)) is not None:
@@ -59,9 +60,12 @@ def _ask() -> str | None:
 class Talk:
     """One conversation. Nothing is missed between two messages, or while the gateway restarts."""
 
-    def __init__(self, client: "Client", conversation_id: str | None, *, as_json: bool) -> None:
+    def __init__(
+        self, client: "Client", conversation_id: str | None, agent: str | None = None, *, as_json: bool
+    ) -> None:
         self._client = client
         self._conversation_id = conversation_id
+        self._agent = agent
         self._as_json = as_json
         self._shown = 0
 
@@ -69,8 +73,8 @@ class Talk:
         """Send, print the answer as it comes; the exit code: 0 answered, 1 failed."""
         from entobot.client import Event
 
-        sent = await self._client.send_message(text, self._conversation_id)
-        self._conversation_id = sent["conversation_id"]
+        sent = await self._client.send_message(text, self._conversation_id, agent=self._agent)
+        self._conversation_id, self._agent = sent["conversation_id"], None
         items = self._client.events()
         while True:
             item = await self._next(items)

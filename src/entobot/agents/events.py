@@ -30,16 +30,19 @@ class RunEvents:
         self._append(tx, run, {"type": "RUN_FINISHED", "outcome": {"type": "cancelled"}}, now_ms)
         self._ended(tx, run, "cancelled", now_ms)
 
-    def failed(self, tx: Transaction, run: Run, failure: RunFailed, now_ms: int, *, retry: bool) -> None:
-        """AG-UI's RUN_ERROR names no run; ours adds `threadId`, `runId` and whether asking again may help."""
+    def failed(self, tx: Transaction, run: Run, failure: RunFailed, now_ms: int, *, retry: bool) -> int:
+        """AG-UI's RUN_ERROR names no run; ours adds `threadId`, `runId` and whether asking again may help. The event's
+        number.
+        """
         event: dict[str, object] = {
             "type": "RUN_ERROR",
             "code": failure.code,
             "message": failure.message,
             "retry": retry,
         }
-        self._append(tx, run, event, now_ms)
+        seq = self._append(tx, run, event, now_ms)
         self._ended(tx, run, failure.code, now_ms)
+        return seq
 
     def tool_result(self, tx: Transaction, run: Run, call: ToolCall, now_ms: int) -> None:
         event: dict[str, object] = {
@@ -56,7 +59,7 @@ class RunEvents:
     def _ended(self, tx: Transaction, run: Run, outcome: str, now_ms: int) -> None:
         tx.after_commit(lambda: self._meters.run_ended(outcome, (now_ms - run.created_at_ms) / 1000))
 
-    def _append(self, tx: Transaction, run: Run, event: dict[str, object], now_ms: int) -> None:
+    def _append(self, tx: Transaction, run: Run, event: dict[str, object], now_ms: int) -> int:
         whole = event | {"threadId": run.conversation_id, "runId": run.run_id}
         topic = topics.conversation(run.conversation_id)
-        self._stream.append(tx, run.user_id, whole, topic=topic, scope=Scope.CHAT, now_ms=now_ms)
+        return self._stream.append(tx, run.user_id, whole, topic=topic, scope=Scope.CHAT, now_ms=now_ms)

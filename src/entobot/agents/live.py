@@ -1,6 +1,7 @@
 """One model turn as AG-UI live events, coalesced so that a fast model does not flood slow phones. Loop thread only."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 from entobot.agents.model import Run, clean_text
@@ -32,6 +33,8 @@ class LiveTurn:
         self._flush_every = flush_every.total_seconds()
         self._call_ids: dict[str, str] = {}
         self._has_text = False
+        self._thought_id: str | None = None
+        self._activity_ids: dict[str, str] = {}
         self._open_call: str | None = None
         self._buffer: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -44,15 +47,43 @@ class LiveTurn:
             return
         if self._open_call is not None:
             self._end_call()
+        self._end_thought()
         if not self._has_text:
             self._has_text = True
             self._show({"type": "TEXT_MESSAGE_START", "messageId": self.message_id, "role": "assistant"})
         self._add(delta)
 
+    def thought(self, delta: str) -> None:
+        """A fragment of what the agent thinks aloud. What it says or does next ends the thought."""
+        delta = clean_text(delta)
+        if self._is_closed or not delta:
+            return
+        if self._thought_id is None:
+            self._end_call() if self._open_call is not None else self._flush()
+            self._thought_id = self._ids.new(Prefix.MESSAGE)
+            start: dict[str, object] = {
+                "type": "REASONING_MESSAGE_START",
+                "messageId": self._thought_id,
+                "role": "reasoning",
+            }
+            self._show(start)
+        self._add(delta)
+
+    def activity(self, key: str, kind: str, content: Mapping[str, object]) -> None:
+        """Something that the agent does by itself, as it stands now."""
+        if self._is_closed:
+            return
+        self._end_call() if self._open_call is not None else self._flush()
+        self._end_thought()
+        message_id = self._activity_ids.get(key) or self._activity_ids.setdefault(key, self._ids.new(Prefix.MESSAGE))
+        shown = {"type": "ACTIVITY_SNAPSHOT", "messageId": message_id, "activityType": kind, "content": content}
+        self._show({**shown, "replace": True})
+
     def call(self, model_call_id: str, name: str, args: str) -> None:
         """A fragment of a tool call's arguments; the first one opens the call."""
         if self._is_closed:
             return
+        self._end_thought()
         if self._open_call != model_call_id:
             self._end_call() if self._open_call is not None else self._flush()
             if model_call_id in self._call_ids:  # its end was shown; what is executed comes with the turn's end
@@ -82,6 +113,7 @@ class LiveTurn:
         if self._is_closed:
             return
         self._end_call() if self._open_call is not None else self._flush()
+        self._end_thought()
         if self._has_text:
             self._show({"type": "TEXT_MESSAGE_END", "messageId": self.message_id})
         self._is_closed = True
@@ -108,7 +140,9 @@ class LiveTurn:
         self._last_flush = asyncio.get_running_loop().time()
         for start in range(0, len(text), MAX_PIECE_CHARACTERS):
             piece = text[start : start + MAX_PIECE_CHARACTERS]
-            if self._open_call is None:
+            if self._thought_id is not None:
+                self._show({"type": "REASONING_MESSAGE_CONTENT", "messageId": self._thought_id, "delta": piece})
+            elif self._open_call is None:
                 self._show({"type": "TEXT_MESSAGE_CONTENT", "messageId": self.message_id, "delta": piece})
             else:
                 self._show({"type": "TOOL_CALL_ARGS", "toolCallId": self.id_of(self._open_call), "delta": piece})
@@ -118,6 +152,13 @@ class LiveTurn:
         self._flush()
         self._show({"type": "TOOL_CALL_END", "toolCallId": self.id_of(self._open_call)})
         self._open_call = None
+
+    def _end_thought(self) -> None:
+        if self._thought_id is None:
+            return
+        self._flush()
+        self._show({"type": "REASONING_MESSAGE_END", "messageId": self._thought_id})
+        self._thought_id = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -1,6 +1,6 @@
 """The Runner port: one model turn at a time. A runner never executes a tool; loop, approvals and limits are ours."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -12,11 +12,40 @@ class Speaker(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LineFile:
+    """A file of a message. `data` is there where the model may have it: text as UTF-8, or a picture as it is."""
+
+    file_id: str
+    name: str
+    media_type: str
+    size: int
+    data: bytes | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        return self.media_type.startswith("image/")
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One message of the conversation, as the model is told."""
 
     speaker: Speaker
     content: str
+    files: tuple[LineFile, ...] = ()
+
+    def told(self) -> str:
+        """In words alone: what was said, and each file, texts with what they hold."""
+        return "\n\n".join([*([self.content] if self.content.strip() else []), *map(_told, self.files)])
+
+
+def _told(file: LineFile) -> str:
+    head = f"[File {file.name!r}, {file.media_type}, {file.size} bytes"
+    if file.data is None:
+        return f"{head}; its content is not shown to you]"
+    if file.is_picture:
+        return f"{head}; shown to you]"
+    return f"{head}; its content follows]\n{file.data.decode('utf-8', 'replace')}\n[End of {file.name!r}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +78,9 @@ class TurnRequest:
     state: str | None
     tool_results: tuple[ToolOutcome, ...]
     tools: tuple[ToolOffer, ...]
+    conversation_id: str = ""
+    agent: str = ""
+    """Which of several is asked, in a run's first turn; empty: the gateway's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +98,35 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ThoughtDelta:
+    """A fragment of what the agent thinks aloud; shown while it is fresh, and not stored."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Something that the agent does by itself, as it stands now; shown while it is fresh, and not stored.
+
+    `key` is the agent's name for it: a later one with the same key replaces it. `kind` is `PLAN` or `TOOL`.
+    """
+
+    key: str
+    kind: str
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """A whole tool call as the model made it; `args_json` is not validated yet."""
+    """A whole tool call as the model made it; `args_json` is not validated yet.
+
+    `asks_leave`: the agent carries it out itself, in its own process, and waits there for the word to do so.
+    """
 
     tool_call_id: str
     name: str
     args_json: str
+    asks_leave: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +138,7 @@ class TurnEnd:
     state: str
 
 
-TurnEvent = TextDelta | ToolCallDelta | TurnEnd
+TurnEvent = TextDelta | ThoughtDelta | Activity | ToolCallDelta | TurnEnd
 
 
 class RunErrorCode(StrEnum):
@@ -143,4 +198,34 @@ class Runner(Protocol):
 
     async def close(self) -> None:
         """Let go of connections. No turn is under way or begun afterwards. Idempotent."""
+        ...
+
+
+class LeaveRefused(Exception):  # noqa: N818  reads as what happened
+    """The agent cannot be told that it may. The text is for people."""
+
+
+Lost = Callable[[str, RunFailed], None]
+
+
+class Waiting(Protocol):
+    """Agents in processes of their own that wait, between two turns of a run, for leave to do something.
+
+    Only this process can give it, so such a run is brought on by its own node and ends with it.
+    """
+
+    def tell_lost(self, lost: Lost) -> None:
+        """Whoever drives runs wants to be told of those that cannot go on, since what waited for them is gone."""
+        ...
+
+    def runs(self) -> frozenset[str]:
+        """Ids of the runs for which something waits."""
+        ...
+
+    def allow(self, run_id: str, tool_call_id: str, args: Mapping[str, Any]) -> None:
+        """Tell the agent that it may do exactly this, once. Raises LeaveRefused when that was not told."""
+        ...
+
+    def drop(self, run_id: str) -> None:
+        """The run is over: let go of what waits for it. Idempotent."""
         ...

@@ -24,7 +24,7 @@ class EchoRunner:
         if request.state is not None:
             answer = _report(json.loads(request.state), request)
         else:
-            prompt = request.transcript[-1].content
+            prompt = request.transcript[-1].told()
             note = prompt.removeprefix(NOTE_COMMAND).strip()
             if prompt.startswith(NOTE_COMMAND) and note:
                 call = ToolRequest("call_1", TOOL, json.dumps({"text": note}, ensure_ascii=False))

@@ -118,14 +118,20 @@ class LlmRunner:
 
 
 def _history(transcript: Sequence[Line], instructions: str) -> "list[ModelMessage]":
-    from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
+    from pydantic_ai.messages import BinaryContent, ModelRequest, ModelResponse, TextPart, UserPromptPart
 
     messages: list[ModelMessage] = []
     for line in transcript:
         if line.speaker is Speaker.USER:
-            messages.append(ModelRequest(parts=[UserPromptPart(content=line.content)], instructions=instructions))
+            pictures = [
+                BinaryContent(data=file.data, media_type=file.media_type)
+                for file in line.files
+                if file.is_picture and file.data is not None
+            ]
+            content = [line.told(), *pictures] if pictures else line.told()
+            messages.append(ModelRequest(parts=[UserPromptPart(content=content)], instructions=instructions))
         else:
-            messages.append(ModelResponse(parts=[TextPart(content=line.content)]))
+            messages.append(ModelResponse(parts=[TextPart(content=line.told())]))
     return messages
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from entobot.agents import store
 from entobot.agents.events import RunEvents
+from entobot.agents.lines import lines_of, refusal_text
 from entobot.agents.model import (
     CallState,
     Execute,
@@ -20,7 +21,7 @@ from entobot.agents.model import (
     is_waiting,
     next_ready,
 )
-from entobot.agents.runner import RETRYABLE, Line, RunErrorCode, RunFailed, Speaker
+from entobot.agents.runner import RETRYABLE, Line, RunErrorCode, RunFailed
 from entobot.agents.tools import Toolbox, ToolSpec
 from entobot.approvals.action import MAX_RAW_BYTES, action_args_json, parse_args
 from entobot.approvals.model import Approval, ApprovalState, Question, Risk
@@ -28,7 +29,7 @@ from entobot.approvals.service import Approvals
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit
 from entobot.bus.bus import Bus
-from entobot.conversations.model import Message, MessageRole
+from entobot.conversations.model import Message
 from entobot.conversations.service import Conversations
 from entobot.core import topics
 from entobot.core.clock import to_ms
@@ -39,6 +40,9 @@ from entobot.storage.database import Transaction
 
 TRANSCRIPT_MESSAGES = 60
 RESTARTED = "The gateway was stopped while the answer was being written. Ask again to get it."
+AGENT_STOPPED = "The agent was stopped while it waited for an answer to its question. Ask again."
+MAX_LEAVES = 500
+"""How often an agent outside may ask for leave in one run; what it does in between is not counted here."""
 OUTCOME_UNKNOWN = (
     "The gateway was stopped while this ran. Whether it took effect is not known; it is not run again by itself."
 )
@@ -59,8 +63,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
+    """`agent` is who shall answer; empty: the gateway's own."""
+
     run: Run
     transcript: tuple[Line, ...]
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ class Requested:
     model_call_id: str
     name: str
     args_json: str
+    asks_leave: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,19 @@ OnAnswer = Callable[[Transaction, Message, int], None]
 """Port, filled by the composition root: a run has said its last, in the unit that stores it."""
 
 
-def _nobody_hears(_tx: Transaction, _message: Message, _now_ms: int) -> None:
+AgentOf = Callable[[Transaction, str, str], str]
+"""Port, filled by the composition root: who answers this user in this conversation; empty: the gateway's own."""
+
+
+def _the_own(_tx: Transaction, _user_id: str, _conversation_id: str) -> str:
+    return ""
+
+
+OnFailure = Callable[[Transaction, Run, RunFailed, int, int], None]
+"""Port, filled by the composition root: a run has failed, which its event of this number says, in the unit that ends it."""
+
+
+def _nobody_knows(_tx: Transaction, _run: Run, _failure: RunFailed, _event_seq: int, _now_ms: int) -> None:
     return None
 
 
@@ -113,7 +133,9 @@ class Agents:
         node_id: str,
         alive: Callable[[Transaction], frozenset[str]],
     ) -> None:
-        self.on_answer: OnAnswer = _nobody_hears
+        self.on_failure: OnFailure = _nobody_knows
+        self.on_answer: list[OnAnswer] = []
+        self.agent_of: AgentOf = _the_own
         self._node_id = node_id
         self._alive = alive
         self._ids = ids
@@ -157,7 +179,7 @@ class Agents:
         store.insert_run(tx, run)
         self._events.started(tx, run, now_ms)
         known = self._conversations.transcript(tx, conversation_id, TRANSCRIPT_MESSAGES)
-        return Claimed(run, _lines(known, prompt))
+        return Claimed(run, lines_of(known, prompt), self.agent_of(tx, prompt.user_id, conversation_id))
 
     # -- a turn ends
 
@@ -182,7 +204,8 @@ class Agents:
                 now_ms=now_ms,
             )
             if not turn.calls:
-                self.on_answer(tx, message, now_ms)
+                for hear in self.on_answer:
+                    hear(tx, message, now_ms)
         calls: list[ToolCall] = []
         for position, requested in enumerate(turn.calls):
             call = self._admit(tx, run, position, requested, now_ms)
@@ -207,7 +230,7 @@ class Agents:
             state=CallState.READY,
         )
         spec = self._tools.find(requested.name)
-        if spec is None:
+        if spec is None or spec.asks_leave is not requested.asks_leave:
             return replace(call, state=CallState.REFUSED, result="There is no such tool.")
         try:
             args = parse_args(requested.args_json)
@@ -248,6 +271,8 @@ class Agents:
         if run is None or run.state not in (RunState.ACTING, RunState.WAITING):
             return None
         stored = store.calls_of(tx, run)
+        if self._is_held_elsewhere(tx, run, stored):
+            return None
         calls = [self._with_decision(tx, call) for call in stored]
         ready = next_ready(calls)
         for before, call in zip(stored, calls, strict=True):
@@ -268,7 +293,8 @@ class Agents:
         if is_waiting(calls):
             self._move(tx, run, RunState.WAITING, now_ms)
             return Wait()
-        if run.iterations >= self._limits.max_iterations:
+        most = MAX_LEAVES if self._asks_leave(calls) else self._limits.max_iterations
+        if run.iterations >= most:
             text = f"The agent stopped after {run.iterations} steps, which is the limit for one answer."
             self.fail(tx, run.run_id, RunFailed(RunErrorCode.ITERATION_LIMIT, text), now_ms)
             return None
@@ -291,7 +317,7 @@ class Agents:
         if approval.state is ApprovalState.APPROVED:
             # From here on only the text that was signed exists.
             return replace(call, state=CallState.READY, args_json=action_args_json(approval.approved_action()))
-        return replace(call, state=CallState.REFUSED, result=_refusal_text(approval))
+        return replace(call, state=CallState.REFUSED, result=refusal_text(approval))
 
     def _keep_decision(self, tx: Transaction, run: Run, decided: ToolCall, now_ms: int) -> None:
         if not store.move_call(tx, decided, from_state=CallState.WAITING, now_ms=now_ms):
@@ -330,7 +356,8 @@ class Agents:
             return False
         self._end(tx, run, RunState.FAILED, now_ms, error_code=failure.code)
         self._conversations.fail(tx, run.message_id, failure.code, failure.message)
-        self._events.failed(tx, run, failure, now_ms, retry=failure.code in RETRYABLE)
+        seq = self._events.failed(tx, run, failure, now_ms, retry=failure.code in RETRYABLE)
+        self.on_failure(tx, run, failure, seq, now_ms)
         return True
 
     def cancel(self, tx: Transaction, principal: Principal, run_id: str, now_ms: int) -> RunState:
@@ -393,7 +420,9 @@ class Agents:
                 continue
             is_cut = self._is_cut(run, alive, now_ms)
             if run.state is RunState.WAITING:
-                if self._has_news(tx, run):
+                if run.node_id not in alive | {self._node_id} and self._asks_leave(store.calls_of(tx, run)):
+                    self.fail(tx, run.run_id, RunFailed(RunErrorCode.GATEWAY_RESTARTED, AGENT_STOPPED), now_ms)
+                elif self._has_news(tx, run):
                     resumable.append(run.run_id)
             elif is_cut and run.state is RunState.THINKING:
                 self.fail(tx, run.run_id, RunFailed(RunErrorCode.GATEWAY_RESTARTED, RESTARTED), now_ms)
@@ -405,6 +434,13 @@ class Agents:
         """Which of these runs are over."""
         found = [store.find_run(tx, run_id) for run_id in run_ids]
         return [run.run_id for run in found if run is not None and not run.is_active]
+
+    def _asks_leave(self, calls: Sequence[ToolCall]) -> bool:
+        return any(self._tools.asks_leave(call.name) for call in calls)
+
+    def _is_held_elsewhere(self, tx: Transaction, run: Run, calls: Sequence[ToolCall]) -> bool:
+        """Whether an agent waits for leave on another node, the only one that can give it."""
+        return run.node_id != self._node_id and self._asks_leave(calls) and run.node_id in self._alive(tx)
 
     def _is_cut(self, run: Run, alive: frozenset[str], now_ms: int) -> bool:
         if run.node_id == self._node_id:
@@ -443,26 +479,3 @@ class Agents:
         done = store.move_run(tx, moved, from_state=run.state, now_ms=now_ms)
         assert done, "the run was read in this very unit"
         return moved
-
-
-def _lines(known: Sequence[Message], prompt: Message) -> tuple[Line, ...]:
-    """The conversation as it stood when the prompt's turn came: later questions are left out, earlier answers, which
-    may stand after the prompt, are told before it.
-    """
-    places = {message.message_id: place for place, message in enumerate(known)}
-    prompt_place = places.get(prompt.message_id, 0)
-    before = [
-        message
-        for place, message in enumerate(known)
-        if message.message_id != prompt.message_id and (message.role is MessageRole.ASSISTANT or place < prompt_place)
-    ]
-    return tuple(Line(Speaker(message.role.value), message.content) for message in [*before, prompt])
-
-
-def _refusal_text(approval: Approval) -> str:
-    if approval.state is ApprovalState.EXPIRED:
-        return "Nobody decided in time; it was not done."
-    if approval.state is ApprovalState.CANCELLED:
-        return "The run was stopped; it was not done."
-    reason = "" if approval.reason is None else f" Reason given: {approval.reason}"
-    return f"A person refused this; it was not done.{reason}"

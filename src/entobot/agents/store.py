@@ -57,6 +57,7 @@ tool_calls = Table(
 
 _INSERT_RUN = insert(runs)
 _RUN = select(runs).where(runs.c.run_id == bindparam("run"))
+_RUN_OF = select(runs).where(runs.c.message_id == bindparam("message"))
 _ACTIVE_RUNS = select(runs).where(text(_ACTIVE)).order_by(runs.c.run_id)
 _ACTIVE_IN = select(runs).where(runs.c.conversation_id == bindparam("conversation"), text(_ACTIVE)).limit(1)
 _BUSY_OF_USER = select(func.count().label("busy")).where(
@@ -116,6 +117,12 @@ def insert_run(tx: Transaction, run: Run) -> None:
 
 def find_run(tx: Transaction, run_id: str) -> Run | None:
     row = tx.first(_RUN, {"run": run_id})
+    return None if row is None else _run(row)
+
+
+def find_run_of(tx: Transaction, message_id: str) -> Run | None:
+    """The run that answers this message."""
+    row = tx.first(_RUN_OF, {"message": message_id})
     return None if row is None else _run(row)
 
 

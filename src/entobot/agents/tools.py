@@ -40,12 +40,23 @@ class ToolSpec:
     needs_approval: bool = False
     risk: Risk = Risk.LOW
     title: Callable[[Any], str] = lambda _: ""
+    asks_leave: bool = False
+    """An agent outside carries it out, once it may; models are not offered it and cannot call it."""
 
 
 class Toolbox:
     def __init__(self, specs: list[ToolSpec]) -> None:
         self._specs = {spec.name: spec for spec in specs}
-        self.offers = tuple(ToolOffer(s.name, s.description, _schema(s.arguments)) for s in specs)
+        self.offers = tuple(ToolOffer(s.name, s.description, _schema(s.arguments)) for s in specs if not s.asks_leave)
+
+    def plus(self, specs: list[ToolSpec]) -> "Toolbox":
+        """The same tools, and these."""
+        return Toolbox([*self._specs.values(), *specs])
+
+    def asks_leave(self, name: str) -> bool:
+        """Whether an agent outside carries it out."""
+        spec = self.find(name)
+        return spec is not None and spec.asks_leave
 
     def find(self, name: str) -> ToolSpec | None:
         return self._specs.get(name)

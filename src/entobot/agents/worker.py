@@ -5,31 +5,35 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum, auto
 from typing import TypeVar, cast
 
+from entobot.agents.attached import Attached
 from entobot.agents.live import FLUSH_EVERY, LiveTurn
 from entobot.agents.meters import OK, RunMeters
 from entobot.agents.model import MAX_ANSWER_BYTES, CallState, Execute, Run, Step, Think, ToolCall, Wait, clean_text
 from entobot.agents.runner import (
-    Line,
+    Activity,
+    LeaveRefused,
     RunErrorCode,
     RunFailed,
     Runner,
     TextDelta,
+    ThoughtDelta,
     ToolOutcome,
     TurnEnd,
     TurnEvent,
     TurnRequest,
+    Waiting,
 )
 from entobot.agents.service import RESTARTED, Agents, Claimed, Requested, TurnOutcome, UserBusy
 from entobot.agents.tasks import Begun, Tasks
 from entobot.agents.threads import KeptThreads
 from entobot.agents.tools import Toolbox, ToolFailed
 from entobot.agents.traces import CANCELLED, FAILED, STOPPED, RunTraces
-from entobot.approvals.action import parse_args
+from entobot.approvals.action import Args, parse_args
 from entobot.approvals.service import Approvals
 from entobot.bus.bus import Bus
 from entobot.conversations.service import Conversations
@@ -103,8 +107,10 @@ class Worker:
         tools: Toolbox,
         runner: Runner,
         pace: Pace,
+        waiting: Waiting | None = None,
         meters: Meters | None = None,
         tracer: Tracer | None = None,
+        attached: Attached | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
@@ -117,6 +123,10 @@ class Worker:
         self._tools = tools
         self._runner = runner
         self._pace = pace
+        self._attached = attached
+        self._waiting = waiting
+        if waiting is not None:
+            waiting.tell_lost(self._give_up)
         self._traces = RunTraces(tracer or NoTracer())
         self._meters = RunMeters(meters or Meters())
         self._threads = KeptThreads("tool")
@@ -131,6 +141,7 @@ class Worker:
         self._turns: dict[str, _Interrupt] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._unsubscribe: list[Callable[[], None]] = []
+        self._giving_up: set[asyncio.Task[bool]] = set()
         self._is_stopping = False
 
     # -- life
@@ -175,8 +186,8 @@ class Worker:
         now_ms = self._clock.now_ms()
         await self._approvals.sweep(self._database, now_ms)
         held = self._tasks.begun | self._driving
-
-        for run_id in await self._database.read(lambda tx: self._agents.ended(tx, sorted(held))):
+        kept = held if self._waiting is None else held | self._waiting.runs()
+        for run_id in await self._database.read(lambda tx: self._agents.ended(tx, sorted(kept))):
             self._hear_end(run_id)
         for run_id in await self._database.write(lambda tx: self._agents.recover(tx, now_ms, held=held)):
             self._tasks.ring(run_id)
@@ -247,7 +258,21 @@ class Worker:
         turn = self._turns.get(run_id)
         if turn is not None:
             turn.tell(is_stopping=False)
+        self._let_go(run_id)
         self._tasks.ring(run_id)
+
+    def _let_go(self, run_id: str) -> None:
+        if self._waiting is not None:
+            self._waiting.drop(run_id)
+
+    def _give_up(self, run_id: str, failure: RunFailed) -> None:
+        """What waited for this run is gone."""
+        if self._is_stopping:  # found as one that nobody can bring on at the next start
+            return
+        now_ms = self._clock.now_ms()
+        task = asyncio.create_task(self._keep(lambda tx: self._agents.fail(tx, run_id, failure, now_ms)))
+        self._giving_up.add(task)
+        task.add_done_callback(self._giving_up.discard)
 
     # -- one run, and those that follow it
 
@@ -267,14 +292,16 @@ class Worker:
         self._driving.add(run.run_id)
         self._traces.begin(run, is_resumed=not isinstance(begun, Claimed))
         bind(run_id=run.run_id)
-        transcript = begun.transcript if isinstance(begun, Claimed) else ()
+        asked = begun if isinstance(begun, Claimed) else None
         after: _After = Think(run, ()) if isinstance(begun, Claimed) else begun
         try:
+            if self._attached is not None and asked is not None:
+                asked = replace(asked, transcript=await self._attached.read(asked.transcript))
             while isinstance(after, Think | Execute):
                 if isinstance(after, Execute):
                     after = await self._execute(after.run, after.call)
                 else:
-                    after = await self._think(after.run, transcript, after.outcomes)
+                    after = await self._think(after.run, asked, after.outcomes)
         except BaseException:
             self._traces.settle(run, FAILED, is_failed=True)
             raise
@@ -286,13 +313,16 @@ class Worker:
                 self._tasks.ring(conversation_id)
         return after
 
-    async def _think(self, run: Run, transcript: tuple[Line, ...], outcomes: tuple[ToolOutcome, ...]) -> _After:
-        """One model call, and what comes next."""
+    async def _think(self, run: Run, asked: Claimed | None, outcomes: tuple[ToolOutcome, ...]) -> _After:
+        """One model call, and what comes next. `asked` is what the run began with, where it began here."""
         if self._is_stopping:
             await self._fail(run, RunFailed(RunErrorCode.GATEWAY_RESTARTED, RESTARTED))
             return None
         live = LiveTurn(self._stream, self._clock, self._ids, run, flush_every=self._pace.flush_every)
-        request = TurnRequest(run.run_id, transcript, run.runner_state, outcomes, self._tools.offers)
+        transcript, agent = ((), "") if asked is None else (asked.transcript, asked.agent)
+        request = TurnRequest(
+            run.run_id, transcript, run.runner_state, outcomes, self._tools.offers, run.conversation_id, agent
+        )
         turn = self._turns[run.run_id] = _Interrupt(live)
         span = self._traces.turn(run)
         call = asyncio.create_task(_listen(self._runner, request, live))
@@ -346,9 +376,9 @@ class Worker:
         begun_s = self._clock.monotonic()
         try:
             args = parse_args(call.args_json)
-            result = await self._threads.run(lambda: self._tools.run(call.name, args))
+            result = await self._carry_out(run, call, args)
             state = CallState.DONE
-        except ToolFailed as failure:
+        except (ToolFailed, LeaveRefused) as failure:
             result = str(failure)
         except Problem as problem:
             result = problem.detail
@@ -366,6 +396,14 @@ class Worker:
             return self._agents.advance(tx, run.run_id, now_ms) if goes_on else None
 
         return await self._keep(unit)
+
+    async def _carry_out(self, run: Run, call: ToolCall, args: Args) -> str:
+        if not self._tools.asks_leave(call.name):
+            return await self._threads.run(lambda: self._tools.run(call.name, args))
+        if self._waiting is None:
+            raise LeaveRefused("No agent waits for this.")
+        self._waiting.allow(run.run_id, call.model_call_id, args)
+        return "The agent was told that it may do this once."
 
     async def _fail(self, run: Run, failure: RunFailed) -> None:
         self._traces.settle(run, failure.code, is_failed=True)
@@ -405,6 +443,10 @@ async def _listen(runner: Runner, request: TurnRequest, live: LiveTurn) -> TurnE
                     size += len(event.text)
                     _check_size(size)
                     live.text(event.text)
+                elif isinstance(event, ThoughtDelta):
+                    live.thought(event.text)
+                elif isinstance(event, Activity):
+                    live.activity(event.key, event.kind, event.content)
                 else:
                     live.call(event.tool_call_id, event.name, event.args)
     except (RunFailed, asyncio.CancelledError):
@@ -444,7 +486,7 @@ def _outcome(end: TurnEnd, live: LiveTurn, ids: Ids) -> TurnOutcome:
         if tool_call_id in used:
             tool_call_id = ids.new(Prefix.TOOL_CALL)
         used.add(tool_call_id)
-        calls.append(Requested(tool_call_id, call.tool_call_id, call.name, call.args_json))
+        calls.append(Requested(tool_call_id, call.tool_call_id, call.name, call.args_json, call.asks_leave))
     return TurnOutcome(live.message_id, clean_text(end.text), tuple(calls), end.state)
 
 

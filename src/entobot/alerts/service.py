@@ -181,7 +181,7 @@ class Alerts:
 
         return await self._database.write(unit)
 
-    async def find_page(self, state: State | None, is_open: bool, cursor: str | None, limit: int) -> Page:  # noqa: FBT001  said by its name at every call
+    async def find_page(self, state: State | None, *, is_open: bool, cursor: str | None, limit: int) -> Page:
         """Newest first. `is_open`: those that are firing or acknowledged, all of them. Raises `invalid`."""
         if cursor is not None and not is_id(cursor, Prefix.ALERT):
             raise Problem(Code.INVALID, "The cursor is not one that this list gave out.")

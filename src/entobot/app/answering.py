@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from entobot.accounts.service import Accounts
+from entobot.agents.ag_ui_follow import Parts
+from entobot.agents.ag_ui_http import AgUi
+from entobot.agents.attached import Attached
 from entobot.agents.bot import Bot
 from entobot.agents.choice import NOBODY, Choice, Endpoint
 from entobot.agents.events import RunEvents
@@ -20,6 +23,7 @@ from entobot.agents.tools import Toolbox, built_in_tools
 from entobot.agents.trying import WITHIN_S
 from entobot.agents.worker import Pace, Worker
 from entobot.agents.workspace import Workspace
+from entobot.app.bridging import Doors, build_bridges, join, outside_tools
 from entobot.app.cluster import who_lives
 from entobot.app.ground import Ground
 from entobot.approvals.service import Approvals
@@ -27,12 +31,16 @@ from entobot.audit.service import Audit
 from entobot.config import AgentSettings
 from entobot.conversations.service import Conversations
 from entobot.devices.service import Devices
+from entobot.files.service import Files
 from entobot.home import Purpose
 from entobot.notifications.service import Notifications
 from entobot.settings.model_url import check_resolved
 from entobot.settings.service import StoredSettings
 from entobot.signin.passkeys import Passkeys
 from entobot.stream.service import Stream
+
+SEEING = frozenset({"anthropic", "gemini", "openai"})
+"""Vendors all of whose present models take pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class Features:
     settings: StoredSettings
     notifications: Notifications
     passkeys: Passkeys
+    files: Files
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +65,14 @@ class Answering:
     providers: Providers
     agents: Agents
     worker: Worker
+    doors: Doors
 
 
 def build_answering(ground: Ground, features: Features, environment: Mapping[str, str], rows: Rows) -> Answering:
     """`rows` are the stored providers."""
     settings = ground.settings.agent
-    tools = built_in_tools(ground.clock, Workspace(settings.workspace or ground.home.workspace))
+    workspace = Workspace(settings.workspace or ground.home.workspace)
+    tools = built_in_tools(ground.clock, workspace).plus(outside_tools(ground))
     approvals = _approvals(ground, features, tools)
     providers = Providers(
         ground.database,
@@ -75,8 +86,12 @@ def build_answering(ground: Ground, features: Features, environment: Mapping[str
     )
     bot = Bot(features.settings, lambda wanted: _runner(wanted, providers))
     providers.on_changed, providers.build = bot.rebuild, _brief
-    features.conversations.is_answered = lambda: bot.choice.runner_kind != NOBODY
+    bridges = build_bridges(ground, bot, features.accounts, environment)
+    join(features.conversations, bot, bridges)
     agents = _agents(ground, features, approvals, tools)
+    agents.agent_of = lambda tx, user_id, conversation_id: bridges.choose(
+        tx, user_id, features.conversations.agent_of(tx, conversation_id)
+    )
     worker = Worker(
         database=ground.database,
         bus=ground.bus,
@@ -87,13 +102,17 @@ def build_answering(ground: Ground, features: Features, environment: Mapping[str
         approvals=approvals,
         agents=agents,
         tools=tools,
-        runner=bot.runner,
+        runner=bridges,
+        waiting=bridges,
         pace=Pace(turn_timeout=settings.run_timeout),
         meters=ground.meters,
         tracer=ground.tracer,
+        attached=Attached(ground.database, features.files, lambda: _sees(settings, bot.choice)),
     )
     features.conversations.begin, approvals.go_on = worker.begin, worker.go_on
-    return Answering(approvals, bot, providers, agents, worker)
+    follows = Parts(ground.database, ground.bus, ground.clock, features.stream, approvals, features.devices.guard)
+    doors = Doors(ground, bridges, AgUi(follows, features.conversations, bridges))
+    return Answering(approvals, bot, providers, agents, worker, doors)
 
 
 def _approvals(ground: Ground, features: Features, tools: Toolbox) -> Approvals:
@@ -136,6 +155,12 @@ def _runner(settings: AgentSettings, providers: Providers) -> tuple[Choice, Runn
     if endpoint is None:
         return choice, NobodyRunner() if choice.runner_kind == NOBODY else EchoRunner()
     return choice, LoadingRunner(lambda: build_llm(_checked(endpoint), settings), choice.model)
+
+
+def _sees(settings: AgentSettings, choice: Choice) -> bool:
+    if settings.pictures != "auto" or choice.endpoint is None:
+        return settings.pictures == "on"
+    return choice.endpoint.base_url is None and choice.endpoint.vendor in SEEING
 
 
 def _brief(endpoint: Endpoint) -> Runner:

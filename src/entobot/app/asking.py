@@ -8,6 +8,7 @@ from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
 from entobot.audit.service import Audit
 from entobot.bus.waiting import Waiting
+from entobot.callbacks.service import Callbacks
 from entobot.core import topics
 from entobot.devices.service import Devices
 from entobot.gateway.commands import Command
@@ -31,6 +32,8 @@ class Asking:
         notifications: Notifications,
     ) -> None:
         self._ground = ground
+        self.callbacks = Callbacks(ids=ground.ids, bus=ground.bus, settings=ground.settings.callbacks)
+        devices.on_end.append(self.callbacks.end_of_device)
         self._waiting = Waiting(ground.bus, topics.CONTROL_QUESTIONS)
         self.service = Questions(
             ids=ground.ids,
@@ -39,6 +42,7 @@ class Asking:
             audit=audit,
             accounts=accounts,
             notifications=notifications,
+            callbacks=self.callbacks,
             guard=devices.guard,
         )
 

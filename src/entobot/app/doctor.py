@@ -75,6 +75,7 @@ def examine(home: Path) -> list[Finding]:
     is_readable = not check_settings(home)
     steps: list[Callable[[], list[Finding]]] = [
         lambda: _ready(gateway),
+        lambda: [_voice(gateway)],
         lambda: [_clock(health)],
         lambda: _address(home, health["origin"]) if is_readable else [],
         lambda: [_networks(home, health["origin"])] if is_readable else [],
@@ -150,6 +151,12 @@ def _newer_store(home: Path) -> list[Finding]:
     if present is None or present <= HEAD:
         return []
     return [Finding("store", Level.FAILURE, newer_text(str(path), present), "See docs/how-to/back-up.md.")]
+
+
+def _voice(gateway: LocalGateway) -> Finding:
+    """A choice, and no fault: it is told so that nobody looks for the microphone."""
+    why = gateway.request("GET", "/api/v1/voice")["why"]
+    return Finding("voice", Level.OK, why or "Recordings are transcribed.")
 
 
 def _ready(gateway: LocalGateway) -> list[Finding]:

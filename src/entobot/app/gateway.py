@@ -19,12 +19,15 @@ from entobot.app.answering import Features, build_answering
 from entobot.app.applying import make_live
 from entobot.app.audit_keeping import AuditKeeping, make_audit
 from entobot.app.backups import Backups
+from entobot.app.bridging import CHECK as AGENTS
+from entobot.app.by_sms import BySms
 from entobot.app.certificate import Certificate
 from entobot.app.certificates import Certificates
 from entobot.app.cluster import Cluster, Parts
 from entobot.app.connections import ConnectionDoor, connections_of
 from entobot.app.device_commands import device_commands
 from entobot.app.feed import Snapshots, make_feed
+from entobot.app.filing import Filing
 from entobot.app.front import endpoints_of, per_address_of, plain_listener, rates_of, retention_of, strangers_of
 from entobot.app.ground import Ground, lay_ground, leave_ground
 from entobot.app.inviting import make_pairing
@@ -33,6 +36,7 @@ from entobot.app.measuring import Counts, Measuring
 from entobot.app.notifying import Notifying
 from entobot.app.observing import observe_bus, observe_database, observe_process
 from entobot.app.operations import SAMPLE_EVERY, Desk
+from entobot.app.outside import Outside
 from entobot.app.periodic import Periodic
 from entobot.app.readiness import Readiness, parts_of
 from entobot.app.signing_in import build_sign_in, gather_people
@@ -129,12 +133,13 @@ class Gateway:
             sessions=self.sign_in.sessions,
         )
         self.settings = StoredSettings(database, clock, self.audit, self.devices.guard, layers=layers, found=stored)
-        self.conversations = Conversations(ids, self.stream, bus)
+        self.filing = Filing(ground, self.audit, self.devices, environment)
+        self.conversations = Conversations(ids, self.stream, bus, self.filing.service)
         self.texts = Texts(ground, self.audit)
         self.pairing = make_pairing(ground, self.audit, self.accounts, self.devices, self.texts.outbox)
         self.sign_in.factors.on_reset.append(self.pairing.transitions.end_of_sessions)
         self.certificates = Certificates(ground, self.audit, self._certificate_changed)
-        self.notifying = Notifying(ground, self.audit, self.accounts, self.stream, self.devices)
+        self.notifying = Notifying(ground, self.audit, self.accounts, self.stream, self.devices, self.texts)
         self._answer(environment, rows)
         self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
         snapshots = Snapshots(self.conversations, self.approvals)
@@ -158,11 +163,13 @@ class Gateway:
 
     def _answer(self, environment: Mapping[str, str], rows: Rows) -> None:
         own = (self.stream, self.audit, self.accounts, self.devices, self.conversations, self.settings)
-        features = Features(*own, self.notifying.service, self.sign_in.passkeys)
+        features = Features(*own, self.notifying.service, self.sign_in.passkeys, self.filing.service)
         answering = build_answering(self.ground, features, environment, rows)
         self.approvals, self.bot, self.providers = answering.approvals, answering.bot, answering.providers
-        self.agents, self._worker = answering.agents, answering.worker
+        self.agents, self._worker, self.doors = answering.agents, answering.worker, answering.doors
         self.people = gather_people(self.ground, features, answering, self.sign_in)
+        self._by_sms = BySms(self.ground, features, answering, self.people, self.notifying, self.texts)
+        self.outside = Outside(self.ground, self.approvals, self.devices, self.people, self.audit, self.notifying)
 
     def _make_executor(self) -> Executor:
         at = self.ground
@@ -178,11 +185,13 @@ class Gateway:
         row = random_secret(ground.entropy, 9)
         parts = parts_of(lambda: self._is_draining, lambda: self._listener, lambda: self._worker.is_running, ground.bus)
         parts["renewal"] = self.certificates.check
+        parts[AGENTS] = self.doors.check
         self.readiness = Readiness(ground.database, ground.clock, ground.meters, row, parts)
         self.measuring = Measuring(ground.database, ground.clock, ground.meters, self.count, self.readiness.report)
         self._desk = Desk(self)
         self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
         self.alerting = Alerting(ground, self.audit, self.accounts, self.stream, self.devices, self.backups)
+        self._edges = (self.alerting, self.notifying, self.outside, self._by_sms, self.texts)
         self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 
     @classmethod
@@ -244,6 +253,7 @@ class Gateway:
             await self.audit.seal(ground.database.write, ground.clock.now_ms())
         await self.backups.look()
         self.bot.start()
+        self.doors.start()
         await self._worker.start()
         if self.cluster is not None:
             self.cluster.start()
@@ -317,14 +327,13 @@ class Gateway:
         accounts_http.add_routes(api, self.people)
         self.sign_in.add_routes(api, self.people, self.ground.origin)
         agents_http.add_routes(api, self.bot, self.providers)
+        self.doors.add_routes(api)
         approvals_http.add_routes(api, self.approvals, database, self.ground.clock)
-        self.alerting.add_routes(api)
-        self.notifying.add_routes(api)
         audit_http.add_routes(api, self.audit, database, self.ground.clock)
         conversations_http.add_routes(api, self.conversations, database)
         devices_http.add_routes(api, self.devices)
+        self.filing.add_routes(api, self.conversations, self.notifying.service)
         pairing_http.add_routes(api, self.pairing)
-        self.texts.add_routes(api)
         settings_http.add_routes(api, self.settings, self.ground.origin)
         meters = ConnectionMeters(self.ground.meters, "sse")
         parts = EventParts(
@@ -334,6 +343,8 @@ class Gateway:
         web_metrics.add_routes(api, self._expose)
         certificate_routes.add_routes(api, self.certificates)
         self._desk.add_routes(api)
+        for edge in self._edges:
+            edge.add_routes(api)
 
     def _websockets(self) -> WebSockets:
         ground = self.ground
@@ -366,9 +377,8 @@ class Gateway:
         every = self._periodic.every
         every(timedelta(minutes=1), self.backups.make_if_due, at_once=True)
         every(SAMPLE_EVERY, self._desk.sample, at_once=True)
-        self.alerting.start(self._periodic)
-        self.notifying.start(self._periodic)
-        self.texts.start(self._periodic)
+        for edge in (*self._edges, self.filing):
+            edge.start(self._periodic)
         every(self.ground.settings.audit.checkpoint_every, self.audit_keeping.sign, at_once=True)
         every(timedelta(seconds=15), self.pairing.expire)
         every(timedelta(seconds=30), self.hub.sweep)
@@ -444,10 +454,12 @@ class Gateway:
             self._listener.shut()
         await self._periodic.stop()
         await self._guarded("notifications", self.notifying.stop())
+        await self._guarded("agents elsewhere", self.outside.stop())
         await self.certificates.stop()
         if self._plain is not None:
             await self._guarded("plain listener", self._plain.stop(0))
         self.pairing.stop()
+        self.doors.stop()
         await asyncio.gather(
             self._guarded("connections", self.hub.drain()),
             self._guarded("agents", self._worker.stop(timedelta(seconds=2))),

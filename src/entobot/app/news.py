@@ -1,6 +1,8 @@
 """What of conversations becomes a notification, in the unit that stores it."""
 
-from entobot.agents.service import OnAnswer
+from entobot.agents.model import Run
+from entobot.agents.runner import RunFailed
+from entobot.agents.service import OnAnswer, OnFailure
 from entobot.conversations.model import Message
 from entobot.notifications.model import Kind, Note
 from entobot.notifications.service import Notifications
@@ -8,6 +10,7 @@ from entobot.storage.database import Transaction
 
 PREVIEW_CHARACTERS = 300
 ANSWERED = "The agent answered"
+FAILED = "The agent could not answer"
 
 
 def tell_answer(notifications: Notifications) -> OnAnswer:
@@ -30,3 +33,25 @@ def tell_answer(notifications: Notifications) -> OnAnswer:
         )
 
     return answered
+
+
+def tell_failure(notifications: Notifications) -> OnFailure:
+    """So does a run that failed: whoever put the phone away waits for an answer that does not come."""
+
+    def failed(tx: Transaction, run: Run, failure: RunFailed, event_seq: int, now_ms: int) -> None:
+        notifications.post(
+            tx,
+            Note(
+                user_id=run.user_id,
+                kind=Kind.MESSAGE,
+                title=FAILED,
+                body=failure.message[:PREVIEW_CHARACTERS],
+                conversation_id=run.conversation_id,
+                link=f"/chat/{run.conversation_id}",
+                collapse_key=f"conversation:{run.conversation_id}",
+                event_seq=event_seq,
+            ),
+            now_ms,
+        )
+
+    return failed

@@ -15,8 +15,9 @@ from entobot.agents.service import Agents
 from entobot.app.asking import Asking
 from entobot.app.cluster import who_lives
 from entobot.app.ground import Ground
-from entobot.app.news import tell_answer
+from entobot.app.news import tell_answer, tell_failure
 from entobot.app.periodic import Periodic
+from entobot.app.texting import Texts
 from entobot.audit.service import Audit
 from entobot.core import topics
 from entobot.core.clock import to_ms
@@ -30,6 +31,7 @@ from entobot.home import Purpose
 from entobot.notifications import commands, http, http_places
 from entobot.notifications.channel import Outlet
 from entobot.notifications.channel_email import EmailOutlet
+from entobot.notifications.channel_sms import SmsOutlet
 from entobot.notifications.model import Channel
 from entobot.notifications.overview import Overview
 from entobot.notifications.places import Places, token_of
@@ -38,7 +40,7 @@ from entobot.notifications.push_webpush import WebPushOutlet
 from entobot.notifications.router import Router
 from entobot.notifications.sending import Sender, Sending
 from entobot.notifications.service import Limits, Notifications
-from entobot.notifications.trying import Trying
+from entobot.notifications.trying import SendCode, Trying
 from entobot.notifications.webpush import VapidKey
 from entobot.outgoing.guarded_http import GuardedHttp
 from entobot.outgoing.mail import Mailer, MailServer
@@ -57,8 +59,11 @@ SWEEP_EVERY = timedelta(seconds=5)
 class Notifying:
     """`service` is what features above post to. Looks at what is due when a bell rings, and every second."""
 
-    def __init__(self, ground: Ground, audit: Audit, accounts: Accounts, stream: Stream, devices: Devices) -> None:
+    def __init__(
+        self, ground: Ground, audit: Audit, accounts: Accounts, stream: Stream, devices: Devices, texts: Texts
+    ) -> None:
         self._ground = ground
+        self._texts = _sms_outlet(ground, texts)
         self._settings = settings = ground.settings.notifications
         self._devices = devices
         self._stream = stream
@@ -79,20 +84,8 @@ class Notifying:
         key = VapidKey(ground.keys.key(Purpose.VAPID))
         outlets = self._outlets(key)
         self._channels = frozenset(outlets)
-        zones = Zones()
-        self.places = Places(
-            database=ground.database,
-            clock=ground.clock,
-            ids=ground.ids,
-            entropy=ground.entropy,
-            audit=audit,
-            guard=devices.guard,
-            meters=ground.meters,
-            channels=self._channels,
-            allowed=Networks(settings.private_networks),
-            code_key=ground.keys.key(Purpose.NOTIFICATION_CODES),
-            seal=self._seal,
-        )
+        self.zones = zones = Zones()
+        self.places = self._make_places(audit)
         devices.on_end.append(self.places.end_of_device)
         self._router = Router(
             self.service,
@@ -108,7 +101,7 @@ class Notifying:
         self._sender = self._make_sender(outlets)
         self._routes = self._make_routes(audit, zones, key.public)
         self._asking = Asking(ground, audit, accounts, stream, devices, self.service)
-        self.questions = self._asking.service
+        self.questions, self.callbacks = self._asking.service, self._asking.callbacks
         self._is_running = False
         self._is_rung_again = False
         self._task: asyncio.Task[None] | None = None
@@ -137,7 +130,26 @@ class Notifying:
             )
             mailer = Mailer(server, lambda: _tls(settings.smtp_authority), this_machine().names[0])
             outlets[Channel.EMAIL] = self._mail = EmailOutlet(mailer, at.clock)
+        if self._texts is not None:
+            outlets[Channel.SMS] = self._texts
         return outlets
+
+    def _make_places(self, audit: Audit) -> Places:
+        at = self._ground
+        return Places(
+            database=at.database,
+            clock=at.clock,
+            ids=at.ids,
+            entropy=at.entropy,
+            audit=audit,
+            guard=self._devices.guard,
+            meters=at.meters,
+            channels=self._channels,
+            allowed=Networks(self._settings.private_networks),
+            code_key=at.keys.key(Purpose.NOTIFICATION_CODES),
+            seal=self._seal,
+            check_number=None if self._texts is None else self._texts.check,
+        )
 
     def _make_sender(self, outlets: dict[Channel, Outlet]) -> Sender:
         at = self._ground
@@ -160,7 +172,7 @@ class Notifying:
             ids=at.ids,
             audit=audit,
             node_id=at.node_id,
-            send_code=None if self._mail is None else self._mail.send_code,
+            send_code=self._codes_by(),
         )
         return http_places.Routes(
             self.places,
@@ -175,6 +187,10 @@ class Notifying:
             gateway=lambda: at.name,
         )
 
+    def _codes_by(self) -> dict[Channel, SendCode]:
+        by: dict[Channel, SendCode] = {} if self._mail is None else {Channel.EMAIL: self._mail.send_code}
+        return by | ({} if self._texts is None else {Channel.SMS: self._texts.send_code})
+
     # -- for the composition root
 
     def add_routes(self, api: Api) -> None:
@@ -187,7 +203,8 @@ class Notifying:
 
     def follow(self, people: People, hub: Hub, agents: Agents) -> None:
         """What ends with a person, who is connected here, and what others have to tell."""
-        agents.on_answer = tell_answer(self.service)
+        agents.on_answer.append(tell_answer(self.service))
+        agents.on_failure = tell_failure(self.service)
         people.on_leaving += [self._asking.service.end_all, self.service.end_all, self.places.end_all]
         self.service.is_here = lambda user_id: user_id in hub.user_ids
 
@@ -257,6 +274,12 @@ class Notifying:
         everyone = sorted({device_id for found in wanted.values() for device_id in found})
         online = await self._devices.directory.find_online(everyone)
         return frozenset(user_id for user_id, found in wanted.items() if online & set(found))
+
+
+def _sms_outlet(ground: Ground, texts: Texts) -> SmsOutlet | None:
+    """None also for a provider that sends nothing: a code that never arrives confirms no number."""
+    outbox = texts.outbox
+    return None if outbox is None or not outbox.is_real else SmsOutlet(outbox, ground.database, ground.clock)
 
 
 class Zones:

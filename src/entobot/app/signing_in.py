@@ -124,4 +124,5 @@ def gather_people(ground: Ground, features: Features, answering: Answering, sign
         sign_in.sessions.end_all,
     ]
     people.on_narrowed += [devices.renew_all, sign_in.sessions.void_links_by]
+    people.on_raised.append(sign_in.sessions.void_resting_on_password)
     return people

@@ -4,7 +4,6 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from entobot.app.cluster import who_lives
@@ -14,13 +13,15 @@ from entobot.audit.service import Audit
 from entobot.config_sms import SmsSettings
 from entobot.core.clock import Clock
 from entobot.core.errors import StartupRefused
+from entobot.core.networks import is_public, plain_address
 from entobot.home import Purpose
 from entobot.notifications import sms_http
+from entobot.notifications.channel_sms import note_outcome
 from entobot.notifications.sms import SmsSender
 from entobot.notifications.sms_model import Limits
 from entobot.notifications.sms_numbers import known_regions
 from entobot.notifications.sms_outbox import Outbox
-from entobot.notifications.sms_receipts import Parts, ReceiptReader, Receipts
+from entobot.notifications.sms_receipts import Hear, Parts, ReceiptReader, Receipts
 from entobot.notifications.sms_requests import Requests
 from entobot.notifications.sms_sending import Sending
 from entobot.storage.database import StorageFailed
@@ -68,8 +69,14 @@ class Texts:
             node_id=ground.node_id,
             alive=who_lives(ground),
         )
+        self._sending.on_told = note_outcome
         parts = Parts(ground.database, ground.clock, audit, ground.meters, self._sending, self.outbox, readers)
         self._receipts = Receipts(parts)
+
+    def hear(self, text: Hear) -> None:
+        """Have somebody read what people write here."""
+        if self._receipts is not None:
+            self._receipts.hear_text = text
 
     def add_routes(self, api: Api) -> None:
         sms_http.add_routes(api, lambda: self._receipts)
@@ -107,6 +114,7 @@ def check(settings: SmsSettings) -> None:
 def limits_of(settings: SmsSettings) -> Limits:
     return Limits(
         per_number_per_hour=settings.per_number_per_hour,
+        answers_per_hour=settings.answers_per_hour,
         per_person_per_hour=settings.per_person_per_hour,
         per_day=settings.per_day,
         price_micros=round(settings.price * MICROS),
@@ -152,7 +160,7 @@ def is_private(origin: str) -> bool:
     """
     host = urlsplit(origin).hostname or ""
     try:
-        return not ip_address(host).is_global
+        return not is_public(plain_address(host))
     except ValueError:
         return "." not in host or host.endswith((".local", ".localhost", ".internal", ".home.arpa", ".lan"))
 

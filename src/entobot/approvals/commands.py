@@ -1,4 +1,4 @@
-"""Device commands: `approval.decide`, `approval.list`, `approval.number`, `approval_rule.end`, `approval_rule.list`."""
+"""Device commands: `approval.check_edit`, `approval.decide`, `approval.list`, `approval.number`, `approval_rule.end`, `approval_rule.list`."""
 
 from typing import Annotated, Any, Literal
 
@@ -30,6 +30,11 @@ class Decide(Struct, forbid_unknown_fields=True):
     rule: Annotated[str, Meta(max_length=MAX_RULE_BYTES)] | None = None
 
 
+class CheckEdit(Struct, forbid_unknown_fields=True):
+    approval_id: Id
+    edited_action: Annotated[str, Meta(max_length=MAX_ACTION_BYTES)]
+
+
 class OneApproval(Struct, forbid_unknown_fields=True):
     approval_id: Id
 
@@ -50,6 +55,10 @@ class EndRule(Struct, forbid_unknown_fields=True):
 
 
 def commands(approvals: Approvals) -> list[Command]:
+    def check_edit(tx: Transaction, caller: Principal, data: CheckEdit, now_ms: int) -> object:
+        risk = approvals.check_edit(tx, caller, data.approval_id, data.edited_action, now_ms)
+        return {"approval_id": data.approval_id, "risk": risk}
+
     def decide(tx: Transaction, caller: Principal, data: Decide, now_ms: int) -> object:
         answer = Answer(
             data.approval_id,
@@ -81,6 +90,7 @@ def commands(approvals: Approvals) -> list[Command]:
         return rule_row(approvals.rules.end(tx, caller, data.rule_id, now_ms), now_ms)
 
     return [
+        Command("approval.check_edit", CheckEdit, check_edit, writes=False),
         Command("approval.decide", Decide, decide),
         Command("approval.list", ListApprovals, list_, writes=False),
         Command("approval.number", OneApproval, number, writes=False),

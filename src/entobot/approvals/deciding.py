@@ -21,6 +21,7 @@ from entobot.approvals.model import (
     Vote,
     check_answer,
     check_open,
+    checked_edit,
 )
 from entobot.approvals.policy import Judged, Terms, read_terms
 from entobot.approvals.rules import Rules
@@ -40,8 +41,8 @@ BY_GATEWAY = "gateway"
 FRESH_MS = 5 * 60_000
 """So long a passkey stands for an answer."""
 
-JudgeCall = Callable[[str, Args], Judged]
-"""The terms under which a call would be asked now. Raises Problem for one that cannot run."""
+JudgeEdit = Callable[[Approval, Args], Judged]
+"""The terms under which a call would be asked now, with other arguments. Raises Problem for one that cannot run."""
 
 
 class Decider:
@@ -54,7 +55,7 @@ class Decider:
         devices: Devices,
         rules: Rules,
         telling: Telling,
-        judge: JudgeCall,
+        judge: JudgeEdit,
         audience: str,
         passkeys: Passkeys | None,
     ) -> None:
@@ -76,7 +77,7 @@ class Decider:
             payload, verified = self._verified(tx, principal, answer, signature, now_ms)
             edited = check_answer(approval, answer, payload, audience=self._audience, now_ms=now_ms)
             self._check_turn(tx, principal, approval, terms)
-            judged = None if edited is None else self._judge_edit(approval, terms, edited)
+            judged = None if edited is None else self.judge_edit(approval, terms, edited)
             if answer.decision is Decision.APPROVE:
                 _check_verified(terms, verified)
                 self._check_number(tx, approval, answer, now_ms)
@@ -132,6 +133,15 @@ class Decider:
         except SignatureRefused:
             raise Problem(Code.SIGNATURE_INVALID, "The signature is not one by this device's key.") from None
 
+    def check_edit(
+        self, tx: Transaction, principal: Principal, approval: Approval, edited_action: str, now_ms: int
+    ) -> Judged:
+        """What an edit would come to, before it is signed. Raises what deciding would refuse it with."""
+        terms = read_terms(approval.terms_json)
+        check_open(approval, now_ms)
+        self._check_turn(tx, principal, approval, terms)
+        return self.judge_edit(approval, terms, checked_edit(approval, edited_action))
+
     def _check_turn(self, tx: Transaction, principal: Principal, approval: Approval, terms: Terms) -> None:
         """Raises `forbidden` for whoever only sees it, `approval_already_answered` for a second answer of one person."""
         asking = asking_store.find_asking(tx, approval.approval_id, principal.user_id)
@@ -147,9 +157,11 @@ class Decider:
 
     # -- what the answer says
 
-    def _judge_edit(self, approval: Approval, terms: Terms, edited: Action) -> Judged:
+    def judge_edit(self, approval: Approval, terms: Terms, edited: Action) -> Judged:
         """What is at stake now. Raises `edit_too_risky` for what people were not asked about, and what the tool says."""
-        judged = self._judge(edited.tool, edited.args)
+        if not terms.takes_edits:
+            raise Problem(Code.INVALID, "The agent that asks takes no other arguments. Deny it with a reason.")
+        judged = self._judge(approval, edited.args)
         if not terms.is_for_one:
             raise Problem(
                 Code.EDIT_TOO_RISKY,

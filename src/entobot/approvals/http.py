@@ -30,11 +30,11 @@ class VoteRow(BaseModel):
 
 
 class ApprovalRow(BaseModel):
-    """`may_decide`: whether the caller may. `queued`: asked, but not aloud yet."""
+    """`may_decide`, `may_edit`: whether the caller may. `queued`: asked, but not aloud yet."""
 
     approval_id: str
     run_id: str
-    conversation_id: str
+    conversation_id: str | None
     action: str
     action_sha256: str
     title: str
@@ -49,6 +49,7 @@ class ApprovalRow(BaseModel):
     needs_number: bool
     needs_verification: bool
     may_decide: bool
+    may_edit: bool
     queued: bool
     escalates_at: str | None
     escalated_at: str | None
@@ -93,11 +94,12 @@ class ApprovalPage(BaseModel):
 
 
 class ApprovalRuleRow(BaseModel):
-    """`conditions`: what each argument must be. `words` says the same for people."""
+    """`conditions`: what each argument must be. `words` says the same for people. `for_device_id`: of that program only."""
 
     rule_id: str
     user_id: str
     tool: str
+    for_device_id: str | None
     conditions: dict[str, dict[str, Any]]
     words: list[str]
     risk: str

@@ -16,6 +16,8 @@ MAX_REASON_CHARACTERS = 1000
 MAX_JTI_CHARACTERS = 64
 MAX_WRONG_NUMBERS = 3
 CLOCK_TOLERANCE_MS = 60_000
+OUTSIDE = "outside:"
+"""Begins the name of every tool of an agent that runs elsewhere, so that none passes for one of the gateway's own."""
 
 
 class ApprovalState(StrEnum):
@@ -81,6 +83,11 @@ class Approval:
         return sha256_b64u(self.action)
 
     @property
+    def is_outside(self) -> bool:
+        """Whether an agent elsewhere asks: `run_id` is its request then, and there is no conversation."""
+        return self.tool.startswith(OUTSIDE)
+
+    @property
     def decision(self) -> str | None:
         """What the wire calls the outcome: `approve`, `deny`, `expired` or `cancelled`; None while pending."""
         return _OUTCOME[self.state]
@@ -108,7 +115,8 @@ _OUTCOME: dict[ApprovalState, str | None] = {
 class Question:
     """A tool call that an agent wants to make. `args_json` as the model wrote it, `title` sums it up for people.
 
-    `risk` is what the tool says; the policy may say more. `asked_by_device_id` is the device whose message it serves.
+    `risk` is what the tool says; the policy may say more. `asked_by_device_id` is the device whose message it serves,
+    or the agent's own where it runs elsewhere. `takes_edits`: other arguments than these would be carried out as well.
     """
 
     user_id: str
@@ -120,6 +128,11 @@ class Question:
     title: str
     risk: Risk
     asked_by_device_id: str | None = None
+    takes_edits: bool = True
+
+    @property
+    def is_outside(self) -> bool:
+        return self.tool.startswith(OUTSIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +245,11 @@ def check_answer(
         if type(payload[name]) is not type(value) or payload[name] != value:
             raise _refused(f"its '{name}' is not that of this decision")
     _check_freshness(approval, payload, now_ms)
-    return None if edited is None else _checked_edit(approval, answer, edited)
+    if edited is None:
+        return None
+    if answer.decision is not Decision.APPROVE:
+        raise Problem(Code.INVALID, "A denial cannot carry an edited action.")
+    return checked_edit(approval, edited)
 
 
 def _check_freshness(approval: Approval, payload: Mapping[str, object], now_ms: int) -> None:
@@ -246,9 +263,8 @@ def _check_freshness(approval: Approval, payload: Mapping[str, object], now_ms: 
         raise _refused("it was made at another time; check the clock of the device")
 
 
-def _checked_edit(approval: Approval, answer: Answer, edited: str) -> Action:
-    if answer.decision is not Decision.APPROVE:
-        raise Problem(Code.INVALID, "A denial cannot carry an edited action.")
+def checked_edit(approval: Approval, edited: str) -> Action:
+    """The edited action, parsed. Raises `invalid` where more than the arguments changed, `action_not_presentable`."""
     action = parse_action(edited)
     if (action.approval_id, action.run_id, action.tool) != (approval.approval_id, approval.run_id, approval.tool):
         raise Problem(Code.INVALID, "An edit may change the arguments only.")

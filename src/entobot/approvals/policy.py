@@ -27,6 +27,13 @@ class Terms:
     two_person: bool = False
     needs_verification: bool = False
     needs_number: bool = False
+    takes_edits: bool = True
+    """Whether who asked carries out other arguments than its own. The gateway's own agent does."""
+
+    @property
+    def is_editable(self) -> bool:
+        """Whether other arguments may be approved: what several decide on is the same text for each of them."""
+        return self.takes_edits and self.is_for_one
 
     @property
     def is_for_one(self) -> bool:

@@ -13,7 +13,7 @@ def requested_data(approval: Approval, asking: Asking, for_name: str) -> dict[st
     return {
         "approval_id": approval.approval_id,
         "run_id": approval.run_id,
-        "conversation_id": approval.conversation_id,
+        "conversation_id": approval.conversation_id or None,
         "action": approval.action,
         "action_sha256": approval.action_sha256,
         "title": approval.title,
@@ -27,6 +27,7 @@ def requested_data(approval: Approval, asking: Asking, for_name: str) -> dict[st
         "needs_number": terms.needs_number,
         "needs_verification": terms.needs_verification,
         "may_decide": asking.may_decide,
+        "may_edit": asking.may_decide and terms.is_editable,
         "queued": asking.is_queued,
         "escalates_at": rfc3339_or_none(approval.escalate_at_ms),
     }
@@ -73,6 +74,7 @@ def rule_row(rule: Rule, now_ms: int) -> dict[str, object]:
         "rule_id": rule.rule_id,
         "user_id": rule.user_id,
         "tool": rule.tool,
+        "for_device_id": rule.for_device_id,
         "conditions": rule.conditions,
         "words": words(rule.tool, rule.conditions),
         "risk": rule.risk,

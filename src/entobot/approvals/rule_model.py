@@ -29,7 +29,7 @@ class Because(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`user_id` is whose runs it is for. `text` is what was signed; `conditions` of it, as JSON. `risk` is what the call
+    """`user_id` is whose runs it is for, `for_device_id` whose program, where that is one that runs elsewhere. `text` is what was signed; `conditions` of it, as JSON. `risk` is what the call
     was worth when the rule was made. `made_by_device_id` is None for one made in the dashboard. `ended_because` without `ended_at_ms`: it is void, and ends at its next use.
     """
 
@@ -49,6 +49,7 @@ class Rule:
     ended_at_ms: int | None = None
     ended_by: str | None = None
     ended_because: Because | None = None
+    for_device_id: str | None = None
 
     @property
     def conditions(self) -> Conditions:

@@ -26,6 +26,7 @@ rules = Table(
     Column("ended_at_ms", BigInteger),
     Column("ended_by", Text),
     Column("ended_because", Text),
+    Column("for_device_id", Text),
     Index("ix_approval_rules_user", "user_id", "rule_id"),
     Index("ix_approval_rules_maker", "made_by_user_id", "rule_id"),
     partial_index("ix_approval_rules_active", "user_id", "tool", where="ended_at_ms IS NULL"),
@@ -86,6 +87,7 @@ def insert_rule(tx: Transaction, rule: Rule) -> None:
             "created_at_ms": rule.created_at_ms,
             "expires_at_ms": rule.expires_at_ms,
             "uses": rule.uses,
+            "for_device_id": rule.for_device_id,
         },
     )
 
@@ -140,4 +142,5 @@ def _rule(row: Row) -> Rule:
         ended_at_ms=None if ended is None else int(ended),
         ended_by=row["ended_by"],
         ended_because=None if because is None else Because(because),
+        for_device_id=row["for_device_id"],
     )

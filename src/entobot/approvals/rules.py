@@ -74,6 +74,7 @@ class Rules:
             made_by_device_id=principal.device_id,
             created_at_ms=now_ms,
             expires_at_ms=now_ms + wish.ends_in_s * 1000,
+            for_device_id=approval.asked_by_device_id if approval.is_outside else None,
         )
         store.insert_rule(tx, rule)
         self._tell(tx, rule, now_ms)
@@ -99,6 +100,8 @@ class Rules:
         for rule in store.active_for(tx, asked.user_id, asked.tool, now_ms):
             if not covers(rule.conditions, action.args):
                 continue
+            if asked.is_outside and rule.for_device_id != asked.asked_by_device_id:
+                continue  # it was made for another program, which may use the same words for something else
             because = self._why_void(tx, rule, asked.risk, terms)
             if because is not None:
                 self._end(tx, None, rule, because, now_ms)
@@ -113,8 +116,8 @@ class Rules:
         data: dict[str, object] = {
             "rule_id": rule.rule_id,
             "run_id": asked.run_id,
-            "conversation_id": asked.conversation_id,
-            "tool_call_id": asked.tool_call_id,
+            "conversation_id": asked.conversation_id or None,
+            "tool_call_id": asked.tool_call_id or None,
             "tool": asked.tool,
             "title": asked.title,
             "at": rfc3339(now_ms),
@@ -123,7 +126,7 @@ class Rules:
         self._stream.append(tx, asked.user_id, event, topic=topics.APPROVALS, scope=Scope.APPROVE, now_ms=now_ms)
         facts: dict[str, Fact] = {
             "run_id": asked.run_id,
-            "tool_call_id": asked.tool_call_id,
+            "tool_call_id": asked.tool_call_id or None,
             "args_sha256": sha256_b64u(action_args_json(action)),
             "uses": rule.uses,
         }

@@ -8,7 +8,7 @@ from entobot.approvals import asking_store, store
 from entobot.approvals.action import Args, parse_args
 from entobot.approvals.asking import Asker
 from entobot.approvals.deciding import BY_GATEWAY, Decider
-from entobot.approvals.model import Answer, Approval, ApprovalState, Question, Risk, View
+from entobot.approvals.model import Answer, Approval, ApprovalState, Question, Risk, View, check_open
 from entobot.approvals.policy import Judged, judge
 from entobot.approvals.rule_model import Rule
 from entobot.approvals.rules import Rules
@@ -46,6 +46,14 @@ GoOn = Callable[[Transaction, str, int], bool]
 that has to wait for a bell."""
 
 
+OnOutsideEnd = Callable[[Transaction, str, int], None]
+"""Port, filled by the composition root: the request of an agent that runs elsewhere has ended, in this unit."""
+
+
+def _nobody_waits(_tx: Transaction, _request_id: str, _now_ms: int) -> None:
+    return None
+
+
 def _later(_tx: Transaction, _run_id: str, _now_ms: int) -> bool:
     return False
 
@@ -71,6 +79,7 @@ class Approvals:
         meters: Meters | None = None,
     ) -> None:
         self.go_on: GoOn = _later
+        self.on_outside_end: OnOutsideEnd = _nobody_waits
         self._devices = devices
         self._judge_tool = judge_tool
         self._settings = settings
@@ -86,13 +95,18 @@ class Approvals:
             devices=devices,
             rules=self.rules,
             telling=self._telling,
-            judge=lambda tool, args: self._judge(tool, args, judge_tool(tool, args)),
+            judge=self._judge_edit,
             audience=audience,
             passkeys=passkeys,
         )
 
     def _judge(self, tool: str, args: Args, risk: Risk) -> Judged:
         return judge(self._settings(), tool, args, risk)
+
+    def _judge_edit(self, approval: Approval, args: Args) -> Judged:
+        """With other arguments. What an agent elsewhere can do is not known here: no less than when it asked."""
+        risk = approval.risk if approval.is_outside else self._judge_tool(approval.tool, args)
+        return self._judge(approval.tool, args, risk)
 
     # -- asking
 
@@ -102,6 +116,7 @@ class Approvals:
         Raises `action_not_presentable`.
         """
         judged = self._judge(asked.tool, parse_args(asked.args_json), asked.risk)
+        judged = replace(judged, terms=replace(judged.terms, takes_edits=asked.takes_edits))
         rule = self.rules.allow(tx, replace(asked, risk=judged.risk), judged.terms, now_ms)
         if rule is not None:
             return rule
@@ -129,9 +144,20 @@ class Approvals:
         after = self._decider.decide(tx, principal, approval, answer, signature, now_ms)
         stored = store.find_approval(tx, approval.approval_id)
         is_ended = stored is not None and approval.state is ApprovalState.PENDING is not stored.state
-        if is_ended and not self.go_on(tx, approval.run_id, now_ms):
-            self._telling.ring(tx, approval)
+        if is_ended and (approval.is_outside or not self.go_on(tx, approval.run_id, now_ms)):
+            self._ring(tx, approval, now_ms)
         return after if isinstance(after, Problem) else self.get(tx, principal.user_id, approval.approval_id)
+
+    def check_edit(
+        self, tx: Transaction, principal: Principal, approval_id: str, edited_action: str, now_ms: int
+    ) -> Risk:
+        """What would be at stake with other arguments, for whoever is about to sign them. Nothing is decided.
+
+        Raises `not_found`, and what `decide` would refuse: `approval_already_decided`, `approval_expired`, `forbidden`,
+        `approval_already_answered`, `edit_too_risky`, `action_not_presentable`, and `invalid` by the tool.
+        """
+        approval = self._find_seen(tx, principal.user_id, approval_id)
+        return self._decider.check_edit(tx, principal, approval, edited_action, now_ms).risk
 
     def number_for(self, tx: Transaction, principal: Principal, approval_id: str) -> str | None:
         """The digits that whoever approves has to type, for the side that asked; None where none are wanted.
@@ -178,12 +204,35 @@ class Approvals:
             self._close(tx, approval, ApprovalState.CANCELLED, AuditEvent.APPROVAL_CANCELLED, now_ms)
         store.drop_of_run(tx, run_id, now_ms)
 
-    def _close(self, tx: Transaction, approval: Approval, state: ApprovalState, event: AuditEvent, now_ms: int) -> None:
+    def withdraw(self, tx: Transaction, approval: Approval | None, now_ms: int, *, by: Principal) -> None:
+        """Whoever asked does not need it any more; None was let through by a rule. Raises `approval_already_decided`,
+        `approval_expired`.
+        """
+        if approval is None:
+            raise Problem(Code.APPROVAL_ALREADY_DECIDED, "A rule has let this through.", extra={"decision": "approve"})
+        check_open(approval, now_ms)
+        self._close(tx, approval, ApprovalState.CANCELLED, AuditEvent.APPROVAL_CANCELLED, now_ms, by)
+        store.note_consumed(tx, approval.approval_id, now_ms)
+
+    def _close(
+        self,
+        tx: Transaction,
+        approval: Approval,
+        state: ApprovalState,
+        event: AuditEvent,
+        now_ms: int,
+        by: Principal | None = None,
+    ) -> None:
         closed = replace(approval, state=state, decided_at_ms=now_ms)
         if store.leave_pending(tx, closed):
             self._telling.decided(tx, closed, BY_GATEWAY, now_ms)
-            self._telling.record(tx, event, closed, now_ms)
-            self._telling.ring(tx, closed)
+            self._telling.record(tx, event, closed, now_ms, actor=by)
+            self._ring(tx, closed, now_ms)
+
+    def _ring(self, tx: Transaction, approval: Approval, now_ms: int) -> None:
+        if approval.is_outside:
+            self.on_outside_end(tx, approval.run_id, now_ms)
+        self._telling.ring(tx, approval)
 
     def end_all(self, tx: Transaction, principal: Principal, user_id: str, now_ms: int) -> None:
         """Of a person who leaves: their rules end, they decide on nothing, and what they agreed to waits for others."""
@@ -224,6 +273,10 @@ class Approvals:
         if approval is None:
             raise Problem(Code.NOT_FOUND, "There is no such approval.")
         return approval
+
+    def pending_of_run(self, tx: Transaction, run_id: str) -> "list[Approval]":
+        """For the gateway's own work: what this run waits for."""
+        return store.pending_of_run(tx, run_id)
 
     def find(self, tx: Transaction, approval_id: str) -> Approval | None:
         """For the gateway's own work: whoever's it is."""

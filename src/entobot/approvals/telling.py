@@ -47,9 +47,10 @@ class Telling:
         return {user_id: user.name for user_id, user in found.items() if user is not None}
 
     def ring(self, tx: Transaction, approval: Approval) -> None:
-        """For the run that waits."""
+        """For the run, or the agent elsewhere, that waits."""
+        topic = topics.CONTROL_APPROVALS if approval.is_outside else topics.WORK_APPROVALS
         bell = approval.run_id.encode("ascii")
-        tx.after_commit(lambda: self._bus.publish(topics.WORK_APPROVALS, bell))
+        tx.after_commit(lambda: self._bus.publish(topic, bell))
 
     def requested(self, tx: Transaction, approval: Approval, asking: Asking, now_ms: int) -> int:
         """Tell one person of the question; the event's number."""
@@ -67,7 +68,7 @@ class Telling:
             title=approval.title,
             priority=Priority.HIGH,
             link=f"/approvals/{approval.approval_id}",
-            conversation_id=approval.conversation_id,
+            conversation_id=approval.conversation_id or None,
             collapse_key=_collapse_key(approval),
             expires_at_ms=approval.expires_at_ms,
             event_seq=event_seq,
@@ -123,6 +124,8 @@ class Telling:
             "tool": approval.tool,
             "action_sha256": approval.action_sha256,
         }
+        if approval.is_outside:
+            known["asked_by_device_id"] = approval.asked_by_device_id
         self._audit.record(
             tx,
             event,

@@ -28,6 +28,7 @@ class AuditEvent(StrEnum):
     AUDIT_SINK_FAILED = "audit.sink_failed"
     AUDIT_SINK_RECOVERED = "audit.sink_recovered"
     AUTH_REFUSED = "auth.refused"
+    CALLBACK_FAILED = "callback.failed"
     CERTIFICATE_ISSUED = "certificate.issued"
     CERTIFICATE_RENEWAL_FAILED = "certificate.renewal_failed"
     CERTIFICATE_REPLACED = "certificate.replaced"
@@ -36,6 +37,10 @@ class AuditEvent(StrEnum):
     DEVICE_RENAMED = "device.renamed"
     DEVICE_REVOKED = "device.revoked"
     DEVICE_SUSPENDED = "device.suspended"
+    FILE_ADDED = "file.added"
+    FILE_DELETED = "file.deleted"
+    FILE_EXPIRED = "file.expired"
+    FILE_REFUSED = "file.refused"
     GATEWAY_RESTORED = "gateway.restored"
     GATEWAY_STARTED = "gateway.started"
     GATEWAY_STOPPED = "gateway.stopped"
@@ -90,6 +95,7 @@ class AuditEvent(StrEnum):
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"
     USER_FACTORS_RESET = "user.factors_reset"
+    VOICE_TRANSCRIBED = "voice.transcribed"
 
 
 class Outcome(StrEnum):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from entobot.app.offline import Offline
 from entobot.audit.events import AuditEvent
 from entobot.backup.manifest import Manifest
+from entobot.callbacks.restored import settle_callbacks
 from entobot.core.clock import Clock, rfc3339
 from entobot.core.principal import Principal
 from entobot.devices.model import Device, Status
@@ -46,6 +47,7 @@ async def settle(parts: Offline, manifest: Manifest, orders: Orders, clock: Cloc
         call_off_all(tx, "the gateway was restored from a backup", now_ms)
         sign_everybody_out(tx)
         settle_notifications(tx, now_ms)
+        settle_callbacks(tx, now_ms)
         settle_credentials(tx, copied_at_ms=manifest.made_at_ms, now_ms=now_ms)
         return parts.stream.replace_all(tx)
 

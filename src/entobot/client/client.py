@@ -272,14 +272,13 @@ class Client:
         """A command id. Make it yourself to repeat a command after a crash of the program."""
         return self._requests.new_id()
 
-    async def send_message(self, content: str, conversation_id: str | None = None, **options: Any) -> dict[str, Any]:
-        """`message_id`, `conversation_id`, `seq`. Without a conversation a new one is opened."""
-        data = (
-            {"content": content}
-            if conversation_id is None
-            else {"content": content, "conversation_id": conversation_id}
-        )
-        return await self.command("message.send", data, **options)
+    async def send_message(
+        self, content: str, conversation_id: str | None = None, *, agent: str | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """`message_id`, `conversation_id`, `seq`. Without a conversation a new one is opened, which `agent` answers."""
+        data = {"content": content, "conversation_id": conversation_id, "agent": agent}
+        given = {name: value for name, value in data.items() if value is not None}
+        return await self.command("message.send", given, **options)
 
     async def cancel_run(self, run_id: str) -> dict[str, Any]:
         return await self.command("run.cancel", {"run_id": run_id})

@@ -98,8 +98,10 @@ class Device:
     def new_id(self) -> str:
         return ulid(self.clock.now_ms(), self.entropy.bytes(10))
 
-    def decide(self, approval: dict[str, Any], decision: str, reason: str | None = None) -> dict[str, Any]:
-        """Sign and send a decision on exactly the action that `approval` holds."""
+    def decide(
+        self, approval: dict[str, Any], decision: str, reason: str | None = None, *, edited_action: str | None = None
+    ) -> dict[str, Any]:
+        """Sign and send a decision on exactly the action that `approval` holds, or on another one instead of it."""
         signature = decision_signature(
             self.key,
             origin=self.origin,
@@ -109,6 +111,7 @@ class Device:
             now_ms=self._now_ms(),
             entropy=self.entropy,
             reason=reason,
+            edited_action=edited_action,
         )
         data = {
             "approval_id": approval["approval_id"],
@@ -116,6 +119,8 @@ class Device:
             "action_sha256": approval["action_sha256"],
             "signature": signature,
         }
+        if edited_action is not None:
+            data["edited_action"] = edited_action
         if reason is not None:
             data["reason"] = reason
         return self.command("approval.decide", data)

@@ -24,7 +24,7 @@ class Approval(Struct, frozen=True):
 
     approval_id: str
     run_id: str
-    conversation_id: str
+    conversation_id: str | None
     action: str
     action_sha256: str
     title: str
@@ -34,6 +34,7 @@ class Approval(Struct, frozen=True):
     state: str = "pending"
     needs_number: bool = False
     needs_verification: bool = False
+    may_edit: bool = True
     may_decide: bool = True
 
 

@@ -11,7 +11,7 @@ MAX_IN_FLIGHT = 128
 FIRST_RETRY_S, MOST_RETRY_S = 0.5, 30.0
 KEPT_MS = 23 * 3600 * 1000
 """A gateway knows an id for 24 hours; after that a repeat would be a second command."""
-READS = frozenset({"approval.list", "conversation.history", "conversation.list", "events.ack"})
+READS = frozenset({"approval.list", "conversation.history", "conversation.list", "conversation.search", "events.ack"})
 
 
 @dataclass(slots=True)

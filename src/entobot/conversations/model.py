@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from entobot.core.errors import Code, Problem
+from entobot.files.model import Attachment
 
 MAX_CONTENT_BYTES = 64 * 1024
 """Of one message, in UTF-8: a long paste fits, and a frame with it stays under the 256 KiB cap."""
 MAX_TITLE_CHARACTERS = 120
 TITLE_FROM_MESSAGE_CHARACTERS = 60
+FILES_TITLE = "Files"
+"""Of a conversation that began with files and no word."""
 MAX_PAGE = 100
 PREVIEW_CHARACTERS = 200
+MIN_QUERY_CHARACTERS = 2
+MAX_QUERY_CHARACTERS = 100
+EXCERPT_CHARACTERS = 160
 MAX_PAGE_BYTES = 96 * 1024
 """Of text in one page of messages: with escapes doubled it still fits into a frame."""
 
@@ -28,6 +34,8 @@ class Conversation:
     title: str
     created_at_ms: int
     updated_at_ms: int
+    agent: str | None = None
+    """Who answers here; None: whoever answers conversations that name nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,7 @@ class Message:
     run_id: str | None = None
     error_code: str | None = None
     error_text: str | None = None
+    files: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class Preview:
     created_at_ms: int
 
 
-def checked_content(content: str) -> str:
+def checked_content(content: str, *, may_be_empty: bool = False) -> str:
     """The content as it will be stored. Raises `invalid` when blank, `too_large` above MAX_CONTENT_BYTES."""
     try:
         size = len(content.encode("utf-8"))
@@ -68,7 +77,7 @@ def checked_content(content: str) -> str:
         raise Problem(Code.INVALID, "The message is not valid Unicode text.") from None
     if size > MAX_CONTENT_BYTES:
         raise Problem(Code.TOO_LARGE, f"A message may have {MAX_CONTENT_BYTES} bytes; this one has {size}.")
-    if not content.strip():
+    if not content.strip() and not may_be_empty:
         raise Problem(Code.INVALID, "The message is empty.")
     if "\x00" in content:
         raise Problem(Code.INVALID, "The message holds a NUL character.")
@@ -91,3 +100,22 @@ def title_from(content: str) -> str:
     if len(first_line) <= TITLE_FROM_MESSAGE_CHARACTERS:
         return first_line
     return first_line[: TITLE_FROM_MESSAGE_CHARACTERS - 1].rstrip() + "…"
+
+
+def checked_query(query: str) -> str:
+    """What is looked for, without the space around it. Raises `invalid`."""
+    text = query.strip()
+    if not MIN_QUERY_CHARACTERS <= len(text) <= MAX_QUERY_CHARACTERS or "\x00" in text:
+        raise Problem(
+            Code.INVALID, f"Look for {MIN_QUERY_CHARACTERS} to {MAX_QUERY_CHARACTERS} characters, as they stand."
+        )
+    return text
+
+
+def excerpt_of(content: str, text: str) -> str:
+    """The part of `content` around `text`, in one line of about EXCERPT_CHARACTERS."""
+    at = max(0, content.lower().find(text.lower()))
+    start = max(0, at - (EXCERPT_CHARACTERS - len(text)) // 3)
+    end = start + EXCERPT_CHARACTERS
+    line = " ".join(content[start:end].split())
+    return f"{'…' if start else ''}{line}{'…' if end < len(content) else ''}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from entobot.bus.bus import Bus
 from entobot.conversations import store
 from entobot.conversations.model import (
+    FILES_TITLE,
     MAX_PAGE,
     MAX_PAGE_BYTES,
     Conversation,
@@ -13,15 +14,20 @@ from entobot.conversations.model import (
     MessageRole,
     Preview,
     checked_content,
+    checked_query,
     checked_title,
     title_from,
 )
+from entobot.conversations.rows import attachment_row
+from entobot.conversations.searching import Hit, search
 from entobot.core import topics
 from entobot.core.clock import rfc3339
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
+from entobot.files.model import Attachment
+from entobot.files.service import Files
 from entobot.storage.database import Transaction
 from entobot.stream.service import Stream
 
@@ -38,7 +44,28 @@ Begin = Callable[[Transaction, str, int], bool]
 message there. False when that has to wait for a bell."""
 
 
-def _always() -> bool:
+CheckAgent = Callable[[Transaction, str, str], None]
+"""Port, filled by the composition root: may this user give a conversation to the agent of this name? Raises
+`not_found`, `forbidden`."""
+
+
+def _no_agents(_tx: Transaction, _user_id: str, _agent: str) -> None:
+    raise Problem(Code.NOT_FOUND, "There is no agent of that name.")
+
+
+IsAnswered = Callable[[Transaction, str, str], bool]
+"""Port, filled by the composition root: does an agent of this gateway take this user's messages in this conversation?"""
+
+
+OnDelivered = Callable[[Transaction, Message, int], None]
+"""Port, filled by the composition root: a program has put something before its person, in the unit that stores it."""
+
+
+def _nobody_hears(_tx: Transaction, _message: Message, _now_ms: int) -> None:
+    return None
+
+
+def _always(_tx: Transaction, _user_id: str, _conversation_id: str) -> bool:
     return True
 
 
@@ -49,17 +76,28 @@ def _later(_tx: Transaction, _conversation_id: str, _now_ms: int) -> bool:
 class Conversations:
     """`is_answered` says whether agents of this gateway take messages; those stored meanwhile are left to others."""
 
-    def __init__(self, ids: Ids, stream: Stream, bus: Bus) -> None:
-        self.is_answered: Callable[[], bool] = _always
+    def __init__(self, ids: Ids, stream: Stream, bus: Bus, files: Files) -> None:
+        self.is_answered: IsAnswered = _always
         self.begin: Begin = _later
+        self.on_delivered: OnDelivered = _nobody_hears
+        self.check_agent: CheckAgent = _no_agents
         self._ids = ids
         self._stream = stream
         self._bus = bus
+        self._files = files
 
-    def create(self, tx: Transaction, user_id: str, title: str, now_ms: int) -> Conversation:
-        conversation = Conversation(self._ids.new(Prefix.CONVERSATION), user_id, checked_title(title), now_ms, now_ms)
+    def create(self, tx: Transaction, user_id: str, title: str, now_ms: int, agent: str | None = None) -> Conversation:
+        """Raises `invalid`; `not_found` and `forbidden` for the agent."""
+        if agent is not None:
+            self.check_agent(tx, user_id, agent)
+        conversation_id = self._ids.new(Prefix.CONVERSATION)
+        conversation = Conversation(conversation_id, user_id, checked_title(title), now_ms, now_ms, agent)
         store.insert_conversation(tx, conversation)
         return conversation
+
+    def agent_of(self, tx: Transaction, conversation_id: str) -> str | None:
+        """Who answers there; None: whoever answers conversations that name nobody."""
+        return store.find_agent(tx, conversation_id)
 
     def sender_of(self, tx: Transaction, message_id: str) -> str | None:
         """The device that sent a message; None for the local socket, the dashboard, and the agent."""
@@ -91,31 +129,72 @@ class Conversations:
         return conversation
 
     def send_message(
-        self, tx: Transaction, sender: Principal, conversation_id: str | None, content: str, now_ms: int
+        self,
+        tx: Transaction,
+        sender: Principal,
+        conversation_id: str | None,
+        content: str,
+        now_ms: int,
+        file_ids: Sequence[str] = (),
+        agent: str | None = None,
     ) -> Sent:
-        """Store what a person said, in a new conversation when none is named, and have it answered.
+        """Store what a person said, in a new conversation when none is named, and have it answered: by this agent, for
+        the new conversation.
 
-        Raises `not_found`, `invalid`, `too_large`.
+        With files the content may be empty. Raises `not_found`, `forbidden`, `invalid`, `too_large`, `file_not_whole`.
         """
-        content = checked_content(content)
+        content = checked_content(content, may_be_empty=bool(file_ids))
         if conversation_id is None:
-            conversation_id = self.create(tx, sender.user_id, title_from(content), now_ms).conversation_id
+            title = title_from(content) if content.strip() else FILES_TITLE
+            conversation_id = self.create(tx, sender.user_id, title, now_ms, agent).conversation_id
+        elif agent is not None:
+            raise Problem(Code.INVALID, "Who answers in a conversation is said when it begins. Begin a new one.")
         elif not store.has_conversation(tx, sender.user_id, conversation_id):
             raise _no_conversation()
+        message_id = self._ids.new(Prefix.MESSAGE)
+        files = self._files.attach(tx, sender.user_id, file_ids, message_id, conversation_id) if file_ids else []
         message = self._add(
             tx,
             user_id=sender.user_id,
             conversation_id=conversation_id,
-            message_id=self._ids.new(Prefix.MESSAGE),
+            message_id=message_id,
             role=MessageRole.USER,
             content=content,
             now_ms=now_ms,
             sender_device_id=sender.device_id,
+            files=files,
         )
-        if self.is_answered() and not self.begin(tx, conversation_id, now_ms):
+        is_answered = self.is_answered(tx, sender.user_id, conversation_id)
+        if is_answered and not self.begin(tx, conversation_id, now_ms):
             bell = conversation_id.encode("ascii")
             tx.after_commit(lambda: self._bus.publish(topics.WORK_MESSAGES, bell))
         return Sent(message.message_id, message.conversation_id, message.seq)
+
+    def deliver(
+        self, tx: Transaction, program: Principal, title: str, text: str, file_ids: Sequence[str], now_ms: int
+    ) -> Sent:
+        """Put files of a program before its person, in the one conversation that is the program's own.
+
+        Raises `not_found`, `file_not_whole`, `invalid`, `too_large`.
+        """
+        for file_id in file_ids:
+            self._files.loose(tx, program, file_id)
+        own = program.device_id or f"local {program.user_id}"
+        conversation_id = self.open_own(tx, program.user_id, own, title, now_ms).conversation_id
+        message_id = self._ids.new(Prefix.MESSAGE)
+        message = self._add(
+            tx,
+            user_id=program.user_id,
+            conversation_id=conversation_id,
+            message_id=message_id,
+            role=MessageRole.ASSISTANT,
+            content=checked_content(text, may_be_empty=bool(file_ids)),
+            now_ms=now_ms,
+            sender_device_id=program.device_id,
+            files=self._files.attach(tx, program.user_id, file_ids, message_id, conversation_id),
+        )
+        self.on_delivered(tx, message, now_ms)
+        return Sent(message.message_id, conversation_id, message.seq)
 
     def reply(
         self,
@@ -152,6 +231,7 @@ class Conversations:
         now_ms: int,
         sender_device_id: str | None = None,
         run_id: str | None = None,
+        files: Sequence[Attachment] = (),
     ) -> Message:
         data: dict[str, object] = {
             "message_id": message_id,
@@ -162,6 +242,8 @@ class Conversations:
         }
         if sender_device_id is not None:
             data["sender_device_id"] = sender_device_id
+        if files:
+            data["files"] = [attachment_row(file) for file in files]
         seq = self._stream.append(
             tx,
             user_id,
@@ -170,8 +252,20 @@ class Conversations:
             scope=Scope.CHAT,
             now_ms=now_ms,
         )
-        message = Message(message_id, conversation_id, user_id, role, content, seq, now_ms, sender_device_id, run_id)
-        store.insert_message(tx, message, is_awaiting=role is MessageRole.USER and self.is_answered())
+        message = Message(
+            message_id=message_id,
+            conversation_id=conversation_id,
+            user_id=user_id,
+            role=role,
+            content=content,
+            seq=seq,
+            created_at_ms=now_ms,
+            sender_device_id=sender_device_id,
+            run_id=run_id,
+            files=tuple(files),
+        )
+        is_awaiting = role is MessageRole.USER and self.is_answered(tx, user_id, conversation_id)
+        store.insert_message(tx, message, is_awaiting=is_awaiting)
         store.touch_conversation(tx, conversation_id, now_ms)
         return message
 
@@ -236,6 +330,15 @@ class Conversations:
     def latest(self, tx: Transaction, user_id: str, count: int) -> "list[tuple[Conversation, Preview | None]]":
         """The `count` used last, as a snapshot shows them."""
         return store.list_conversations(tx, user_id, None, count)
+
+    def search(self, tx: Transaction, user_id: str, query: str, cursor: str | None) -> tuple["list[Hit]", str | None]:
+        """One's own conversations that say `query`, the most recently used first, and the cursor to go on from.
+
+        A page may be empty and have a cursor: each looks at a bounded part. Raises `invalid`.
+        """
+        begin = _parse_cursor(cursor) or (store.END, "")
+        hits, following = search(tx, user_id, checked_query(query), begin)
+        return hits, None if following is None else f"{following[0]}.{following[1]}"
 
     def unread(self, tx: Transaction, user_id: str, seen_seq: int) -> int:
         """Assistant messages that stand in the stream after `seen_seq`."""

@@ -1,5 +1,8 @@
 """Tables of conversations and messages. Messages are an append-only log keyed by row id."""
 
+import json
+from dataclasses import asdict
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -16,6 +19,7 @@ from sqlalchemy import (
 )
 
 from entobot.conversations.model import PREVIEW_CHARACTERS, Conversation, Message, MessageRole, Preview
+from entobot.files.model import Attachment
 from entobot.storage.database import Row, Transaction, metadata
 from entobot.storage.partial_index import partial_index
 
@@ -28,6 +32,7 @@ conversations = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False),
     Column("own_of_device_id", Text, unique=True),
+    Column("agent", Text),
     Index("ix_conversations_user_updated", "user_id", "updated_at_ms"),
 )
 messages = Table(
@@ -46,6 +51,7 @@ messages = Table(
     Column("error_code", Text),
     Column("error_text", Text),
     Column("is_awaiting", Integer, nullable=False),
+    Column("files", Text),
     Index("ix_messages_conversation", "conversation_id", "id"),
     partial_index("ix_messages_awaiting", "conversation_id", where="is_awaiting = 1"),
     partial_index("ix_messages_answers", "user_id", "seq", where="role = 'assistant'"),
@@ -146,6 +152,7 @@ _UNREAD = select(func.count().label("unread")).where(
 END = 2**62
 """Past every row id and every time: where a first page begins."""
 
+_AGENT = select(conversations.c.agent).where(conversations.c.conversation_id == bindparam("conversation"))
 _SENDER = select(messages.c.sender_device_id).where(messages.c.message_id == bindparam("message"))
 
 
@@ -158,13 +165,19 @@ def insert_conversation(tx: Transaction, conversation: Conversation) -> None:
             "title": conversation.title,
             "created_at_ms": conversation.created_at_ms,
             "updated_at_ms": conversation.updated_at_ms,
+            "agent": conversation.agent,
         },
     )
 
 
+def find_agent(tx: Transaction, conversation_id: str) -> str | None:
+    row = tx.first(_AGENT, {"conversation": conversation_id})
+    return None if row is None else row["agent"]
+
+
 def find_own_conversation(tx: Transaction, user_id: str, device_id: str) -> Conversation | None:
     row = tx.first(_OWN_CONVERSATION, {"device": device_id, "user": user_id})
-    return None if row is None else _conversation(row)
+    return None if row is None else to_conversation(row)
 
 
 def give_conversation(tx: Transaction, conversation_id: str, device_id: str) -> None:
@@ -174,7 +187,7 @@ def give_conversation(tx: Transaction, conversation_id: str, device_id: str) -> 
 
 def find_conversation(tx: Transaction, user_id: str, conversation_id: str) -> Conversation | None:
     row = tx.first(_CONVERSATION, {"conversation": conversation_id, "user": user_id})
-    return None if row is None else _conversation(row)
+    return None if row is None else to_conversation(row)
 
 
 def has_conversation(tx: Transaction, user_id: str, conversation_id: str) -> bool:
@@ -201,7 +214,7 @@ def list_conversations(
 ) -> list[tuple[Conversation, Preview | None]]:
     at, conversation_id = before or (END, "")
     parameters = {"user": user_id, "at": at, "conversation": conversation_id, "count": count}
-    return [(_conversation(row), _preview(row)) for row in tx.rows(_LIST_WITH_LAST, parameters)]
+    return [(to_conversation(row), _preview(row)) for row in tx.rows(_LIST_WITH_LAST, parameters)]
 
 
 def insert_message(tx: Transaction, message: Message, *, is_awaiting: bool) -> None:
@@ -218,6 +231,7 @@ def insert_message(tx: Transaction, message: Message, *, is_awaiting: bool) -> N
             "sender_device_id": message.sender_device_id,
             "run_id": message.run_id,
             "is_awaiting": int(is_awaiting),
+            "files": json.dumps([asdict(file) for file in message.files]) if message.files else None,
         },
     )
 
@@ -230,7 +244,7 @@ def find_row_id(tx: Transaction, conversation_id: str, message_id: str) -> int |
 def history(tx: Transaction, conversation_id: str, before: int, count: int) -> list[Message]:
     """Newest first."""
     parameters = {"conversation": conversation_id, "before": before, "count": count}
-    return [_message(row) for row in tx.rows(_HISTORY, parameters)]
+    return [to_message(row) for row in tx.rows(_HISTORY, parameters)]
 
 
 def conversations_awaiting(tx: Transaction) -> list[str]:
@@ -239,7 +253,7 @@ def conversations_awaiting(tx: Transaction) -> list[str]:
 
 def find_next_unanswered(tx: Transaction, conversation_id: str) -> Message | None:
     row = tx.first(_NEXT_UNANSWERED, {"conversation": conversation_id})
-    return None if row is None else _message(row)
+    return None if row is None else to_message(row)
 
 
 def find_sender(tx: Transaction, message_id: str) -> str | None:
@@ -270,13 +284,18 @@ def _preview(row: Row) -> Preview | None:
     return Preview(row["last_id"], MessageRole(row["last_role"]), row["last_content"], int(row["last_at_ms"]))
 
 
-def _conversation(row: Row) -> Conversation:
+def to_conversation(row: Row) -> Conversation:
     return Conversation(
-        row["conversation_id"], row["user_id"], row["title"], int(row["created_at_ms"]), int(row["updated_at_ms"])
+        row["conversation_id"],
+        row["user_id"],
+        row["title"],
+        int(row["created_at_ms"]),
+        int(row["updated_at_ms"]),
+        row["agent"],
     )
 
 
-def _message(row: Row) -> Message:
+def to_message(row: Row) -> Message:
     return Message(
         message_id=row["message_id"],
         conversation_id=row["conversation_id"],
@@ -289,4 +308,5 @@ def _message(row: Row) -> Message:
         run_id=row["run_id"],
         error_code=row["error_code"],
         error_text=row["error_text"],
+        files=() if row["files"] is None else tuple(Attachment(**file) for file in json.loads(row["files"])),
     )

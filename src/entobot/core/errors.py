@@ -13,6 +13,7 @@ class Code(StrEnum):
     DEVICE_SUSPENDED = "device_suspended"
     DRAINING = "draining"
     EDIT_TOO_RISKY = "edit_too_risky"
+    FILE_NOT_WHOLE = "file_not_whole"
     FORBIDDEN = "forbidden"
     HASH_MISMATCH = "hash_mismatch"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
@@ -34,6 +35,7 @@ class Code(StrEnum):
     PROOF_REQUIRED = "proof_required"
     PROOF_STALE = "proof_stale"
     QUESTION_CLOSED = "question_closed"
+    QUOTA_EXCEEDED = "quota_exceeded"
     RATE_LIMITED = "rate_limited"
     RECEIPT_REPEATED = "receipt_repeated"
     REFRESH_INVALID = "refresh_invalid"
@@ -44,10 +46,14 @@ class Code(StrEnum):
     SIGNATURE_INVALID = "signature_invalid"
     SMS_UNAVAILABLE = "sms_unavailable"
     STEP_UP_REQUIRED = "step_up_required"
+    STORAGE_FULL = "storage_full"
     TOO_LARGE = "too_large"
     TOTP_REQUIRED = "totp_required"
+    TRANSCRIPTION_FAILED = "transcription_failed"
+    TYPE_REFUSED = "type_refused"
     UNAUTHENTICATED = "unauthenticated"
     USER_VERIFICATION_REQUIRED = "user_verification_required"
+    VOICE_UNAVAILABLE = "voice_unavailable"
 
 
 STATUS: dict[Code, int] = {
@@ -60,6 +66,7 @@ STATUS: dict[Code, int] = {
     Code.DEVICE_SUSPENDED: 403,
     Code.DRAINING: 503,
     Code.EDIT_TOO_RISKY: 403,
+    Code.FILE_NOT_WHOLE: 409,
     Code.FORBIDDEN: 403,
     Code.HASH_MISMATCH: 409,
     Code.IDEMPOTENCY_MISMATCH: 409,
@@ -81,6 +88,7 @@ STATUS: dict[Code, int] = {
     Code.PROOF_REQUIRED: 401,
     Code.PROOF_STALE: 401,
     Code.QUESTION_CLOSED: 409,
+    Code.QUOTA_EXCEEDED: 409,
     Code.RATE_LIMITED: 429,
     Code.RECEIPT_REPEATED: 409,
     Code.REFRESH_INVALID: 401,
@@ -91,16 +99,20 @@ STATUS: dict[Code, int] = {
     Code.SIGNATURE_INVALID: 400,
     Code.SMS_UNAVAILABLE: 409,
     Code.STEP_UP_REQUIRED: 403,
+    Code.STORAGE_FULL: 507,
     Code.TOO_LARGE: 413,
     Code.TOTP_REQUIRED: 401,
+    Code.TRANSCRIPTION_FAILED: 502,
+    Code.TYPE_REFUSED: 415,
     Code.UNAUTHENTICATED: 401,
     Code.USER_VERIFICATION_REQUIRED: 403,
+    Code.VOICE_UNAVAILABLE: 409,
 }
 """HTTP status of each code (RFC 9110)."""
 
 WAIT_S: dict[Code, float] = {Code.DRAINING: 1.0, Code.RATE_LIMITED: 1.0}
 """Told with these codes where nobody knows a better time: whoever says "not now" says when."""
-RETRYABLE = frozenset({Code.DRAINING, Code.INTERNAL, Code.PROOF_STALE, Code.RATE_LIMITED})
+RETRYABLE = frozenset({Code.DRAINING, Code.INTERNAL, Code.PROOF_STALE, Code.RATE_LIMITED, Code.TRANSCRIPTION_FAILED})
 
 
 class Problem(Exception):  # noqa: N818  the field's word (RFC 9457); it is shown, not only raised

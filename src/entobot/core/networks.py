@@ -28,19 +28,24 @@ _PROVIDERS_OWN = ipaddress.ip_address("168.63.129.16")
 """Public as it is written; from inside Azure it is the machine's own host."""
 
 
+def reached_address(address: Address) -> Address:
+    """Where a packet to it ends: the IPv4 address that an IPv6 one only carries (mapped, RFC 4291 §2.5.5.2; 6to4,
+    RFC 3056; NAT64), else itself.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return ipaddress.IPv4Address(address.packed[-4:])
+        return address.ipv4_mapped or address.sixtofour or address
+    return address
+
+
 def is_public(address: Address) -> bool:
     """Whether it is a host of the public internet: no private, shared, link-local, reserved or multicast address, also
     where an IPv6 address only carries an IPv4 one.
     """
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if address.sixtofour is not None:
-            return is_public(address.sixtofour)
-        if address.teredo is not None:
-            return False
-        if address in _NAT64:
-            return is_public(ipaddress.IPv4Address(address.packed[-4:]))
+    address = reached_address(address)
+    if isinstance(address, ipaddress.IPv6Address) and (address.teredo is not None or address.is_site_local):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved and address != _PROVIDERS_OWN
 
 

@@ -32,6 +32,7 @@ class Rate(StrEnum):
     RECEIPTS = "receipts"
     REQUESTS = "requests"
     SIGN_INS = "sign_ins"
+    TRANSCRIPTIONS = "transcriptions"
     WRITES = "writes"
 
 
@@ -64,6 +65,7 @@ RATES: dict[Rate, Rule] = {
     Rate.RECEIPTS: Rule(CountedBy.ADDRESS, "receipts of providers of SMS, and SMS that arrive", Allowance(20, 200)),
     Rate.REQUESTS: Rule(CountedBy.ADDRESS, "HTTP requests of any kind", Allowance(50, 200)),
     Rate.SIGN_INS: Rule(CountedBy.ADDRESS, "sign-ins with a browser, successful or not", Allowance(0.5, 20)),
+    Rate.TRANSCRIPTIONS: Rule(CountedBy.DEVICE, "recordings to be transcribed", Allowance(0.2, 20)),
     Rate.WRITES: Rule(CountedBy.DEVICE, "writing requests of a device", Allowance(20, 200)),
 }
 """Connections and credentials are wide: a whole office may come back from behind one address in the same second."""
@@ -75,6 +77,7 @@ ROUTE_RATES: dict[str, Rate] = {
     "GET /api/v1/audit/verify": Rate.EXPENSIVE,
     "GET /api/v1/audit/verify/progress": Rate.EXPENSIVE,
     "GET /api/v1/events": Rate.EVENTS,
+    "POST /api/v1/agents/{agent}/ag-ui": Rate.EVENTS,
     "POST /api/v1/api-keys": Rate.CREDENTIALS,
     "POST /api/v1/auth/pair": Rate.PAIRING,
     "POST /api/v1/auth/pair/{claim_id}/collect": Rate.PAIRING,
@@ -92,6 +95,7 @@ ROUTE_RATES: dict[str, Rate] = {
     "POST /api/v1/sms/answers/webhook": Rate.RECEIPTS,
     "POST /api/v1/sms/receipts/twilio/{message_id}": Rate.RECEIPTS,
     "POST /api/v1/sms/receipts/webhook": Rate.RECEIPTS,
+    "POST /api/v1/voice/transcriptions": Rate.TRANSCRIPTIONS,
 }
 """Routes with a class of their own; every other one is a read or a write."""
 

@@ -21,6 +21,7 @@ TIMEOUT_S = MAX_WAIT_S + 10
 AGAIN_AFTER_S = 2.0
 """A gateway that restarts is away for seconds; what waits for an answer waits on."""
 QUESTIONS = "/api/v1/questions"
+REQUESTS = "/api/v1/approval-requests"
 
 
 class RestHuman:
@@ -29,28 +30,41 @@ class RestHuman:
         self._clock = clock
 
     async def notify(self, note: Mapping[str, object]) -> Row:
-        return await self._send("POST", "/api/v1/notifications", json=note)
+        return await self.send("POST", "/api/v1/notifications", json=note)
 
     async def ask(self, question: Mapping[str, object]) -> Row:
-        return await self._send("POST", QUESTIONS, json=question)
+        return await self.send("POST", QUESTIONS, json=question)
 
     async def look(self, question_id: str, wait_s: float) -> Row:
+        return await self._wait(f"{QUESTIONS}/{question_id}", wait_s)
+
+    async def take_back(self, question_id: str) -> Row:
+        return await self.send("DELETE", f"{QUESTIONS}/{question_id}")
+
+    async def request(self, wish: Mapping[str, object]) -> Row:
+        return await self.send("POST", "/api/v1/approvals", json=wish)
+
+    async def look_at_request(self, request_id: str, wait_s: float) -> Row:
+        return await self._wait(f"{REQUESTS}/{request_id}", wait_s)
+
+    async def take_back_request(self, request_id: str) -> Row:
+        return await self.send("DELETE", f"{REQUESTS}/{request_id}")
+
+    async def _wait(self, path: str, wait_s: float) -> Row:
         """A gateway that goes away meanwhile is asked again until the time is over."""
         until_s = self._clock.monotonic() + wait_s
         while True:
             left_s = until_s - self._clock.monotonic()
             query = {"wait_s": max(0.0, min(left_s, MAX_WAIT_S))}
             try:
-                return await self._send("GET", f"{QUESTIONS}/{question_id}", params=query)
+                return await self.send("GET", path, params=query)
             except Problem as problem:
                 if not problem.retry or left_s <= 0:
                     raise
                 await asyncio.sleep(min(problem.retry_after_s or AGAIN_AFTER_S, max(0.0, left_s)))
 
-    async def take_back(self, question_id: str) -> Row:
-        return await self._send("DELETE", f"{QUESTIONS}/{question_id}")
-
-    async def _send(self, method: str, path: str, **options: object) -> Row:
+    async def send(self, method: str, path: str, **options: object) -> Row:
+        """Any request; the options are httpx's. Raises Problem."""
         try:
             return answer(await self._http.request(method, path, **options))  # pyright: ignore[reportArgumentType]  of httpx
         except (httpx.TransportError, OSError) as error:

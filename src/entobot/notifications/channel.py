@@ -16,6 +16,8 @@ class Outcome(StrEnum):
     """There is nobody at this place any more, and never will be: it is forgotten."""
     LATER = "later"
     """Not now; the same may work later."""
+    PENDING = "pending"
+    """It waits in a queue of its own, which tells later what became of it."""
     REFUSED = "refused"
     """It will not be taken, however often it is tried."""
 

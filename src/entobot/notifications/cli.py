@@ -93,14 +93,14 @@ def places(context: typer.Context, as_json: AsJson = False) -> None:
 @told
 def add(
     context: typer.Context,
-    channel: Annotated[str, typer.Argument(help="email or ntfy.")],
-    address: Annotated[str, typer.Argument(help="An e-mail address, or a topic's URL.")],
+    channel: Annotated[str, typer.Argument(help="email, ntfy or sms.")],
+    address: Annotated[str, typer.Argument(help="An e-mail address, a topic's URL, or a number as +14155550123.")],
     token_file: Annotated[
         typer.FileText | None, typer.Option(help="File with the access token of an ntfy topic.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a place where the owner is reached. An e-mail address is sent a code first."""
+    """Add a place where the owner is reached. An e-mail address, or a number, is sent a code first."""
     gateway = place(context).gateway
     body = {"channel": channel, "address": address} | (
         {} if token_file is None else {"token": token_file.read().strip()}
@@ -110,8 +110,8 @@ def add(
 
     def human() -> None:
         say(f"Added: {made['place_id']}.")
-        if sent.get("state") == "sent":
-            hint(f"Look at the mail, then: entobot notifications confirm {made['place_id']} CODE")
+        if sent.get("state") in ("queued", "sent"):
+            hint(f"Look at what was sent there, then: entobot notifications confirm {made['place_id']} CODE")
         elif sent:
             say(f"The code was not sent: {sent['reason']}.")
 
@@ -123,10 +123,10 @@ def add(
 def confirm(
     context: typer.Context,
     place_id: PlaceId,
-    code: Annotated[str, typer.Argument(help="The six digits of the mail.")],
+    code: Annotated[str, typer.Argument(help="The six digits that were sent.")],
     as_json: AsJson = False,
 ) -> None:
-    """Type the code that was mailed: from then on notifications go there."""
+    """Type the code that was sent: from then on notifications go there."""
     row = _find(context, place_id)
     done = place(context).gateway.request("POST", f"{AT}/places/{row['place_id']}/confirm", json={"code": code})
     show(done, as_json=as_json, human=lambda: say(f"{done['shown']} is confirmed."))
@@ -147,8 +147,9 @@ def try_(context: typer.Context, place_id: PlaceId, as_json: AsJson = False) -> 
     """Send a test to a place now, and wait for what becomes of it."""
     row = _find(context, place_id)
     done = place(context).gateway.request("POST", f"{AT}/places/{row['place_id']}/test")
-    is_good = done["state"] == "accepted"
-    text = f"Accepted by {row['shown']}." if is_good else f"Not sent: {done['reason']}."
+    is_good = done["state"] in ("accepted", "sent")
+    text = f"Accepted by {row['shown']}." if done["state"] == "accepted" else f"On its way to {row['shown']}."
+    text = text if is_good else f"Not sent: {done['reason']}."
     show(done, as_json=as_json, human=lambda: say(text))
     if not is_good:
         raise typer.Exit(Exit.REFUSED)

@@ -134,13 +134,14 @@ class _Routes:
         principal: Caller,
         state: Annotated[State | None, Query(description="`open`: those that are not read.")] = None,
         of: Annotated[str, Query(pattern="^(me|all)$", description="`all` needs `audit`.")] = "me",
+        kind: Annotated[str | None, Query(max_length=32, description="One's own of this kind only.")] = None,
         cursor: Annotated[str | None, Query(max_length=64)] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     ) -> NotificationPage:
         if state not in (None, State.OPEN):
             raise Problem(Code.INVALID, "state is 'open', or left out.")
         page = await self._notifications.find_page(
-            principal, cursor, limit, only_unread=state is State.OPEN, of_all=of == "all"
+            principal, cursor, limit, only_unread=state is State.OPEN, of_all=of == "all", kind=kind
         )
         return NotificationPage(rows=[_row(one) for one in page.rows], next=page.next, unread=page.unread)
 

@@ -24,7 +24,7 @@ from entobot.web.routes import Api
 ZoneOf = Callable[[str], Awaitable[tzinfo | None]]
 Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="As in 22:30.")]
 SentBy = Literal["email", "ntfy", "push", "sms", "unifiedpush"]
-Added = Literal["email", "ntfy", "unifiedpush"]
+Added = Literal["email", "ntfy", "sms", "unifiedpush"]
 
 
 class _Body(BaseModel):
@@ -77,9 +77,9 @@ class Typed(_Body):
 
 
 class CodeSent(_Body):
-    """200 also where the mail was not taken: `state` says so."""
+    """200 also where it was not taken: `state` says so. `queued`: an SMS that waits for its provider."""
 
-    state: Literal["failed", "sent"]
+    state: Literal["failed", "queued", "sent"]
     reason: str
 
 
@@ -204,8 +204,7 @@ class Routes:
 
     async def send_code(self, place_id: str, principal: Caller) -> CodeSent:
         answer = await self._trying.send_code(principal, place_id, self._gateway())
-        state = "sent" if answer.outcome is Outcome.ACCEPTED else "failed"
-        return CodeSent(state=state, reason=answer.reason)
+        return CodeSent(state=_CODE_STATES.get(answer.outcome, "failed"), reason=answer.reason)
 
     async def confirm_place(self, place_id: str, body: Typed, principal: Caller) -> PlaceRow:
         return _place(await self._places.confirm(principal, place_id, body.code))
@@ -259,6 +258,7 @@ def _place(one: Place) -> PlaceRow:
     )
 
 
+_CODE_STATES: dict[Outcome, Literal["queued", "sent"]] = {Outcome.ACCEPTED: "sent", Outcome.PENDING: "queued"}
 _SENT_BY: dict[Channel, SentBy] = {
     Channel.EMAIL: "email",
     Channel.NTFY: "ntfy",

@@ -31,10 +31,11 @@ class Kind(StrEnum):
     MESSAGE = "message"
     NOTICE = "notice"
     QUESTION = "question"
+    REMINDER = "reminder"
     TEST = "test"
 
 
-OWN_KINDS = frozenset({Kind.ALERT, Kind.APPROVAL, Kind.DIGEST, Kind.MESSAGE, Kind.QUESTION, Kind.TEST})
+OWN_KINDS = frozenset({Kind.ALERT, Kind.APPROVAL, Kind.DIGEST, Kind.MESSAGE, Kind.QUESTION, Kind.REMINDER, Kind.TEST})
 """What nobody outside may send."""
 
 

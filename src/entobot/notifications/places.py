@@ -1,7 +1,8 @@
 """Where a person is reached: subscriptions of their devices, addresses of their own, and how they want it."""
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit
@@ -16,6 +17,7 @@ from entobot.notifications import attempt_store, place_store
 from entobot.notifications.addresses import host_of, is_endpoint, is_mail_address, is_ntfy_address
 from entobot.notifications.model import Channel, Place
 from entobot.notifications.rules import Rules
+from entobot.notifications.sms_numbers import Number
 from entobot.notifications.webpush import KeysRefused, check_keys
 from entobot.signin.sealing import Seal
 from entobot.storage.database import Database, Transaction
@@ -29,11 +31,15 @@ CODE_DIGITS = 6
 CODE_LIFE_MS = 15 * 60_000
 MAX_CODE_TRIES = 5
 MAX_CODES_PER_HOUR = 5
-"""Mails with codes that one person may have sent, to whatever addresses."""
+"""Messages with codes that one person may have sent, to whatever addresses."""
 HOUR_MS = 3600_000
 MAX_COUNTED = 1000
 
+CONFIRMED_BY_CODE = frozenset({Channel.EMAIL, Channel.SMS})
+
 Guard = Callable[[Transaction, Principal], None]
+CheckNumber = Callable[[str], Number]
+"""Port: a telephone number that may be reached. Reads files. Raises `number_refused`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,9 @@ class Places:
         allowed: Networks,
         code_key: bytes,
         seal: Seal,
+        check_number: CheckNumber | None = None,
     ) -> None:
+        """`check_number` reads telephone numbers, where this installation sends SMS."""
         self._database = database
         self._clock = clock
         self._ids = ids
@@ -92,6 +100,7 @@ class Places:
         self._allowed = allowed
         self._code_key = code_key
         self._seal = seal
+        self._check_number = check_number
         self._codes = _Codes()
         self._refused = meters.counter(Metric.REFUSALS, reason="notification_place")
 
@@ -125,11 +134,11 @@ class Places:
             p256dh=new.p256dh,
             auth=self._sealed(place_id, new.token) if new.token else new.auth,
             name=clean_name(new.name, "name") if new.name else "",
-            is_confirmed=new.channel is not Channel.EMAIL,
+            is_confirmed=new.channel not in CONFIRMED_BY_CODE,
             created_at_ms=now_ms,
         )
         place_store.insert_place(tx, place)
-        facts = {"channel": place.channel, "service": "" if new.channel is Channel.EMAIL else host_of(place)}
+        facts = {"channel": place.channel, "service": "" if new.channel in CONFIRMED_BY_CODE else host_of(place)}
         self._record(tx, AuditEvent.NOTIFICATION_PLACE_ADDED, principal, place_id, facts, now_ms)
         return place
 
@@ -148,8 +157,9 @@ class Places:
     def _refusal(self, new: NewPlace) -> Problem | None:
         if new.channel not in self._channels:
             return Problem(Code.INVALID, f"This gateway sends nothing by {new.channel}. Its operator can set it up.")
-        if new.channel is Channel.EMAIL:
-            return None if is_mail_address(new.address) else Problem(Code.INVALID, "That is no e-mail address.")
+        if new.channel in CONFIRMED_BY_CODE:
+            is_good = new.channel is Channel.SMS or is_mail_address(new.address)  # `add` has read the number
+            return None if is_good else Problem(Code.INVALID, "That is no e-mail address.")
         if not is_endpoint(new.address):
             return Problem(Code.ADDRESS_REFUSED, "The address is an https:// URL without credentials.")
         if new.channel is Channel.NTFY:
@@ -177,9 +187,12 @@ class Places:
         )
 
     async def add(self, principal: Principal, new: NewPlace) -> Place:
-        """Raises `invalid`, `address_refused`, `forbidden` for what only a device subscribes to."""
+        """Raises `invalid`, `address_refused`, `number_refused`, `forbidden` for what only a device subscribes to."""
         if new.channel is Channel.PUSH:
             raise Problem(Code.FORBIDDEN, "A browser subscribes itself, by the command push.subscribe.")
+        if new.channel is Channel.SMS and self._check_number is not None:
+            number = await asyncio.to_thread(self._check_number, new.address)
+            new = replace(new, address=number.e164)
         now_ms = self._clock.now_ms()
 
         def unit(tx: Transaction) -> Place | Problem:
@@ -221,7 +234,8 @@ class Places:
             if code is None or now_ms >= code.ends_at_ms or not place_store.count_try(tx, place_id, MAX_CODE_TRIES):
                 return Problem(Code.INVALID, "This code does not hold any more. Have a new one sent.")
             if not same(code.digest, self._digest(place_id, typed.strip())):
-                return Problem(Code.INVALID, "That is not the code. Look at the newest mail.")
+                return Problem(Code.INVALID, "That is not the code. Look at the newest message.")
+            self._take_over(tx, place, now_ms)
             place_store.confirm(tx, place_id)
             facts: dict[str, str] = {"channel": place.channel}
             self._record(tx, AuditEvent.NOTIFICATION_PLACE_CONFIRMED, principal, place_id, facts, now_ms)
@@ -231,6 +245,28 @@ class Places:
         if isinstance(done, Problem):
             raise done
         return done
+
+    def _take_over(self, tx: Transaction, place: Place, now_ms: int) -> None:
+        """A number is one person's: whoever showed last that they read there."""
+        for other in place_store.places_at(tx, place.channel, place.address):
+            if place.channel is Channel.SMS and other.is_confirmed and other.user_id != place.user_id:
+                self._end(tx, Principal(place.user_id, frozenset()), other, now_ms)
+
+    def owner_of(self, tx: Transaction, e164: str) -> str | None:
+        """Who has confirmed this number."""
+        found = [one for one in place_store.places_at(tx, Channel.SMS, e164) if one.is_confirmed]
+        return found[0].user_id if found else None
+
+    def zone_name(self, tx: Transaction, user_id: str) -> str:
+        """The time zone that a person's rules name."""
+        return place_store.rules_of(tx, user_id).time_zone
+
+    def number_of(self, tx: Transaction, user_id: str) -> str | None:
+        """The number that a person has confirmed first."""
+        found = [
+            one.address for one in place_store.places_of(tx, user_id) if one.channel is Channel.SMS and one.is_confirmed
+        ]
+        return found[0] if found else None
 
     def _digest(self, place_id: str, code: str) -> str:
         return b64u(keyed_digest(self._code_key, f"{place_id}\n{code}".encode()))

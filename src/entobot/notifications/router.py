@@ -1,5 +1,6 @@
 """Decide for every notification that is due, and write down what is to be sent. Any number of nodes do it at once."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
@@ -86,8 +87,8 @@ class Router:
             if not found:
                 return has_sent
             look = await self._prepare(found)
-            for one in found:
-                has_sent |= await self._database.write(lambda tx, one=one, look=look: self._step(tx, one, look))
+            steps = [self._database.write(lambda tx, one=one, look=look: self._step(tx, one, look)) for one in found]
+            has_sent |= any(await asyncio.gather(*steps))  # together they are one commit, where the store can do that
 
     async def _prepare(self, found: Sequence[Notification]) -> _Look:
         user_ids = sorted({one.user_id for one in found})

@@ -85,15 +85,27 @@ def _by_rules(case: Case, now_ms: int) -> Decision:
     breaks = one.priority is Priority.CRITICAL and rules.critical_breaks_quiet
     quiet_ms = None if breaks else quiet_until_ms(rules, case.zone, now_ms)
     if quiet_ms is not None:
-        return Decision(
-            look_at_ms=_ahead(one, quiet_ms), step=one.step, since_ms=quiet_ms - to_ms(LIVE_WAIT), live_failed=True
-        )
+        since_ms = _since_after(case, quiet_ms)
+        return Decision(look_at_ms=_ahead(one, quiet_ms), step=one.step, since_ms=since_ms, live_failed=True)
     if one.priority is Priority.LOW:
         due_ms = next_time_ms(rules.digest_minute, case.zone, one.since_ms)
         if now_ms < due_ms:
             return Decision(look_at_ms=_ahead(one, due_ms), step=one.step, live_failed=True)
         return Decision(look_at_ms=None, step=one.step, is_digest=True, live_failed=True)
     return _steps(case, now_ms)
+
+
+def _since_after(case: Case, quiet_ms: int) -> int | None:
+    """When its way begins so that a step which the quiet hours held up comes as they end, and later ones as long after
+    it as the rules say: not all at once, and not each night later. None where no step was held up.
+    """
+    one, tried = case.notification, {attempt.place_id for attempt in case.attempts}
+    left = (step for step in case.rules.steps[one.step :] if _places(case, step, tried))
+    following = next(left, None)
+    if one.priority is Priority.LOW or following is None:
+        return None
+    since_ms = quiet_ms - following.after_ms - to_ms(LIVE_WAIT)
+    return since_ms if since_ms > one.since_ms else None
 
 
 def _steps(case: Case, now_ms: int) -> Decision:

@@ -169,6 +169,8 @@ class Sender:
             return Answer(Outcome.LATER, "the gateway failed to send it; its log says why")
 
     def _settle(self, tx: Transaction, attempt: Attempt, answer: Answer) -> None:
+        if answer.outcome is Outcome.PENDING:
+            return
         now_ms = self._clock.now_ms()
         reason = answer.reason[:MAX_REASON_CHARACTERS]
         if answer.outcome is Outcome.ACCEPTED:

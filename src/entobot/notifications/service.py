@@ -128,6 +128,7 @@ class Notifications:
         note = cleaned(note) if note.kind in OWN_KINDS else checked(note)
         since_ms = self._make_room(tx, note, now_ms)
         notification_id = self._ids.new(Prefix.NOTIFICATION)
+        look_at_ms = since_ms + to_ms(LIVE_WAIT) if self.is_here(note.user_id) else now_ms
         one = Notification(
             notification_id=notification_id,
             user_id=note.user_id,
@@ -144,7 +145,7 @@ class Notifications:
             is_told_by_event=note.event_seq is not None,
             created_at_ms=now_ms,
             since_ms=since_ms,
-            look_at_ms=since_ms + to_ms(LIVE_WAIT) if self.is_here(note.user_id) else now_ms,
+            look_at_ms=look_at_ms,
             expires_at_ms=note.expires_at_ms,
             escalation=note.escalation,
             escalated_from=escalated_from,
@@ -154,7 +155,8 @@ class Notifications:
         store.insert_notification(tx, one)
         counter = self._posted.get(one.kind, self._posted[Kind.NOTICE])
         tx.after_commit(counter.add)
-        self.ring(tx)
+        if look_at_ms <= now_ms:  # what a device may still show is looked at in time anyway
+            self.ring(tx)
         return one
 
     def settle(self, tx: Transaction, user_id: str, collapse_key: str, now_ms: int) -> None:
@@ -354,9 +356,16 @@ class Notifications:
         return await self._database.read(unit)
 
     async def find_page(
-        self, principal: Principal, cursor: str | None, limit: int, *, only_unread: bool = False, of_all: bool = False
+        self,
+        principal: Principal,
+        cursor: str | None,
+        limit: int,
+        *,
+        only_unread: bool = False,
+        of_all: bool = False,
+        kind: str | None = None,
     ) -> Page:
-        """Newest first; of everybody with `of_all`, which needs `audit`. Raises `invalid`, `forbidden`."""
+        """Newest first; of everybody, whatever kind, with `of_all`, which needs `audit`. Raises `invalid`, `forbidden`."""
         if of_all:
             principal.require(Scope.AUDIT)
         if cursor is not None and not is_id(cursor, Prefix.NOTIFICATION):
@@ -366,7 +375,7 @@ class Notifications:
 
         def unit(tx: Transaction) -> Page:
             self._guard(tx, principal)
-            found = store.page(tx, of_user, cursor, count + 1, only_open=only_unread)
+            found = store.page(tx, of_user, cursor, count + 1, only_open=only_unread, kind=kind)
             rows = [
                 Told(one, attempt_store.attempts_of(tx, one.notification_id), is_own=one.user_id == principal.user_id)
                 for one in found[:count]

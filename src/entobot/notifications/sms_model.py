@@ -39,7 +39,12 @@ class MessageState(StrEnum):
 
 
 class Purpose(StrEnum):
+    ANSWER = "answer"
+    """To what somebody wrote here. Counted by itself: whoever writes much is still warned of what matters."""
+    CODE = "code"
+    """Confirms that a number is a person's."""
     INVITE = "invite"
+    NOTIFICATION = "notification"
 
 
 _RANK = {MessageState.UNKNOWN: 0, MessageState.ACCEPTED: 1, MessageState.SENT: 2, MessageState.DELIVERED: 3}
@@ -119,6 +124,7 @@ class Limits:
     """How much may be sent. `price_micros` is one part of a message, in millionths of `currency`."""
 
     per_number_per_hour: int
+    answers_per_hour: int
     per_person_per_hour: int
     per_day: int
     price_micros: int
@@ -145,11 +151,16 @@ class LimitName(StrEnum):
 HOUR_MS, DAY_MS = to_ms(timedelta(hours=1)), to_ms(timedelta(days=1))
 
 
-def exceeded(limits: Limits, used: Used, cost_micros: int) -> tuple[LimitName, int] | None:
-    """The first limit that one more message would break, and when there is room again."""
+def exceeded(limits: Limits, used: Used, cost_micros: int, purpose: Purpose) -> tuple[LimitName, int] | None:
+    """The first limit that one more message would break, and when there is room again. `used` is of this purpose, or of
+    all but answers.
+    """
+    is_answer = purpose is Purpose.ANSWER
+    to_number = limits.answers_per_hour if is_answer else limits.per_number_per_hour
+    by_person = limits.answers_per_hour if is_answer else limits.per_person_per_hour
     for name, times, most, window_ms in (
-        (LimitName.PER_NUMBER, used.to_number_ms, limits.per_number_per_hour, HOUR_MS),
-        (LimitName.PER_PERSON, used.by_person_ms, limits.per_person_per_hour, HOUR_MS),
+        (LimitName.PER_NUMBER, used.to_number_ms, to_number, HOUR_MS),
+        (LimitName.PER_PERSON, used.by_person_ms, by_person, HOUR_MS),
         (LimitName.PER_DAY, tuple(at for at, _ in used.of_day), limits.per_day, DAY_MS),
     ):
         if len(times) >= most:

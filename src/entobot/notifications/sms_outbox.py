@@ -26,7 +26,7 @@ from entobot.notifications.sms_model import (
     Used,
     exceeded,
 )
-from entobot.notifications.sms_numbers import Number
+from entobot.notifications.sms_numbers import SHOWN_DIGITS, Number
 from entobot.notifications.sms_text import segments
 from entobot.signin.refusals import Refusals, Refused
 from entobot.signin.sealing import Seal
@@ -105,7 +105,9 @@ class Outbox:
             return self.refuse(tx, posting.user_id, "stopped", Problem(Code.NUMBER_REFUSED, detail), now_ms)
         parts = segments(posting.text)
         cost_micros = parts * self.limits.price_micros
-        over = exceeded(self.limits, self._used(tx, mark, posting.user_id, now_ms), cost_micros)
+        over = exceeded(
+            self.limits, self._used(tx, mark, posting.user_id, posting.purpose, now_ms), cost_micros, posting.purpose
+        )
         if over is not None:
             name, free_at_ms = over
             wait_s = max(1, -(-(free_at_ms - now_ms) // 1000)) if free_at_ms else DAY_MS // 1000
@@ -130,6 +132,17 @@ class Outbox:
         store.insert_message(tx, message, mark, *self._sealed(message.message_id, number, posting.text))
         tx.after_commit(self.on_posted)
         return message
+
+    def may_answer(self, tx: Transaction, e164: str, user_id: str, now_ms: int) -> bool:
+        """Whether an answer of one part could be sent to this number now."""
+        mark = self.mark(e164)
+        used = self._used(tx, mark, user_id, Purpose.ANSWER, now_ms)
+        is_over = exceeded(self.limits, used, self.limits.price_micros, Purpose.ANSWER) is not None
+        return not is_over and not store.is_stopped(tx, mark)
+
+    def known_number(self, e164: str) -> Number:
+        """Of a number that was parsed before."""
+        return Number(e164, f"{e164[:3]}•••{e164[-SHOWN_DIGITS:]}", "")
 
     def latest(self, tx: Transaction, subject: str) -> Message | None:
         """The newest message about something."""
@@ -156,7 +169,7 @@ class Outbox:
 
     def spent(self, tx: Transaction, now_ms: int) -> Spent:
         day = store.of_day(tx, now_ms - DAY_MS)
-        return Spent(len(day), sum(cost for _, _, cost in day))
+        return Spent(len(day), sum(one.cost_micros for one in day))
 
     # -- refusals
 
@@ -178,12 +191,14 @@ class Outbox:
             tx, AuditEvent.SMS_REFUSED, now_ms=now_ms, outcome=Outcome.DENIED, subject=refused.user_id, facts=facts
         )
 
-    def _used(self, tx: Transaction, mark: str, user_id: str, now_ms: int) -> Used:
+    def _used(self, tx: Transaction, mark: str, user_id: str, purpose: Purpose, now_ms: int) -> Used:
+        is_answer = purpose is Purpose.ANSWER
         day = store.of_day(tx, now_ms - DAY_MS)
+        hour = [one for one in day if one.made_at_ms > now_ms - HOUR_MS and one.is_answer == is_answer]
         return Used(
-            to_number_ms=store.times_to_number(tx, mark, now_ms - HOUR_MS),
-            by_person_ms=tuple(at for at, who, _ in day if who == user_id and at > now_ms - HOUR_MS),
-            of_day=tuple((at, cost) for at, _, cost in day),
+            to_number_ms=store.times_to_number(tx, mark, now_ms - HOUR_MS, is_answer=is_answer),
+            by_person_ms=tuple(one.made_at_ms for one in hour if one.user_id == user_id),
+            of_day=tuple((one.made_at_ms, one.cost_micros) for one in day),
         )
 
     def _sealed(self, message_id: str, number: Number, text: str) -> tuple[bytes, bytes]:

@@ -5,7 +5,7 @@ Anybody can call these addresses. Nothing is looked up before the signature is k
 counted, and told to the audit log once in ten minutes for a network and reason.
 """
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -47,16 +47,24 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An SMS that somebody sent here. `key` is the same for a repeat; `sender` is E.164."""
+    """An SMS that somebody sent here. `key` is the same for a repeat; `sender` is E.164. `is_answered`: the carrier has
+    answered it itself.
+    """
 
     key: str
     sender: str = field(repr=False)
     text: str = field(repr=False)
+    is_answered: bool = False
 
 
 STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
 START_WORDS = frozenset({"START", "UNSTOP", "YES"})
 """The carriers' own: a message that is one of them and nothing else."""
+
+
+Hear = Callable[[str, str], Awaitable[Callable[[Transaction, str, int], None]]]
+"""Port: read what a number, E.164, has written, and say what to do in the unit that notes that it was heard: `(tx, key
+of the message, now)`. Runs before the unit, and reads only."""
 
 
 class ReceiptReader(Protocol):
@@ -86,6 +94,7 @@ class Receipts:
     def __init__(self, parts: Parts) -> None:
         self._database, self._clock, self._audit = parts.database, parts.clock, parts.audit
         self._sending, self._outbox, self._readers = parts.sending, parts.outbox, parts.readers
+        self.hear_text: Hear | None = None
         self._refusals = Refusals()
         self._counted = {
             one: parts.meters.counter(Metric.SMS_RECEIPTS, outcome=one) for one in ("refused", "repeated", "taken")
@@ -98,7 +107,7 @@ class Receipts:
         await self._counting(self._take(provider, arrived), address)
 
     async def hear(self, provider: str, arrived: Arrived, address: str) -> None:
-        """Honour STOP and START; nobody reads anything else. Raises as `take`."""
+        """Honour STOP and START; all else is for `hear_text`, where commands are switched on. Raises as `take`."""
         await self._counting(self._hear(provider, arrived), address)
 
     async def _counting(self, work: Coroutine[Any, Any, None], address: str) -> None:
@@ -120,6 +129,8 @@ class Receipts:
     async def _hear(self, provider: str, arrived: Arrived) -> None:
         answer = await self._reader(provider).read_answer(arrived, self._clock.now_ms())
         word, now_ms = answer.text.strip().upper(), self._clock.now_ms()
+        is_for_carrier = answer.is_answered or word in STOP_WORDS | START_WORDS
+        do = None if self.hear_text is None or is_for_carrier else await self.hear_text(answer.sender, answer.text)
 
         def unit(tx: Transaction) -> Problem | None:
             if not store.spend_receipt(tx, f"{provider} from a phone {answer.key}", now_ms):
@@ -133,6 +144,8 @@ class Receipts:
                 event = AuditEvent.SMS_STARTED
             if event is not None:
                 self._audit.record(tx, event, now_ms=now_ms, personal={"phone_number": answer.sender})
+            if do is not None:
+                do(tx, answer.key, now_ms)
             return None
 
         problem = await self._database.write(unit)

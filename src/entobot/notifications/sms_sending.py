@@ -39,6 +39,14 @@ class Done:
     is_stopped: bool = False
 
 
+OnTold = Callable[[Transaction, Message, int], None]
+"""Port, filled by the composition root: what has become of a message, in the unit that notes it."""
+
+
+def _nobody_asks(_tx: Transaction, _message: Message, _now_ms: int) -> None:
+    return None
+
+
 class Sending:
     """Runs on each node; `look` again and again."""
 
@@ -54,6 +62,7 @@ class Sending:
         node_id: str,
         alive: Alive,
     ) -> None:
+        self.on_told: OnTold = _nobody_asks
         self._sender = sender
         self._outbox = outbox
         self._database = database
@@ -165,7 +174,8 @@ class Sending:
         self.tell(tx, done.after, now_ms)
 
     def tell(self, tx: Transaction, message: Message, now_ms: int) -> None:
-        """Count and audit what a message has become."""
+        """Count and audit what a message has become, and tell what it was made for."""
+        self.on_told(tx, message, now_ms)
         counter = self._counted[message.state]
         tx.after_commit(counter.add)
         event = _EVENTS.get(message.state)

@@ -1,5 +1,7 @@
 """Tables of SMS: the messages, which are the queue; numbers that said STOP; receipts that were taken."""
 
+from dataclasses import dataclass
+
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, bindparam, delete, insert, select
 from sqlalchemy import update as update_
 
@@ -66,17 +68,20 @@ _DUE = (
     .limit(bindparam("n"))
 )
 _IN_STATE = select(messages).where(messages.c.state == bindparam("in_state")).limit(bindparam("n"))
-_TO_NUMBER = (
-    select(messages.c.made_at_ms)
+_IS_ANSWER = messages.c.purpose == Purpose.ANSWER.value
+_TO_NUMBER = {
+    is_answer: select(messages.c.made_at_ms)
     .where(
         messages.c.number_mark == bindparam("mark"),
         messages.c.made_at_ms > bindparam("since"),
         messages.c.state != MessageState.CANCELLED.value,
+        _IS_ANSWER if is_answer else ~_IS_ANSWER,
     )
     .order_by(messages.c.made_at_ms)
-)
+    for is_answer in (False, True)
+}
 _OF_DAY = (
-    select(messages.c.made_at_ms, messages.c.user_id, messages.c.cost_micros)
+    select(messages.c.made_at_ms, messages.c.user_id, messages.c.cost_micros, messages.c.purpose)
     .where(messages.c.made_at_ms > bindparam("since"), messages.c.state != MessageState.CANCELLED.value)
     .order_by(messages.c.made_at_ms)
 )
@@ -164,19 +169,32 @@ def in_state(tx: Transaction, state: MessageState, count: int) -> list[Message]:
     return [_message(row) for row in tx.rows(_IN_STATE, {"in_state": state.value, "n": count})]
 
 
-def times_to_number(tx: Transaction, number_mark: str, since_ms: int) -> tuple[int, ...]:
-    """When messages went to a number, oldest first; none that were cancelled before they went."""
-    return tuple(int(row["made_at_ms"]) for row in tx.rows(_TO_NUMBER, {"mark": number_mark, "since": since_ms}))
+def times_to_number(tx: Transaction, number_mark: str, since_ms: int, *, is_answer: bool) -> tuple[int, ...]:
+    """When answers, or all else, went to a number, oldest first; none that were cancelled before they went."""
+    rows = tx.rows(_TO_NUMBER[is_answer], {"mark": number_mark, "since": since_ms})
+    return tuple(int(row["made_at_ms"]) for row in rows)
 
 
 def queued_to(tx: Transaction, number_mark: str) -> list[Message]:
     return [_message(row) for row in tx.rows(_QUEUED_TO, {"mark": number_mark})]
 
 
-def of_day(tx: Transaction, since_ms: int) -> list[tuple[int, str, int]]:
-    """Times, people and costs of messages, oldest first. Bounded by the limit of a day."""
-    rows = tx.rows(_OF_DAY, {"since": since_ms})
-    return [(int(row["made_at_ms"]), row["user_id"], int(row["cost_micros"])) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the limits look at of one message."""
+
+    made_at_ms: int
+    user_id: str
+    cost_micros: int
+    is_answer: bool
+
+
+def of_day(tx: Transaction, since_ms: int) -> list[Counted]:
+    """Oldest first. Bounded by the limit of a day."""
+    return [
+        Counted(int(row["made_at_ms"]), row["user_id"], int(row["cost_micros"]), row["purpose"] == Purpose.ANSWER)
+        for row in tx.rows(_OF_DAY, {"since": since_ms})
+    ]
 
 
 def drop_numbers(tx: Transaction, subject: str) -> None:

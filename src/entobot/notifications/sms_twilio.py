@@ -117,7 +117,8 @@ class TwilioSms:
         fields = await self._signed(arrived)
         if not _E164.fullmatch(sender := fields.get("From", "")):
             raise Problem(Code.INVALID, "This comes from no telephone number.")
-        return Heard(fields["MessageSid"], sender, fields.get("OptOutType") or fields.get("Body", ""))
+        opted = fields.get("OptOutType", "")
+        return Heard(fields["MessageSid"], sender, opted or fields.get("Body", ""), is_answered=bool(opted))
 
     async def _signed(self, arrived: Arrived) -> dict[str, str]:
         if not self._account.receipts_origin:

@@ -92,6 +92,8 @@ _PAGE = (
     .limit(bindparam("count"))
 )
 _OPEN_PAGE = _PAGE.where(_IS_OPEN)
+_PAGE_OF_KIND = _PAGE.where(_N.kind == bindparam("kind"))
+_OPEN_PAGE_OF_KIND = _PAGE_OF_KIND.where(_IS_OPEN)
 _PAGE_OF_ALL = (
     select(notifications)
     .where(_N.notification_id < bindparam("before"))
@@ -186,13 +188,17 @@ def due(tx: Transaction, now_ms: int, count: int) -> list[Notification]:
 
 
 def page(
-    tx: Transaction, user_id: str | None, before: str | None, count: int, *, only_open: bool
+    tx: Transaction, user_id: str | None, before: str | None, count: int, *, only_open: bool, kind: str | None = None
 ) -> list[Notification]:
-    """Newest first; of everybody without `user_id`."""
+    """Newest first; of everybody without `user_id`, and then of all kinds."""
     given: dict[str, object] = {"before": before or LAST, "count": count}
     if user_id is None:
         return [_notification(row) for row in tx.rows(_PAGE_OF_ALL, given)]
-    return [_notification(row) for row in tx.rows(_OPEN_PAGE if only_open else _PAGE, given | {"user": user_id})]
+    given["user"] = user_id
+    if kind is None:
+        return [_notification(row) for row in tx.rows(_OPEN_PAGE if only_open else _PAGE, given)]
+    statement = _OPEN_PAGE_OF_KIND if only_open else _PAGE_OF_KIND
+    return [_notification(row) for row in tx.rows(statement, given | {"kind": kind})]
 
 
 def all_open(tx: Transaction, user_id: str, count: int, conversation_id: str | None = None) -> list[Notification]:

@@ -1,6 +1,6 @@
 """Send a person a test, or the code that confirms an address, and wait for what becomes of it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from entobot.audit.events import AuditEvent
@@ -26,8 +26,8 @@ from entobot.notifications.places import Places
 from entobot.notifications.sending import Sender
 from entobot.storage.database import Database, Transaction
 
-SendCode = Callable[[str, str, str, str], Awaitable[Answer]]
-"""Port: mail a code, `(message id, name of the gateway, code, address)`."""
+SendCode = Callable[[str, str, str, str, str], Awaitable[Answer]]
+"""Port: send a code, `(message id, person, name of the gateway, code, address)`."""
 
 TITLE = "This is a test"
 
@@ -43,7 +43,7 @@ class Trying:
         ids: Ids,
         audit: Audit,
         node_id: str,
-        send_code: SendCode | None,
+        send_code: Mapping[Channel, SendCode],
     ) -> None:
         self._places = places
         self._sender = sender
@@ -61,7 +61,7 @@ class Trying:
         """
         place = await self._places.find(principal, place_id)
         if not place.is_confirmed:
-            raise Problem(Code.INVALID, "Confirm this address first: type the code that was mailed there.")
+            raise Problem(Code.INVALID, "Confirm this address first: type the code that was sent there.")
         if place.channel not in self._sender.outlets:
             raise Problem(Code.INVALID, f"This gateway sends nothing by {place.channel}. Its operator can set it up.")
         one, attempt = self._made(place)
@@ -113,18 +113,9 @@ class Trying:
         return one, attempt
 
     def _settle(self, tx: Transaction, by: Principal, attempt: Attempt, answer: Answer) -> Attempt:
+        is_good = answer.outcome in (Outcome.ACCEPTED, Outcome.PENDING)
         now_ms = self._clock.now_ms()
-        is_good = answer.outcome is Outcome.ACCEPTED
-        reason = answer.reason[:MAX_REASON_CHARACTERS]
-        state = AttemptState.ACCEPTED if is_good else AttemptState.FAILED
-        done = replace(attempt, state=state, reason=reason, ended_at_ms=now_ms, node="")
-        attempt_store.move_attempt(tx, done, AttemptState.SENT)
-        if is_good:
-            place_store.note_ok(tx, attempt.place_id, now_ms)
-        elif answer.outcome is Outcome.GONE:
-            place_store.drop_place(tx, attempt.place_id)
-        else:
-            place_store.note_failed(tx, attempt.place_id, reason, now_ms)
+        done = attempt if answer.outcome is Outcome.PENDING else self._end(tx, attempt, answer, now_ms)
         self._audit.record(
             tx,
             AuditEvent.NOTIFICATION_TESTED,
@@ -136,12 +127,28 @@ class Trying:
         )
         return done
 
+    def _end(self, tx: Transaction, attempt: Attempt, answer: Answer, now_ms: int) -> Attempt:
+        is_good = answer.outcome is Outcome.ACCEPTED
+        reason = answer.reason[:MAX_REASON_CHARACTERS]
+        state = AttemptState.ACCEPTED if is_good else AttemptState.FAILED
+        done = replace(attempt, state=state, reason=reason, ended_at_ms=now_ms, node="")
+        attempt_store.move_attempt(tx, done, AttemptState.SENT)
+        if is_good:
+            place_store.note_ok(tx, attempt.place_id, now_ms)
+        elif answer.outcome is Outcome.GONE:
+            place_store.drop_place(tx, attempt.place_id)
+        else:
+            place_store.note_failed(tx, attempt.place_id, reason, now_ms)
+        return done
+
     async def send_code(self, principal: Principal, place_id: str, gateway: str) -> Answer:
-        """Mail the code that confirms an address. Raises `not_found`, `invalid`, `rate_limited`."""
+        """Send the code that confirms an address or a number. Raises `not_found`, `invalid`, `rate_limited`."""
         place = await self._places.find(principal, place_id)
-        if place.channel is not Channel.EMAIL or self._send_code is None:
-            raise Problem(Code.INVALID, "Only e-mail addresses are confirmed by a code.")
+        send = self._send_code.get(place.channel)
+        if send is None:
+            raise Problem(Code.INVALID, "Only e-mail addresses and telephone numbers are confirmed by a code.")
         if place.is_confirmed:
             raise Problem(Code.INVALID, "This address is confirmed already.")
         code = await self._places.new_code(principal, place_id)
-        return await self._send_code(self._ids.new(Prefix.NOTIFICATION_ATTEMPT), gateway, code, place.address)
+        message_id = self._ids.new(Prefix.NOTIFICATION_ATTEMPT)
+        return await send(message_id, principal.user_id, gateway, code, place.address)

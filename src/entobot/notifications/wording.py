@@ -11,6 +11,7 @@ _GENERAL = {
     Kind.DIGEST: "News of the day",
     Kind.MESSAGE: "New message",
     Kind.QUESTION: "A question for you",
+    Kind.REMINDER: "A reminder",
     Kind.TEST: "This is a test",
 }
 NEWS = "New notification"

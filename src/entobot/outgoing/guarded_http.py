@@ -35,7 +35,7 @@ class Unreachable(Exception):  # noqa: N818  reads as what happened
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`headers` have lower-case names; `body` is its first 4 KiB."""
+    """`headers` have lower-case names; `body` is its beginning, 4 KiB where nothing else was said."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,12 +53,24 @@ def look_up(host: str, port: int) -> list[str]:
 
 class GuardedHttp:
     """`allowed` are networks that may be reached although they are not public; plain http works on loopback in them.
+    `setting` is the section whose `private_networks` they are.
 
     `context` makes the TLS settings, which blocks; it is called once.
     """
 
-    def __init__(self, allowed: Networks, context: Callable[[], ssl.SSLContext], lookup: Lookup = look_up) -> None:
+    def __init__(
+        self,
+        allowed: Networks,
+        context: Callable[[], ssl.SSLContext],
+        lookup: Lookup = look_up,
+        setting: str = "notifications",
+        within_s: float = TIMEOUT_S,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        self._within_s = within_s
+        self._max_answer_bytes = max_answer_bytes
         self._allowed = allowed
+        self._setting = setting
         self._make_context = context
         self._context: ssl.SSLContext | None = None
         self._lookup = lookup
@@ -69,10 +81,10 @@ class GuardedHttp:
         import httpx
 
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._within_s):
                 return await self._post(url, content, headers)
         except TimeoutError:
-            raise Unreachable(f"it did not answer within {TIMEOUT_S:.0f} s") from None
+            raise Unreachable(f"it did not answer within {self._within_s:.0f} s") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"it cannot be reached ({type(error).__name__})") from None
 
@@ -91,7 +103,7 @@ class GuardedHttp:
         async with (
             # One client a request: connections to one address must not be shared by names with other certificates.
             httpx.AsyncClient(
-                verify=await self._tls(), timeout=TIMEOUT_S, trust_env=False, follow_redirects=False
+                verify=await self._tls(), timeout=self._within_s, trust_env=False, follow_redirects=False
             ) as client,
             client.stream(
                 "POST",
@@ -101,7 +113,7 @@ class GuardedHttp:
                 extensions={"sni_hostname": host},
             ) as answer,
         ):
-            return Reply(answer.status_code, dict(answer.headers), await _beginning(answer))
+            return Reply(answer.status_code, dict(answer.headers), await _beginning(answer, self._max_answer_bytes))
 
     async def _tls(self) -> ssl.SSLContext:
         if self._context is None:
@@ -120,20 +132,20 @@ class GuardedHttp:
         for one in addresses:
             if not is_public(one) and one not in self._allowed:
                 raise AddressRefused(
-                    "it leads to an address that is not public; notifications.private_networks can allow it"
+                    f"it leads to an address that is not public; {self._setting}.private_networks can allow it"
                 )
             if is_plain and not (one.is_loopback and one in self._allowed):
                 raise AddressRefused("it is plain http://, which is for allowed loopback addresses only")
         return addresses[0]
 
 
-async def _beginning(answer: "httpx.Response") -> bytes:
+async def _beginning(answer: "httpx.Response", most: int) -> bytes:
     kept = b""
     async for piece in answer.aiter_raw():
         kept += piece
-        if len(kept) >= MAX_ANSWER_BYTES:
+        if len(kept) >= most:
             break
-    return kept[:MAX_ANSWER_BYTES]
+    return kept[:most]
 
 
 def retry_after_s(text: str, now_ms: int) -> float | None:

@@ -108,7 +108,7 @@ def _field(name: str, schema: Mapping[str, Any], *, is_required: bool) -> Field:
     read = _READERS.get(str(schema.get("type")))
     if read is None:
         raise invalid(f"'{name}' is of type string, number, integer, boolean, or array of given strings.")
-    field = read(name, schema, is_required)
+    field = read(name, schema, is_required=is_required)
     if field.default is not None:
         field.check(field.default)
     return field
@@ -117,10 +117,10 @@ def _field(name: str, schema: Mapping[str, Any], *, is_required: bool) -> Field:
 _SHARED = {"type", "title", "description", "default"}
 
 
-def _read_text(name: str, schema: Mapping[str, Any], is_required: bool) -> Field:  # noqa: FBT001  a reader's shape
+def _read_text(name: str, schema: Mapping[str, Any], *, is_required: bool) -> Field:
     if "enum" in schema or "oneOf" in schema:
         _known(schema, name, _SHARED | {"enum", "enumNames", "oneOf"})
-        return _made(name, FieldKind.CHOICE, schema, is_required, options=_choices(name, schema, "oneOf"))
+        return _made(name, FieldKind.CHOICE, schema, is_required=is_required, options=_choices(name, schema, "oneOf"))
     _known(schema, name, _SHARED | {"minLength", "maxLength", "format"})
     longest = _bound(name, schema, "maxLength")
     try:
@@ -131,32 +131,32 @@ def _read_text(name: str, schema: Mapping[str, Any], is_required: bool) -> Field
         name,
         FieldKind.TEXT,
         schema,
-        is_required,
+        is_required=is_required,
         minimum=_bound(name, schema, "minLength"),
         maximum=MAX_TEXT_CHARACTERS if longest is None else min(longest, MAX_TEXT_CHARACTERS),
         format=format_,
     )
 
 
-def _read_number(name: str, schema: Mapping[str, Any], is_required: bool) -> Field:  # noqa: FBT001  a reader's shape
+def _read_number(name: str, schema: Mapping[str, Any], *, is_required: bool) -> Field:
     _known(schema, name, _SHARED | {"minimum", "maximum"})
     bounds = {key: _bound(name, schema, key, at_least=None) for key in ("minimum", "maximum")}
-    return _made(name, FieldKind(schema["type"]), schema, is_required, **bounds)
+    return _made(name, FieldKind(schema["type"]), schema, is_required=is_required, **bounds)
 
 
-def _read_boolean(name: str, schema: Mapping[str, Any], is_required: bool) -> Field:  # noqa: FBT001  a reader's shape
+def _read_boolean(name: str, schema: Mapping[str, Any], *, is_required: bool) -> Field:
     _known(schema, name, _SHARED)
-    return _made(name, FieldKind.BOOLEAN, schema, is_required)
+    return _made(name, FieldKind.BOOLEAN, schema, is_required=is_required)
 
 
-def _read_list(name: str, schema: Mapping[str, Any], is_required: bool) -> Field:  # noqa: FBT001  a reader's shape
+def _read_list(name: str, schema: Mapping[str, Any], *, is_required: bool) -> Field:
     _known(schema, name, _SHARED | {"items", "minItems", "maxItems"})
     items = _mapping(schema.get("items"), f"{name}.items")
     _known(items, f"{name}.items", {"type", "enum", "anyOf"})
     least = _bound(name, schema, "minItems")
     most = _bound(name, schema, "maxItems")
     options = _choices(name, items, "anyOf")
-    return _made(name, FieldKind.CHOICES, schema, is_required, options=options, minimum=least, maximum=most)
+    return _made(name, FieldKind.CHOICES, schema, is_required=is_required, options=options, minimum=least, maximum=most)
 
 
 _READERS = {
@@ -168,7 +168,7 @@ _READERS = {
 }
 
 
-def _made(name: str, kind: FieldKind, schema: Mapping[str, Any], is_required: bool, **more: Any) -> Field:  # noqa: FBT001  a reader's shape
+def _made(name: str, kind: FieldKind, schema: Mapping[str, Any], *, is_required: bool, **more: Any) -> Field:
     title, description = _label(name, schema, "title"), _label(name, schema, "description")
     default = schema.get("default")
     return Field(name, kind, title, description, is_required=is_required, default=default, **more)

@@ -92,6 +92,9 @@ class NewQuestion(_Body):
         pattern=r"^[\x21-\x7e]{1,128}$",
         description="Your name for it: asked again, it stays one question.",
     )
+    callback_url: str | None = Field(
+        default=None, max_length=1024, description="Post the answer there; settings say where it may be."
+    )
 
 
 class NewAnswer(_Body):
@@ -112,7 +115,9 @@ def wish_of(asked: NewQuestion) -> Wish:
             fields = form.form_fields(asked.form_schema or {})
         case Kind.TEXT:
             fields = form.text_field()
-    return Wish(asked.kind, asked.title, asked.text, fields, asked.to, asked.expires_in_s, asked.key)
+    return Wish(
+        asked.kind, asked.title, asked.text, fields, asked.to, asked.expires_in_s, asked.key, asked.callback_url
+    )
 
 
 def add_routes(api: Api, questions: Questions, database: Database, clock: Clock, waiting: Waiting) -> None:
@@ -164,7 +169,7 @@ def add_routes(api: Api, questions: Questions, database: Database, clock: Clock,
         return await database.write(lambda tx: question_row(questions.take_back(tx, caller, question_id, now_ms)))
 
     shown = _shown()
-    asking = [Code.NOT_FOUND, Code.IDEMPOTENCY_MISMATCH, Code.TOO_LARGE]
+    asking = [Code.ADDRESS_REFUSED, Code.NOT_FOUND, Code.IDEMPOTENCY_MISMATCH, Code.TOO_LARGE]
     api.add("POST", AT, ask_question, status_code=201, problems=asking, max_body_bytes=MAX_BODY_BYTES, **shown)
     api.add("GET", AT, list_questions, response_model=QuestionPage, response_model_exclude_unset=True)
     api.add("GET", ONE, get_question, problems=[Code.NOT_FOUND], **shown)

@@ -10,6 +10,8 @@ from entobot.accounts.service import Accounts
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
 from entobot.bus.bus import Bus
+from entobot.callbacks.model import Kind as Posted
+from entobot.callbacks.service import Callbacks
 from entobot.core import topics
 from entobot.core.clock import to_ms
 from entobot.core.errors import Code, Problem
@@ -53,6 +55,7 @@ class Wish:
     to: str | None
     life_s: int
     key: str | None
+    callback_url: str | None = None
 
 
 class Questions:
@@ -67,6 +70,7 @@ class Questions:
         audit: Audit,
         accounts: Accounts,
         notifications: Notifications,
+        callbacks: Callbacks,
         guard: Callable[[Transaction, Principal], None],
     ) -> None:
         self._ids = ids
@@ -75,6 +79,7 @@ class Questions:
         self._audit = audit
         self._accounts = accounts
         self._notifications = notifications
+        self._callbacks = callbacks
         self._guard = guard
 
     # -- asking
@@ -83,7 +88,7 @@ class Questions:
         """Put it to the person's devices. With a key that the asker has used before: that question, as it is now.
 
         Raises `forbidden` for another person without the scope `notify.others`, `rate_limited` while too many wait,
-        `idempotency_mismatch` for a known key with other words, `invalid` and `too_large`.
+        `idempotency_mismatch` for a known key with other words, `address_refused`, `invalid` and `too_large`.
         """
         self._guard(tx, principal)
         person = self._person(tx, principal, wish.to)
@@ -97,6 +102,7 @@ class Questions:
             raise Problem(Code.RATE_LIMITED, said, retry_after_s=60)
         if not store.insert_question(tx, question):
             raise Problem(Code.RATE_LIMITED, "This is being asked at this moment. Ask again.", retry_after_s=1)
+        self._callbacks.register(tx, principal, Posted.QUESTION, question.question_id, wish.callback_url, now_ms)
         seq = self._tell(tx, question, "question.asked", question_row(question), now_ms)
         self._notify(tx, question, seq, now_ms)
         self._record(tx, AuditEvent.QUESTION_ASKED, question, now_ms, principal)
@@ -206,11 +212,16 @@ class Questions:
         self._tell(tx, closed, "question.closed", closed_data(closed), now_ms)
         self._record(tx, event, closed, now_ms, principal)
         self._notifications.settle(tx, closed.user_id, closed.question_id, now_ms)
+        self._callbacks.ended(tx, closed.question_id, now_ms)
         bell = closed.question_id.encode("ascii")
         tx.after_commit(lambda: self._bus.publish(topics.CONTROL_QUESTIONS, bell))
         return closed
 
     # -- reading
+
+    def find(self, tx: Transaction, question_id: str) -> Question | None:
+        """For the gateway's own work: whoever's it is."""
+        return store.find(tx, question_id)
 
     def get(self, tx: Transaction, principal: Principal, question_id: str) -> Question:
         """For who is asked, and for who asks. Raises `not_found`, also for others'."""

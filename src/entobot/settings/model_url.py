@@ -1,10 +1,10 @@
 """Which addresses of a model server may be stored: see docs/adr/0036."""
 
 import socket
-from ipaddress import IPv6Address, ip_network
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-from entobot.core.networks import Address, plain_address
+from entobot.core.networks import Address, plain_address, reached_address
 
 _NEVER = tuple(
     ip_network(text)
@@ -20,8 +20,6 @@ _NEVER = tuple(
         "ff00::/8",
     )
 )
-_NAT64 = ip_network("64:ff9b::/96")
-"""RFC 6052: an IPv4 address in the last 32 bits."""
 _FORM = "is an http:// or https:// URL without credentials or parameters, as in http://127.0.0.1:11434/v1."
 _REFUSED = "leads to a link-local or metadata address: nothing that serves a model is there."
 
@@ -61,6 +59,5 @@ def check_resolved(url: str) -> None:
 
 
 def _is_never(address: Address) -> bool:
-    if isinstance(address, IPv6Address) and address in _NAT64:
-        return _is_never(plain_address(socket.inet_ntoa(address.packed[-4:])))
+    address = reached_address(address)
     return any(address.version == network.version and address in network for network in _NEVER)

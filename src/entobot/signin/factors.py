@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from entobot.accounts.model import User
 from entobot.accounts.people import Change
@@ -16,7 +16,7 @@ from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.core.qr import svg
 from entobot.core.secrets import Entropy, b64u, keyed_digest, normalise_code, random_code, sha256, unb64u
-from entobot.signin import password_rules, store, totp
+from entobot.signin import password_rules, store, store_factors, totp
 from entobot.signin.hashing import Hashing
 from entobot.signin.model import Authenticator, Password, needs_second_factor
 from entobot.signin.sealing import Seal
@@ -88,8 +88,8 @@ class Factors:
         def unit(tx: Transaction) -> Summary:
             self._sessions.recheck(tx, principal)
             user_id = principal.user_id
-            password, app = store.find_password(tx, user_id), store.find_authenticator(tx, user_id)
-            codes = store.recovery_codes_of(tx, user_id)
+            password, app = store_factors.find_password(tx, user_id), store_factors.find_authenticator(tx, user_id)
+            codes = store_factors.recovery_codes_of(tx, user_id)
             used = [code.used_at_ms for code in codes if code.used_at_ms is not None]
             return Summary(
                 None if password is None else password.set_at_ms,
@@ -116,9 +116,9 @@ class Factors:
         def unit(tx: Transaction) -> None:
             self._sessions.recheck(tx, principal)
             self._check_second_factor(tx, principal)
-            if store.find_password(tx, principal.user_id) is not None:
+            if store_factors.find_password(tx, principal.user_id) is not None:
                 store.delete_other_sessions(tx, principal.user_id, session_id)
-            store.set_password(tx, Password(principal.user_id, encoded, now_ms))
+            store_factors.set_password(tx, Password(principal.user_id, encoded, now_ms))
             self._record(tx, principal, AuditEvent.PASSWORD_SET, now_ms)
 
         await self._database.write(unit)
@@ -130,7 +130,7 @@ class Factors:
 
         def unit(tx: Transaction) -> None:
             self._sessions.recheck(tx, principal)
-            if not store.delete_password(tx, principal.user_id):
+            if not store_factors.delete_password(tx, principal.user_id):
                 raise Problem(Code.NOT_FOUND, "There is no password to remove.")
             self._record(tx, principal, AuditEvent.PASSWORD_REMOVED, now_ms)
 
@@ -174,8 +174,9 @@ class Factors:
             self._sessions.recheck(tx, principal)
             if not store.answer_challenge(tx, sha256(sealed.encode()), ends_ms, now_ms):
                 raise Problem(Code.INVALID, "This was confirmed already. Begin again, with a new picture.")
-            store.set_authenticator(tx, app)
-            store.replace_recovery_codes(tx, user_id, [self._digest(user_id, one) for one in codes])
+            rests = self._sessions.rests_on_password(tx, principal)
+            store_factors.set_authenticator(tx, replace(app, rests_on_password=rests))
+            store_factors.replace_recovery_codes(tx, user_id, [self._digest(user_id, one) for one in codes])
             self._record(tx, principal, AuditEvent.AUTHENTICATOR_ADDED, now_ms)
 
         await self._database.write(unit)
@@ -188,13 +189,13 @@ class Factors:
 
         def unit(tx: Transaction) -> None:
             user = self._own(tx, principal)
-            if not store.delete_authenticator(tx, user.user_id):
+            if not store_factors.delete_authenticator(tx, user.user_id):
                 raise Problem(Code.NOT_FOUND, "There is no authenticator app to remove.")
-            if needs_second_factor(user.scopes) and store.find_password(tx, user.user_id) is not None:
+            if needs_second_factor(user.scopes) and store_factors.find_password(tx, user.user_id) is not None:
                 raise Problem(
                     Code.SECOND_FACTOR_REQUIRED, "Your role wants more than a password. Remove the password first."
                 )
-            store.delete_recovery_codes(tx, user.user_id)
+            store_factors.delete_recovery_codes(tx, user.user_id)
             self._record(tx, principal, AuditEvent.AUTHENTICATOR_REMOVED, now_ms)
 
         await self._database.write(unit)
@@ -213,9 +214,12 @@ class Factors:
 
         def unit(tx: Transaction) -> None:
             self._sessions.recheck(tx, principal)
-            if store.find_authenticator(tx, user_id) is None:
+            app = store_factors.find_authenticator(tx, user_id)
+            if app is not None and self._sessions.rests_on_password(tx, principal) and not app.rests_on_password:
+                raise Problem(Code.SECOND_FACTOR_REQUIRED, "Sign in with the app's code, a passkey or a link first.")
+            if app is None:
                 raise Problem(Code.NOT_FOUND, "Recovery codes stand for an authenticator app. Add one first.")
-            store.replace_recovery_codes(tx, user_id, [self._digest(user_id, one) for one in codes])
+            store_factors.replace_recovery_codes(tx, user_id, [self._digest(user_id, one) for one in codes])
             self._record(tx, principal, AuditEvent.RECOVERY_CODES_MADE, now_ms)
 
         await self._database.write(unit)
@@ -223,9 +227,11 @@ class Factors:
 
     def spend_code(self, tx: Transaction, user: User, code: str, now_ms: int) -> bool:
         """Use a recovery code up. False for one that is none, or was used."""
-        if not store.spend_recovery_code(tx, user.user_id, self._digest(user.user_id, normalise_code(code)), now_ms):
+        if not store_factors.spend_recovery_code(
+            tx, user.user_id, self._digest(user.user_id, normalise_code(code)), now_ms
+        ):
             return False
-        left = sum(one.used_at_ms is None for one in store.recovery_codes_of(tx, user.user_id))
+        left = sum(one.used_at_ms is None for one in store_factors.recovery_codes_of(tx, user.user_id))
         actor = Principal(user.user_id, user.scopes)
         self._record(tx, actor, AuditEvent.RECOVERY_CODE_USED, now_ms, {"left": left})
         return True
@@ -265,7 +271,7 @@ class Factors:
 
     def _check_second_factor(self, tx: Transaction, principal: Principal) -> None:
         user = self._accounts.get_user(tx, principal.user_id)
-        if needs_second_factor(user.scopes) and store.find_authenticator(tx, user.user_id) is None:
+        if needs_second_factor(user.scopes) and store_factors.find_authenticator(tx, user.user_id) is None:
             raise Problem(
                 Code.SECOND_FACTOR_REQUIRED, "Your role wants more than a password. Add an authenticator app first."
             )

@@ -11,7 +11,7 @@ from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope, narrow
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy, keyed_digest, random_secret
-from entobot.signin import store
+from entobot.signin import store, store_factors
 from entobot.signin.model import FIRST_LINK_LIFE_MS, LINK_LIFE_MS, Link, Method
 from entobot.signin.sessions import Browser, Opened, Sessions
 from entobot.storage.database import Database, Transaction
@@ -138,7 +138,7 @@ def is_newcomer(tx: Transaction, user_id: str, now_ms: int) -> bool:
     """Whether this person has nothing to sign in with, and is signed in nowhere."""
     return (
         not store.count_passkeys(tx, user_id)
-        and store.find_password(tx, user_id) is None
+        and store_factors.find_password(tx, user_id) is None
         and all(session.is_over(now_ms) for session in store.sessions_of(tx, user_id))
     )
 

@@ -34,7 +34,10 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser that is signed in. Of its secret only a keyed digest is kept."""
+    """One browser that is signed in. Of its secret only a keyed digest is kept.
+
+    `rests_on_password`: opened by a password alone, or by what such a session added; so it is with passkeys and apps.
+    """
 
     session_id: str
     user_id: str
@@ -44,6 +47,7 @@ class Session:
     address: str
     created_at_ms: int
     last_seen_at_ms: int
+    rests_on_password: bool = False
 
     def is_over(self, now_ms: int) -> bool:
         """After a week, and after twelve hours in which nobody used it."""
@@ -75,6 +79,7 @@ class Passkey:
     created_at_ms: int
     last_used_at_ms: int | None
     device_id: str | None = None
+    rests_on_password: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,7 @@ class Authenticator:
     sealed: bytes
     last_step: int
     created_at_ms: int
+    rests_on_password: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -133,7 +134,8 @@ class Passkeys:
                 raise Problem(Code.INVALID, f"A person has at most {MAX_PASSKEYS} passkeys. Remove one first.")
             if not store.answer_challenge(tx, sha256(challenge), ends_ms, now_ms):
                 raise _refused()
-            if not store.insert_passkey(tx, passkey):
+            rests = self._sessions.rests_on_password(tx, principal)
+            if not store.insert_passkey(tx, replace(passkey, rests_on_password=rests)):
                 raise Problem(Code.INVALID, "This passkey is registered already.")
             self._record(tx, principal, AuditEvent.PASSKEY_ADDED, passkey, now_ms)
             return passkey
@@ -189,7 +191,8 @@ class Passkeys:
                 now_ms=now_ms,
             )
             user = self._accounts.get_user(tx, passkey.user_id)
-            return user, self._sessions.open(tx, user, Method.PASSKEY, browser, now_ms)
+            rests = passkey.rests_on_password
+            return user, self._sessions.open(tx, user, Method.PASSKEY, browser, now_ms, rests_on_password=rests)
 
         return await self._database.write(unit)
 

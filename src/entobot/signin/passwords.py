@@ -11,7 +11,7 @@ from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
-from entobot.signin import store
+from entobot.signin import store_factors
 from entobot.signin.attempts import Attempts
 from entobot.signin.factors import Factors, passwords_are_off
 from entobot.signin.hashing import Hashing
@@ -98,7 +98,7 @@ class Passwords:
     def _look(self, tx: Transaction, login: str) -> _Found:
         user = self._accounts.find_by_login(tx, login)
         whose = "" if user is None else user.user_id
-        password, app = store.find_password(tx, whose), store.find_authenticator(tx, whose)
+        password, app = store_factors.find_password(tx, whose), store_factors.find_authenticator(tx, whose)
         return _Found(user, password, app) if user is not None and user.scopes else _Found()
 
     def _known(self, user: User | None, browser: Browser) -> str | None:
@@ -129,10 +129,13 @@ class Passwords:
 
         def unit(tx: Transaction) -> tuple[User, Opened] | None:
             still = self._accounts.get_user(tx, user.user_id)
-            if still != user or store.find_password(tx, user.user_id) != found.password:
+            if still != user or store_factors.find_password(tx, user.user_id) != found.password:
                 return None
             method = self._spend(tx, user, found.app, step, recovery, now_ms)
-            return None if method is None else (user, self._sessions.open(tx, user, method, browser, now_ms))
+            if method is None:
+                return None
+            rests = found.app is not None and found.app.rests_on_password
+            return user, self._sessions.open(tx, user, method, browser, now_ms, rests_on_password=rests)
 
         opened = await self._database.write(unit)
         if opened is None:
@@ -151,9 +154,9 @@ class Passwords:
     ) -> Method | None:
         """How the session is opened; None where the second factor is wrong, was used before, or changed meanwhile."""
         if app is None:
-            return Method.PASSWORD if store.find_authenticator(tx, user.user_id) is None else None
+            return Method.PASSWORD if store_factors.find_authenticator(tx, user.user_id) is None else None
         if step is not None:
-            return Method.TOTP if store.spend_step(tx, app, step) else None
+            return Method.TOTP if store_factors.spend_step(tx, app, step) else None
         if recovery is not None and self._factors.spend_code(tx, user, recovery, now_ms):
             return Method.RECOVERY
         return None
@@ -162,7 +165,9 @@ class Passwords:
         """Hash anew what was hashed with older parameters, now that it is known."""
         if await self._hashing.is_outdated(stored.encoded):
             encoded = await self._hashing.hash(password)
-            await self._database.write(lambda tx: store.rehash_password(tx, stored.user_id, stored.encoded, encoded))
+            await self._database.write(
+                lambda tx: store_factors.rehash_password(tx, stored.user_id, stored.encoded, encoded)
+            )
 
     # -- refusals
 

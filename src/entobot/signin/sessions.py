@@ -13,8 +13,15 @@ from entobot.core.ids import Ids, Prefix
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy, keyed_digest, random_secret
-from entobot.signin import store
-from entobot.signin.model import MAX_AGENT_CHARACTERS, SESSION_IDLE_MS, SESSION_LIFE_MS, Method, Session
+from entobot.signin import store, store_factors
+from entobot.signin.model import (
+    MAX_AGENT_CHARACTERS,
+    SESSION_IDLE_MS,
+    SESSION_LIFE_MS,
+    Method,
+    Session,
+    needs_second_factor,
+)
 from entobot.storage.database import Database, Transaction
 from entobot.web.authentication import Presented
 
@@ -73,7 +80,16 @@ class Sessions:
 
     # -- a session begins
 
-    def open(self, tx: Transaction, user: User, method: Method, browser: Browser, now_ms: int) -> Opened:
+    def open(
+        self,
+        tx: Transaction,
+        user: User,
+        method: Method,
+        browser: Browser,
+        now_ms: int,
+        *,
+        rests_on_password: bool = False,
+    ) -> Opened:
         """In place of this person's session in the same browser. Raises `unauthenticated` for who is disabled."""
         if not user.scopes:
             raise Problem(Code.UNAUTHENTICATED, "This person may not sign in.")
@@ -87,6 +103,7 @@ class Sessions:
             address=browser.address,
             created_at_ms=now_ms,
             last_seen_at_ms=now_ms,
+            rests_on_password=rests_on_password or method is Method.PASSWORD,
         )
         if browser.secret is not None:
             self._replace(tx, self._digest(browser.secret), session)
@@ -201,14 +218,25 @@ class Sessions:
         store.delete_sessions_of(tx, user_id)
         store.delete_links_of(tx, user_id)
         store.delete_passkeys_of(tx, user_id)
-        store.delete_password(tx, user_id)
-        store.delete_authenticator(tx, user_id)
-        store.delete_recovery_codes(tx, user_id)
+        store_factors.delete_password(tx, user_id)
+        store_factors.delete_authenticator(tx, user_id)
+        store_factors.delete_recovery_codes(tx, user_id)
 
     def void_links_by(self, tx: Transaction, principal: Principal, user_id: str, now_ms: int) -> None:
         """What a person made with rights that they have no more."""
         del principal, now_ms  # the entry about the person tells who and when
         store.delete_links_by(tx, user_id)
+
+    def void_resting_on_password(self, tx: Transaction, principal: Principal, user_id: str, now_ms: int) -> None:
+        """Of somebody whose role grew beyond what a password alone may open: what one has led to before."""
+        del principal, now_ms
+        if needs_second_factor(self._accounts.get_user(tx, user_id).scopes):
+            store.delete_resting_on_password(tx, user_id)
+
+    def rests_on_password(self, tx: Transaction, principal: Principal) -> bool:
+        """Whether what the caller adds is worth no more than a password."""
+        session = None if principal.session_id is None else store.find_session(tx, principal.session_id)
+        return session is not None and session.rests_on_password
 
     async def expire(self) -> None:
         """Forget those that are over."""
@@ -221,7 +249,7 @@ class Sessions:
 def sign_everybody_out(tx: Transaction) -> None:
     """Of a store that is an older copy: a session may have been ended, a link or a recovery code used, since then."""
     store.delete_every_session_and_link(tx)
-    store.delete_every_recovery_code(tx)
+    store_factors.delete_every_recovery_code(tx)
 
 
 def _over() -> Problem:

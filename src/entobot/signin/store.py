@@ -1,4 +1,4 @@
-"""Tables of sessions, passkeys, one-time links, answered challenges, passwords, authenticator apps and recovery codes."""
+"""Tables of sessions, passkeys, one-time links, and answered challenges."""
 
 from sqlalchemy import (
     BigInteger,
@@ -18,7 +18,8 @@ from sqlalchemy import (
 
 from entobot.core.permissions import parse_scopes, scope_text
 from entobot.core.principal import Principal
-from entobot.signin.model import Authenticator, Link, Method, Passkey, Password, RecoveryCode, Session
+from entobot.signin.model import Link, Method, Passkey, Session
+from entobot.signin.store_factors import delete_authenticator, delete_recovery_codes, find_authenticator
 from entobot.storage.database import Row, Transaction, metadata
 from entobot.storage.upsert import upsert
 
@@ -33,6 +34,7 @@ sessions = Table(
     Column("address", Text, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("last_seen_at_ms", BigInteger, nullable=False),
+    Column("rests_on_password", Integer, nullable=False, server_default="0"),
     Index("ix_sessions_digest", "digest", unique=True),
     Index("ix_sessions_user", "user_id"),
 )
@@ -48,6 +50,7 @@ passkeys = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("last_used_at_ms", BigInteger),
     Column("device_id", Text),
+    Column("rests_on_password", Integer, nullable=False, server_default="0"),
     Index("ix_passkeys_user", "user_id"),
 )
 links = Table(
@@ -72,30 +75,6 @@ answered = Table(
     Column("expires_at_ms", BigInteger, nullable=False),
     Index("ix_answered_challenges_expires", "expires_at_ms"),
 )
-passwords = Table(
-    "passwords",
-    metadata,
-    Column("user_id", Text, primary_key=True),
-    Column("encoded", Text, nullable=False),
-    Column("set_at_ms", BigInteger, nullable=False),
-)
-authenticators = Table(
-    "authenticators",
-    metadata,
-    Column("user_id", Text, primary_key=True),
-    Column("sealed", LargeBinary, nullable=False),
-    Column("last_step", BigInteger, nullable=False),
-    Column("created_at_ms", BigInteger, nullable=False),
-)
-recovery_codes = Table(
-    "recovery_codes",
-    metadata,
-    Column("digest", LargeBinary, primary_key=True),
-    Column("user_id", Text, nullable=False),
-    Column("used_at_ms", BigInteger),
-    Index("ix_recovery_codes_user", "user_id"),
-)
-
 _INSERT_SESSION = insert(sessions)
 _BY_DIGEST = select(sessions).where(sessions.c.digest == bindparam("secret_digest"))
 _SESSION = select(sessions).where(sessions.c.session_id == bindparam("session"))
@@ -127,6 +106,7 @@ def insert_session(tx: Transaction, session: Session) -> None:
             "address": session.address,
             "created_at_ms": session.created_at_ms,
             "last_seen_at_ms": session.last_seen_at_ms,
+            "rests_on_password": int(session.rests_on_password),
         },
     )
 
@@ -176,6 +156,7 @@ def _session(row: Row) -> Session:
         address=row["address"],
         created_at_ms=int(row["created_at_ms"]),
         last_seen_at_ms=int(row["last_seen_at_ms"]),
+        rests_on_password=bool(row["rests_on_password"]),
     )
 
 
@@ -210,6 +191,7 @@ def insert_passkey(tx: Transaction, passkey: Passkey) -> bool:
         "created_at_ms": passkey.created_at_ms,
         "device_id": passkey.device_id,
         "last_used_at_ms": passkey.last_used_at_ms,
+        "rests_on_password": int(passkey.rests_on_password),
     }
     return tx.run(_ADD_PASSKEY, values) == 1
 
@@ -252,6 +234,7 @@ def _passkey(row: Row) -> Passkey:
         created_at_ms=int(row["created_at_ms"]),
         last_used_at_ms=None if used is None else int(used),
         device_id=row["device_id"],
+        rests_on_password=bool(row["rests_on_password"]),
     )
 
 
@@ -337,127 +320,19 @@ def count_passkeys(tx: Transaction, user_id: str) -> int:
     return 0 if row is None else int(row["found"])
 
 
-# -- passwords
+# -- what a password alone has led to
 
-_NEW_PASSWORD = upsert(passwords)
-_SET_PASSWORD = _NEW_PASSWORD.on_conflict_do_update(
-    index_elements=[passwords.c.user_id],
-    set_={"encoded": _NEW_PASSWORD.excluded.encoded, "set_at_ms": _NEW_PASSWORD.excluded.set_at_ms},
-)
-_PASSWORD = select(passwords).where(passwords.c.user_id == bindparam("user"))
-_REHASH = (
-    update(passwords)
-    .where(passwords.c.user_id == bindparam("user"), passwords.c.encoded == bindparam("old"))
-    .values(encoded=bindparam("new"))
-)
-_REMOVE_PASSWORD = delete(passwords).where(passwords.c.user_id == bindparam("user"))
+_RESTING = [
+    delete(table).where(table.c.user_id == bindparam("user"), table.c.rests_on_password == 1)
+    for table in (sessions, passkeys)
+]
 
 
-def set_password(tx: Transaction, password: Password) -> None:
-    values = {"user_id": password.user_id, "encoded": password.encoded, "set_at_ms": password.set_at_ms}
-    tx.run(_SET_PASSWORD, values)
-
-
-def find_password(tx: Transaction, user_id: str) -> Password | None:
-    row = tx.first(_PASSWORD, {"user": user_id})
-    return None if row is None else Password(row["user_id"], row["encoded"], int(row["set_at_ms"]))
-
-
-def rehash_password(tx: Transaction, user_id: str, old: str, new: str) -> bool:
-    """The same password under other parameters; False when it was changed meanwhile."""
-    return tx.run(_REHASH, {"user": user_id, "old": old, "new": new}) == 1
-
-
-def delete_password(tx: Transaction, user_id: str) -> bool:
-    return tx.run(_REMOVE_PASSWORD, {"user": user_id}) == 1
-
-
-# -- authenticator apps
-
-_NEW_APP = upsert(authenticators)
-_SET_APP = _NEW_APP.on_conflict_do_update(
-    index_elements=[authenticators.c.user_id],
-    set_={name: _NEW_APP.excluded[name] for name in ("sealed", "last_step", "created_at_ms")},
-)
-_APP = select(authenticators).where(authenticators.c.user_id == bindparam("user"))
-_SPEND_STEP = (
-    update(authenticators)
-    .where(
-        authenticators.c.user_id == bindparam("user"),
-        authenticators.c.sealed == bindparam("same_sealed"),
-        authenticators.c.last_step < bindparam("step"),
-    )
-    .values(last_step=bindparam("step"))
-)
-_REMOVE_APP = delete(authenticators).where(authenticators.c.user_id == bindparam("user"))
-
-
-def set_authenticator(tx: Transaction, app: Authenticator) -> None:
-    values = {
-        "user_id": app.user_id,
-        "sealed": app.sealed,
-        "last_step": app.last_step,
-        "created_at_ms": app.created_at_ms,
-    }
-    tx.run(_SET_APP, values)
-
-
-def find_authenticator(tx: Transaction, user_id: str) -> Authenticator | None:
-    row = tx.first(_APP, {"user": user_id})
-    if row is None:
-        return None
-    return Authenticator(row["user_id"], bytes(row["sealed"]), int(row["last_step"]), int(row["created_at_ms"]))
-
-
-def spend_step(tx: Transaction, app: Authenticator, step: int) -> bool:
-    """Use the code of a step up. False when it, or a later one, was used before, or the app was replaced."""
-    return tx.run(_SPEND_STEP, {"user": app.user_id, "same_sealed": app.sealed, "step": step}) == 1
-
-
-def delete_authenticator(tx: Transaction, user_id: str) -> bool:
-    return tx.run(_REMOVE_APP, {"user": user_id}) == 1
-
-
-# -- recovery codes
-
-_ADD_CODE = insert(recovery_codes)
-_CODES = select(recovery_codes).where(recovery_codes.c.user_id == bindparam("user"))
-_SPEND_CODE = (
-    update(recovery_codes)
-    .where(
-        recovery_codes.c.digest == bindparam("secret_digest"),
-        recovery_codes.c.user_id == bindparam("user"),
-        recovery_codes.c.used_at_ms.is_(None),
-    )
-    .values(used_at_ms=bindparam("now"))
-)
-_REMOVE_CODES = delete(recovery_codes).where(recovery_codes.c.user_id == bindparam("user"))
-
-
-def replace_recovery_codes(tx: Transaction, user_id: str, digests: list[bytes]) -> None:
-    """These are the person's codes from now on, and no others."""
-    tx.run(_REMOVE_CODES, {"user": user_id})
-    for digest in digests:
-        tx.run(_ADD_CODE, {"digest": digest, "user_id": user_id, "used_at_ms": None})
-
-
-def recovery_codes_of(tx: Transaction, user_id: str) -> list[RecoveryCode]:
-    return [
-        RecoveryCode(
-            bytes(row["digest"]), row["user_id"], None if row["used_at_ms"] is None else int(row["used_at_ms"])
-        )
-        for row in tx.rows(_CODES, {"user": user_id})
-    ]
-
-
-def spend_recovery_code(tx: Transaction, user_id: str, digest: bytes, now_ms: int) -> bool:
-    """Use a code up. False when it is none of this person's, or was used before."""
-    return tx.run(_SPEND_CODE, {"user": user_id, "secret_digest": digest, "now": now_ms}) == 1
-
-
-def delete_recovery_codes(tx: Transaction, user_id: str) -> int:
-    return tx.run(_REMOVE_CODES, {"user": user_id})
-
-
-def delete_every_recovery_code(tx: Transaction) -> None:
-    tx.run(delete(recovery_codes))
+def delete_resting_on_password(tx: Transaction, user_id: str) -> None:
+    """Sessions, passkeys, and the authenticator app with its codes."""
+    for statement in _RESTING:
+        tx.run(statement, {"user": user_id})
+    app = find_authenticator(tx, user_id)
+    if app is not None and app.rests_on_password:
+        delete_authenticator(tx, user_id)
+        delete_recovery_codes(tx, user_id)

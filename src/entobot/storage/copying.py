@@ -18,6 +18,8 @@ from entobot.core.secrets import sha256
 from entobot.storage.postgres_connection import Connection
 
 ROWS_AT_ONCE = 1000
+BYTES_AT_ONCE = 8 * 1024 * 1024
+"""Of binary values: parts of files are large, and a thousand of them would not fit into memory."""
 MODULUS = 1 << 256
 
 Progress = Callable[[str, int, int], None]
@@ -90,8 +92,10 @@ async def copy_all(file: Path, target: Connection, progress: Progress) -> list[C
 
 async def _copy(source: sqlite3.Connection, target: Connection, table: Table, progress: Progress) -> Copied:
     total = 2 * int(source.execute(f"SELECT count(*) FROM {quoted(table.name)}").fetchone()[0])  # noqa: S608  a table of ours
-    read, found = Digest(), Digest()
+    read, found, at_once = Digest(), Digest(), ROWS_AT_ONCE
     for rows in _pages(source, table):
+        if sum(map(_bytes, rows)) >= BYTES_AT_ONCE:
+            at_once = min(at_once, len(rows))
         for row in rows:
             read.add(row)
         try:
@@ -102,7 +106,7 @@ async def _copy(source: sqlite3.Connection, target: Connection, table: Table, pr
             ) from None
         progress(table.name, read.rows, total)
     await target.execute("DECLARE back NO SCROLL CURSOR FOR " + table.select)
-    while rows := await target.fetch(f"FETCH {ROWS_AT_ONCE} FROM back"):
+    while rows := await target.fetch(f"FETCH {at_once} FROM back"):
         for row in rows:
             found.add(tuple(row[column] for column in table.columns))
         progress(table.name, read.rows + found.rows, total)
@@ -114,11 +118,20 @@ async def _copy(source: sqlite3.Connection, target: Connection, table: Table, pr
 
 
 def _pages(source: sqlite3.Connection, table: Table) -> Iterator[list[tuple[object, ...]]]:
-    cursor = source.execute(table.select)
-    while rows := cursor.fetchmany(ROWS_AT_ONCE):
-        yield [
-            tuple(bool(v) if n in table.booleans and v is not None else v for n, v in enumerate(row)) for row in rows
-        ]
+    page: list[tuple[object, ...]] = []
+    size = 0
+    for row in source.execute(table.select):
+        page.append(tuple(bool(v) if n in table.booleans and v is not None else v for n, v in enumerate(row)))
+        size += _bytes(row)
+        if len(page) == ROWS_AT_ONCE or size >= BYTES_AT_ONCE:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
+
+
+def _bytes(row: tuple[object, ...]) -> int:
+    return sum(len(value) for value in row if isinstance(value, bytes))
 
 
 async def _advance_sequence(target: Connection, table: Table) -> None:

@@ -195,6 +195,10 @@ class Metric(Enum):
         "entobot_events_sent_total",
         "Durable events that were sent; how many arrived is the count of `entobot_delivery_seconds`.",
     )
+    FILE_BYTES = _counter(
+        "entobot_file_bytes_total", "Bytes of files that arrived (`in`) and were asked for (`out`).", "direction"
+    )
+    FILE_REFUSALS = _counter("entobot_file_refusals_total", "Files that were not taken, by error code.", "reason")
     HANDSHAKE_SECONDS = _histogram(
         "entobot_handshake_seconds", FAST_SECONDS, "From an open connection to `ready`.", "transport"
     )
@@ -282,6 +286,12 @@ class Metric(Enum):
     TOOL_CALL_SECONDS = _histogram(
         "entobot_tool_call_seconds", SLOW_SECONDS, "One tool call: the state in which it ended.", "outcome"
     )
+    TRANSCRIPTION_SECONDS = _histogram(
+        "entobot_transcription_seconds",
+        SLOW_SECONDS,
+        "From a recording to its text: `ok`, why there is none, or the code with which it was refused.",
+        "outcome",
+    )
 
 
 PROCESS_METRICS: dict[str, str] = {
@@ -299,6 +309,7 @@ LABELS: dict[str, str] = {
     "check": "A part of readiness.",
     "code": "WebSocket close code; `other` for one that is not in the reference.",
     "command": "Name of a device command; `unknown` for one that is not in the table.",
+    "direction": "`in` or `out`.",
     "event": "Name of an audit event.",
     "kind": "Said by the metric.",
     "limit": "Class of the [limits](limits.md).",

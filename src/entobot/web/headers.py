@@ -15,12 +15,15 @@ PAGE_POLICY = (
 )
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
+PHONE_FEATURES = "camera=(self), microphone=(self), geolocation=()"
+"""The phone app scans codes and records; nothing else here does either."""
+
 _SHARED = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(self), microphone=(self), geolocation=()",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
     "cache-control": "no-store",
 }
 """Sent unless the answer has its own value. Only the built pages say anything else about caching."""
@@ -35,14 +38,16 @@ class SecurityHeaders:
         if hsts is not None:
             shared["strict-transport-security"] = f"max-age={int(hsts.total_seconds())}"
         self._api = _encode(shared | {"content-security-policy": API_POLICY})
-        self._page = _encode(shared | {"content-security-policy": PAGE_POLICY})
+        page = shared | {"content-security-policy": PAGE_POLICY}
+        self._page = _encode(page)
+        self._phone = _encode(page | {"permissions-policy": PHONE_FEATURES})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        defaults = self._api if path.startswith(("/api", "/.well-known", "/metrics")) else self._page
+        defaults = self._defaults(path)
 
         async def sender(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -58,6 +63,11 @@ class SecurityHeaders:
             await _answer_head(self._app, scope, receive, sender)
         else:
             await self._app(scope, receive, sender)
+
+    def _defaults(self, path: str) -> list[tuple[bytes, bytes]]:
+        if path.startswith(("/api", "/.well-known", "/metrics")):
+            return self._api
+        return self._page if path.startswith("/admin") else self._phone
 
 
 def _encode(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

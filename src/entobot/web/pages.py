@@ -20,7 +20,18 @@ from entobot.web.problems import problem_response
 BUILT_PAGES = Path(__file__).parent / "pages"
 """Where the build puts them; part of the wheel, absent in a fresh checkout."""
 
-APP_PATHS = ("/", "/approvals", "/certificate", "/chat", "/device", "/notifications", "/pair", "/questions")
+APP_PATHS = (
+    "/",
+    "/approvals",
+    "/certificate",
+    "/chat",
+    "/device",
+    "/notifications",
+    "/pair",
+    "/questions",
+    "/search",
+    "/share",
+)
 """Addresses inside the phone app; all are its one page."""
 ADMIN_PATH = re.compile(r"/admin(?:/[A-Za-z0-9_-]{1,64}){1,2}/?")
 """Addresses inside the dashboard, which is one page as well."""

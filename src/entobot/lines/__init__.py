@@ -1,0 +1,1 @@
+"""What people may do by SMS: ask, look, note, be reminded."""

@@ -1,0 +1,1 @@
+"""Notes, to-dos and reminders of a person."""
