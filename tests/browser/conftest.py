@@ -85,12 +85,12 @@ def browser(launch: Callable[..., Browser]) -> Iterator[Browser]:
     running.close()
 
 
-def make_gateway(folder: Path, tls_folder: Path) -> GatewayProcess:
+def make_gateway(folder: Path, tls_folder: Path, **options: Any) -> GatewayProcess:
     """Not started yet."""
     home = folder / "home"
     home.mkdir(mode=0o700)
     shutil.copytree(tls_folder, home / "tls")
-    return GatewayProcess(home, environment={"ENTOBOT_GATEWAY__NAME": "Kitchen"})
+    return GatewayProcess(home, environment={"ENTOBOT_GATEWAY__NAME": "Kitchen"}, **options)
 
 
 @pytest.fixture

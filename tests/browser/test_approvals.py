@@ -68,6 +68,35 @@ def test_a_rule_is_made_used_and_ended_on_the_phone(gateway: GatewayProcess, new
     assert album.found == {}
 
 
+def test_arguments_are_changed_looked_at_and_what_was_signed_runs(
+    gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = new_window(gateway, PHONE)
+    page = window.page
+    window.pair("Ada's phone")
+    window.write("!note buy milk")
+    window.review()
+    page.get_by_text("Change it first").click()
+    expect(window.button("Look at the change")).to_be_disabled()
+    page.get_by_label("text", exact=True).fill("buy oat milk")
+    window.button("Look at the change").click()
+    change = page.get_by_role("list", name="The change")
+    expect(change.get_by_role("listitem")).to_have_text(
+        [re.compile("text: buy milk"), re.compile("text: buy oat milk")]
+    )
+    album = Album(window, "phone")
+    album.add("approval-edited")
+    page.get_by_label("text", exact=True).fill("buy oat milk twice")
+    expect(window.button("Approve")).to_be_visible()  # what was looked at is not what stands there now
+    page.get_by_label("text", exact=True).fill("buy oat milk")
+    window.button("Look at the change").click()
+    window.button("Approve as changed").click()
+    window.sees("Approved. The agent goes on.")
+    window.link("Open the conversation").click()
+    expect(window.answers.last).to_contain_text("noted: buy oat milk")
+    assert album.found == {}
+
+
 def test_a_rule_is_made_by_keyboard_alone_and_ended_in_the_dashboard(
     gateway: GatewayProcess, new_window: NewWindow
 ) -> None:

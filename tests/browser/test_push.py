@@ -43,6 +43,20 @@ TAP = """async () => {
   self.dispatchEvent(new NotificationEvent("notificationclick", { notification: first }));
 }"""
 
+UNDECIDED = """
+window.__asked_permission = 0;
+let permission = "default";
+Object.defineProperty(Notification, "permission", { get: () => permission });
+Notification.requestPermission = async () => { window.__asked_permission += 1; return (permission = "granted"); };
+"""
+HEAR_SUBSCRIBE = """() => {
+  const send = WebSocket.prototype.send;
+  WebSocket.prototype.send = function (data) {
+    send.call(this, data);
+    if (data.includes("push.subscribe")) console.log("subscribed");
+  };
+}"""
+
 
 class Services:
     """A push service on a loop of its own, beside the browser's."""
@@ -152,11 +166,11 @@ def test_a_push_is_shown_and_a_tap_opens_the_conversation(
     window.open("/")
     deliver(window, services, pushed)
     deliver(window, services, pushed)
-    found = shown(window, 2)
-    assert [one["title"] for one in found] == ["This is a test", "New notification"], (
+    found = sorted(shown(window, 2), key=lambda one: one["title"])  # a browser lists them by their tags
+    assert [one["title"] for one in found] == ["New notification", "This is a test"], (
         "a repeat takes the earlier's place"
     )
-    assert found[1]["body"] == "", "content stays on the gateway"
+    assert found[0]["body"] == "", "content stays on the gateway"
 
     window.context.service_workers[0].evaluate(
         "async () => (await self.registration.getNotifications()).filter((one) => one.title !== 'New notification').forEach((one) => one.close())"
@@ -223,6 +237,22 @@ def test_turning_it_off_ends_the_subscription(
     device = window.operator.device("Phone")
     at = f"/api/v1/devices/{device['device_id']}/push"
     assert len(window.operator.request("GET", at)["rows"]) == 1
+
+    places = window.operator.request("GET", f"{AT}/places")["rows"]
+    window.operator.request(
+        "DELETE", f"{AT}/places/{next(row['place_id'] for row in places if row['channel'] == 'push')}"
+    )
+    assert window.operator.request("GET", at)["rows"] == []
+    window.page.evaluate("window.__push = null")  # the browser has let it end, and says so
+    worker(window)
+    window.page.evaluate(HEAR_SUBSCRIBE)
+    with window.page.expect_console_message(lambda message: message.text == "subscribed"):
+        window.context.service_workers[0].evaluate(
+            "() => self.dispatchEvent(new ExtendableEvent('pushsubscriptionchange'))"
+        )
+    window.page.reload()
+    expect(window.button("Turn off pushes")).to_be_visible()
+    assert len(window.operator.request("GET", at)["rows"]) == 1
     window.button("Turn off pushes").click()
     expect(window.button("Turn on pushes")).to_be_visible()
     assert window.operator.request("GET", at)["rows"] == []
@@ -236,11 +266,48 @@ def test_the_rules_of_a_person_are_theirs_to_change(gateway: GatewayProcess, new
     page.get_by_label("Quiet hours").check()
     page.get_by_label("From", exact=True).fill("21:30")
     page.get_by_label("answers of the agent").uncheck()
+    page.get_by_label("warnings of the gateway").uncheck()
+    page.get_by_label("What has low priority is told once a day, at").fill("18:15")
     window.button("Save").click()
     expect(page.get_by_text("Saved.")).to_be_visible()
     rules = window.operator.request("GET", f"{AT}/rules")
     assert rules["quiet_hours"] == {"begin": "21:30", "end": "07:00"}
-    assert (rules["time_zone"], rules["muted"]) == ("Europe/Berlin", ["message"])
+    assert (rules["time_zone"], rules["muted"], rules["digest_at"]) == ("Europe/Berlin", ["alert", "message"], "18:15")
+
+
+def test_permission_is_asked_after_the_first_answer_by_a_tap_and_by_nothing_else(
+    gateway: GatewayProcess, new_window: NewWindow, services: Services
+) -> None:
+    window = new_window(gateway)
+    window.context.add_init_script(UNDECIDED)
+    window.context.add_init_script(services.stand_in())
+    window.pair("Phone")
+    window.open("/")
+    window.sees("No conversations yet")
+    offer = window.page.get_by_role("region", name="A suggestion")
+    expect(offer).to_have_count(0)
+    window.open("/chat/new")
+    window.say("hello")
+    window.open("/")
+    expect(offer.get_by_role("heading", name="Be told when the app is closed?")).to_be_visible()
+    album = Album(window, "phone")
+    album.add("chats-suggestion")
+    assert album.found == {}
+    window.button("Not now").click()
+    expect(offer).to_have_count(0)
+    window.page.reload()
+    expect(window.link(re.compile("hello"))).to_be_visible()
+    expect(offer).to_have_count(0)
+    assert window.page.evaluate("window.__asked_permission") == 0
+
+    window.page.evaluate("localStorage.removeItem('entobot.offered')")
+    window.page.reload()
+    window.button("Turn on").click()
+    expect(offer).to_have_count(0)
+    assert window.page.evaluate("window.__asked_permission") == 1
+    device = window.operator.device("Phone")
+    at = f"/api/v1/devices/{device['device_id']}/push"
+    assert len(window.operator.request("GET", at)["rows"]) == 1
 
 
 def test_what_was_told_stands_in_a_list_until_it_is_read(gateway: GatewayProcess, new_window: NewWindow) -> None:
@@ -253,6 +320,15 @@ def test_what_was_told_stands_in_a_list_until_it_is_read(gateway: GatewayProcess
     window.link(re.compile(r"News.*1 not read")).click()
     expect(page.get_by_role("heading", name="Dinner")).to_be_visible()
     expect(window.link("Opens example.org")).to_have_attribute("rel", "noopener noreferrer")
+    window.operator.request("POST", AT, json={"title": "Build failed", "kind": "build"})
+    expect(page.get_by_role("heading", name="Build failed")).to_be_visible()
+    page.get_by_label("Show").select_option("notes from people and programs")
+    expect(page.get_by_role("heading", level=2)).to_have_text(["DinnerNot read"])
+    page.get_by_label("Show").select_option("approvals")
+    window.sees("Nothing of this kind.")
+    page.get_by_label("Show").select_option("what is not read")
+    expect(page.get_by_role("heading", level=2)).to_have_count(2)
     window.button("Mark all as read").click()
     expect(window.button("Mark all as read")).to_have_count(0)
+    window.sees("Nothing of this kind.")
     assert window.operator.request("GET", AT)["unread"] == 0

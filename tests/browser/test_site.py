@@ -12,7 +12,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page, expect
 from tools import site as site_tool
 
-from tests.browser.test_pages import ARTIFACTS, RULES, THEMES
+from tests.browser.test_pages import ARTIFACTS, IN_THEME, THEMES
 from tests.browser.window import DESKTOP, PHONE, Size, ask
 
 LOOKED_AT = (
@@ -85,7 +85,7 @@ def pictured(page: Page, url: str, name: str) -> dict[str, Any]:
         assert not page.evaluate(WIDER_THAN_THE_SCREEN), url
         page.evaluate(AXE_SCRIPT)
         page.screenshot(path=ARTIFACTS / f"{name.replace('SCHEME', theme)}.png")
-        violations = ask(page, "(options) => axe.run(options).then((found) => found.violations)", RULES)
+        violations = ask(page, "(options) => axe.run(options).then((found) => found.violations)", IN_THEME[theme])
         if violations:
             found[f"{name} {theme}"] = [
                 f"{one['id']}: {node['html'][:160]}" for one in violations for node in one["nodes"]

@@ -1,7 +1,7 @@
 /** The one object the pages read and call: identity, link, transcript, outbox. */
 import { Credentials } from "./device/credentials.ts";
 import { load, remove, save, wipe } from "./device/database.ts";
-import { Problem } from "./device/http.ts";
+import { Problem, type Call } from "./device/http.ts";
 import { loadIdentity, saveIdentity, type Identity, type TokenAnswer } from "./device/identity.ts";
 import { Commands, type Data } from "./live/commands.ts";
 import { Link } from "./live/link.ts";
@@ -13,6 +13,7 @@ import type { ConversationRow, MessageRow, ServerFrame, WireEvent } from "./prot
 import * as transcript from "./protocol/transcript.ts";
 import { news } from "./news.svelte.ts";
 import { notices } from "./notices.svelte.ts";
+import { offline } from "./offline.svelte.ts";
 import { questions } from "./questions.svelte.ts";
 import { rules } from "./rules.svelte.ts";
 
@@ -97,8 +98,12 @@ class App {
   }
 
   async call(method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<Response> {
+    return this.request({ method, path, body });
+  }
+
+  async request(call: Omit<Call, "accessToken">): Promise<Response> {
     if (this.credentials === null) throw new Problem("unauthenticated", 401, false);
-    return this.credentials.call({ method, path, body });
+    return this.credentials.call(call);
   }
 
   async loadHistory(conversationId: string, older: boolean): Promise<void> {
@@ -245,6 +250,8 @@ class App {
   }
 
   private caughtUp(): void {
+    // The gateway was away: perhaps it was upgraded meanwhile.
+    if (this.synced) offline.look(Date.now(), true);
     this.synced = true;
     this.ack();
     this.outbox.flush();
@@ -268,6 +275,11 @@ class App {
   /** What came while this page was away, and the subscription that the browser may have let end. */
   private async catchUpNews(): Promise<void> {
     await news.load((method, path) => this.call(method, path));
+    await this.renewPush();
+  }
+
+  /** Tells the gateway the subscription of this browser, and makes a new one where the browser let the old one end. */
+  async renewPush(): Promise<void> {
     if (!("Notification" in window) || Notification.permission !== "granted") return;
     const [{ push }, places] = await Promise.all([import("./push.svelte.ts"), this.call("GET", "/api/v1/notifications/places")]);
     const { push_key: key } = (await places.json()) as { push_key: string };
@@ -330,6 +342,7 @@ class App {
   private watchPage(): void {
     const wake = () => {
       this.now = Date.now();
+      offline.look(this.now);
       this.connection?.input({ type: "wake" });
       if (this.acks.unacked > 0) this.sendAck();
     };

@@ -14,6 +14,8 @@ export class NotShown extends Error {}
 
 export interface Beside {
   rule?: string | null;
+  /** other arguments: the exact text of the action that is to run instead */
+  edited?: string | null;
   /** the two digits that the asking side shows */
   number?: string | null;
   /** with which of these passkeys to show who holds the device */
@@ -24,7 +26,7 @@ export interface Beside {
 export async function decide(row: ApprovalRow, decision: Decision, reason: string, beside: Beside = {}): Promise<ApprovalRow | null> {
   const { identity } = app;
   if (identity === null) return null;
-  const { rule = null, number = null, passkeys = null } = beside;
+  const { rule = null, edited = null, number = null, passkeys = null } = beside;
   // Once more at the moment of signing: what is signed is what was shown, or nothing.
   if (typeof (await readAction(row)) === "string") throw new NotShown();
   const because = reason.trim() === "" ? null : reason.trim();
@@ -33,7 +35,7 @@ export async function decide(row: ApprovalRow, decision: Decision, reason: strin
     approval_id: row.approval_id,
     decision,
     action_sha256: row.action_sha256,
-    edited_sha256: null,
+    edited_sha256: edited === null ? null : await hashText(edited),
     reason: because,
     iat: Math.floor(gatewayNow() / 1000),
     jti: makeUlid(Date.now()),
@@ -49,6 +51,7 @@ export async function decide(row: ApprovalRow, decision: Decision, reason: strin
     ...(because === null ? {} : { reason: because }),
     ...(number === null ? {} : { number }),
     ...(rule === null ? {} : { rule }),
+    ...(edited === null ? {} : { edited_action: edited }),
     ...shown,
     signature,
   });
@@ -66,10 +69,11 @@ export async function loadNumber(approvalId: string): Promise<string | null> {
   }
 }
 
-/** What is open or, with what was decided before this device knew of it, all. */
-export async function loadApprovals(state: "pending" | "all"): Promise<void> {
-  const data = await app.commands.send("approval.list", { state });
+/** What is open or, with what was decided before this device knew of it, all; the cursor of the following page. */
+export async function loadApprovals(state: "pending" | "all", cursor: string | null = null): Promise<string | null> {
+  const data = await app.commands.send("approval.list", { state, ...(cursor === null ? {} : { cursor }) });
   app.putApprovals(data["rows"] as ApprovalRow[]);
+  return (data["next"] as string | null) ?? null;
 }
 
 /** Soonest to expire first. */

@@ -10,6 +10,13 @@ class Opened {
     this.problem = typeof found === "string" ? found : null;
   }
 
+  /** What a browser on the same phone was opened with; a link of this page's own goes before it. */
+  along(fragment: string | null): void {
+    if (fragment === null || this.link !== null) return;
+    const found = parseFragment(fragment, location.origin);
+    if (typeof found !== "string") this.take(found);
+  }
+
   clear(): void {
     this.link = null;
     this.problem = null;

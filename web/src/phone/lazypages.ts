@@ -4,12 +4,17 @@ import type { Component } from "svelte";
 type Loader = () => Promise<{ default: Component<never> }>;
 
 const loaders = {
+  approvals: () => import("./parts/ApprovalList.svelte"),
   approval: () => import("./pages/ApprovalPage.svelte"),
   certificate: () => import("./pages/CertificatePage.svelte"),
   chat: () => import("./pages/ChatPage.svelte"),
   device: () => import("./pages/DevicePage.svelte"),
   notifications: () => import("./pages/NotificationsPage.svelte"),
+  pair: () => import("./pages/PairPage.svelte"),
   question: () => import("./pages/QuestionPage.svelte"),
+  search: () => import("./pages/SearchPage.svelte"),
+  share: () => import("./pages/SharePage.svelte"),
+  suggestion: () => import("./parts/NextStep.svelte"),
   stop: () => import("./pages/StopPage.svelte"),
 } satisfies Record<string, Loader>;
 

@@ -3,6 +3,8 @@ import "../shared/base.css";
 import { theme } from "../shared/theme.svelte.ts";
 import App from "./App.svelte";
 import { app } from "./app.svelte.ts";
+import { start as startLanguage } from "./language.ts";
+import { install } from "./install.svelte.ts";
 import { takeFragment } from "./invitelink.svelte.ts";
 import { loadPage } from "./lazypages.ts";
 import { offline } from "./offline.svelte.ts";
@@ -12,11 +14,15 @@ import { followPushes, takeOpened } from "./pushed.ts";
 takeFragment();
 takeOpened();
 followPushes();
+install.watch();
 // Fetched while the database is still opening.
-if (location.pathname.startsWith("/chat/")) void loadPage("chat").catch(() => undefined);
+const first = location.pathname.startsWith("/chat/") ? "chat" : location.pathname === "/pair" ? "pair" : null;
+if (first !== null) void loadPage(first).catch(() => undefined);
 theme.apply();
-const target = document.getElementById("app")!;
-target.replaceChildren();
-mount(App, { target });
 void app.start();
 void offline.start();
+void startLanguage().then(() => {
+  const target = document.getElementById("app")!;
+  target.replaceChildren();
+  mount(App, { target });
+});

@@ -18,23 +18,55 @@ export interface NewsRow {
 type Ask = (method: "GET" | "POST", path: string) => Promise<Response>;
 type Send = (name: string, data: Record<string, unknown>) => Promise<unknown>;
 
+/** `unread`, or a kind of the gateway's own */
+export const FILTERS = ["all", "unread", "message", "approval", "question", "notice", "alert"] as const;
+export type Filter = (typeof FILTERS)[number];
+
 const AT = "/api/v1/notifications";
+const PAGE = 50;
 const SOON_MS = 300;
 
 class News {
   rows = $state.raw<NewsRow[]>([]);
   unread = $state(0);
   loaded = $state(false);
+  filter = $state<Filter>("all");
+  /** cursor of the following page, null at the end */
+  next = $state<string | null>(null);
   private timer: ReturnType<typeof setTimeout> | undefined;
   private ask: Ask | null = null;
 
   async load(ask: Ask): Promise<void> {
     this.ask = ask;
-    const page = (await (await ask("GET", `${AT}?limit=50`)).json()) as { rows: NewsRow[]; unread: number };
+    const filter = this.filter;
+    const page = await this.page(ask);
+    if (filter !== this.filter) return; // another was chosen meanwhile
     this.rows = page.rows;
+    this.next = page.next;
     this.unread = page.unread;
     this.loaded = true;
     void this.badge();
+  }
+
+  async choose(ask: Ask, filter: Filter): Promise<void> {
+    this.filter = filter;
+    await this.load(ask);
+  }
+
+  async older(ask: Ask): Promise<void> {
+    const cursor = this.next;
+    if (cursor === null) return;
+    const page = await this.page(ask, cursor);
+    if (this.next !== cursor) return;
+    this.rows = [...this.rows, ...page.rows];
+    this.next = page.next;
+  }
+
+  private async page(ask: Ask, cursor: string | null = null): Promise<{ rows: NewsRow[]; unread: number; next: string | null }> {
+    const wanted = new URLSearchParams({ limit: String(PAGE), ...(cursor === null ? {} : { cursor }) });
+    if (this.filter === "unread") wanted.set("state", "open");
+    else if (this.filter !== "all") wanted.set("kind", this.filter);
+    return (await (await ask("GET", `${AT}?${wanted}`)).json()) as { rows: NewsRow[]; unread: number; next: string | null };
   }
 
   async readAll(send: Send): Promise<void> {
@@ -44,7 +76,7 @@ class News {
 
   /** One that was opened, or all of a conversation that is on the screen. */
   async read(send: Send, which: { notification_id: string; channel?: "push" } | { conversation_id: string }): Promise<void> {
-    if ("conversation_id" in which && !this.rows.some((row) => row.state === "open" && row.conversation_id === which.conversation_id)) return;
+    if ("conversation_id" in which && this.unread === 0) return;
     await send("notification.read", which);
     this.again();
   }
@@ -58,6 +90,9 @@ class News {
     this.unread = 0;
     this.loaded = false;
     this.ask = null;
+    this.next = null;
+    this.filter = "all";
+    void this.badge();
   }
 
   private again(): void {

@@ -10,9 +10,10 @@ export function takeOpened(): void {
   app.opened = id;
 }
 
-/** The tap came to a window that was open. */
+/** The tap came to a window that was open; or the browser has renewed its subscription, which the gateway must hear. */
 export function followPushes(): void {
   navigator.serviceWorker?.addEventListener("message", ({ data }: MessageEvent) => {
+    if (data?.type === "subscribe") void app.renewPush().catch(() => undefined);
     if (data?.type !== "open" || typeof data.path !== "string" || !data.path.startsWith("/") || parsePath(data.path).name === "pair") return;
     router.go(data.path);
     if (typeof data.notification_id === "string" && data.notification_id !== "") app.openedNow(data.notification_id);

@@ -3,4 +3,4 @@ import { strings } from "./strings.en.ts";
 import { translator, type KeyOf } from "./translator.ts";
 
 export type StringKey = KeyOf<typeof strings>;
-export const t = translator(strings);
+export const t = translator("phone", strings);

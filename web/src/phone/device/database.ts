@@ -55,4 +55,5 @@ export async function loadAll<T>(store: Store): Promise<T[]> {
 /** Forgets this device: key, tokens, messages, drafts. */
 export async function wipe(): Promise<void> {
   for (const name of STORES) await run(name, "readwrite", (on) => on.clear());
+  await globalThis.caches?.delete("shared"); // what another app shared and nobody has placed yet
 }

@@ -46,6 +46,8 @@ export interface Call {
   /** path with an optional query; same origin only */
   path: string;
   body?: unknown;
+  /** instead of a body: as they are */
+  bytes?: Blob;
   accessToken?: string;
   signal?: AbortSignal;
   headers?: Record<string, string>;
@@ -92,9 +94,10 @@ async function send(call: Call, headers: Record<string, string>): Promise<Respon
       headers: {
         ...headers,
         ...call.headers,
+        ...(call.bytes === undefined ? {} : { "Content-Type": "application/octet-stream" }),
         ...(call.body === undefined ? {} : { "Content-Type": "application/json" }),
       },
-      body: call.body === undefined ? null : JSON.stringify(call.body),
+      body: call.bytes ?? (call.body === undefined ? null : JSON.stringify(call.body)),
       credentials: "omit",
       cache: "no-store",
       signal: call.signal ?? null,

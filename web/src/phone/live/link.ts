@@ -91,7 +91,9 @@ export class Link {
       await this.credentials.token(force);
       this.input({ type: "token_ready" });
     } catch (error) {
-      this.input(judgeRefusal(error));
+      // Without any network it is not the gateway that does not answer.
+      const verdict = judgeRefusal(error);
+      this.input(verdict.type === "token_failed" && !navigator.onLine ? { type: "offline" } : verdict);
     }
   }
 

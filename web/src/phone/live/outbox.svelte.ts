@@ -3,6 +3,7 @@ import { makeUlid } from "../../shared/ulid.ts";
 import { loadAll, remove, save } from "../device/database.ts";
 import { Problem } from "../device/http.ts";
 import { backoffMs } from "../protocol/backoff.ts";
+import type { AttachedRow } from "../protocol/frames.ts";
 import * as rules from "../protocol/outbox.ts";
 import { LOST, type Commands } from "./commands.ts";
 
@@ -26,8 +27,8 @@ export class Outbox {
   }
 
   /** Stored before it is sent, so that closing the page at once loses nothing. */
-  async add(conversation: string, content: string): Promise<void> {
-    await this.apply(rules.enqueue(this.items, makeUlid(Date.now()), conversation, content, Date.now()));
+  async add(conversation: string, content: string, files: AttachedRow[] = []): Promise<void> {
+    await this.apply(rules.enqueue(this.items, makeUlid(Date.now()), conversation, content, Date.now(), files));
     this.flush();
   }
 
@@ -51,11 +52,12 @@ export class Outbox {
 
   private async deliver(item: rules.OutboxItem): Promise<void> {
     this.items = rules.markSending(this.items, item.id);
+    const files = item.files?.length ? { files: item.files.map((file) => file.file_id) } : {};
     const target = item.conversation.startsWith("new:") ? {} : { conversation_id: item.conversation };
     try {
       // Stored as tried: after a crash it may have arrived, so it must not be asked about again.
       await this.store(item.id);
-      const result = await this.commands.once("message.send", { ...target, content: item.content }, item.id);
+      const result = await this.commands.once("message.send", { ...target, content: item.content, ...files }, item.id);
       const conversation = String(result["conversation_id"]);
       if (item.conversation !== conversation) this.renamed = { ...this.renamed, [item.conversation]: conversation };
       await this.apply(rules.markSent(this.items, item.id, conversation));

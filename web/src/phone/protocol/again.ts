@@ -34,5 +34,6 @@ export function sendAgain(rows: ChatRow[]): Again | null {
     const code = row.kind === "message" ? row.message.error?.code : row.run.error?.code;
     if (said !== null && code !== undefined && AGAIN.has(code)) failed = row.key;
   }
-  return said === null || failed === null ? null : { key: failed, content: said.message.content };
+  // Its files belong to it: another message cannot have them.
+  return said === null || failed === null || said.message.files !== undefined ? null : { key: failed, content: said.message.content };
 }

@@ -1,4 +1,12 @@
 /** What travels on the wire, as far as this page reads it. Unknown fields and events are ignored. */
+/** A file of a message; its bytes are asked for apart. */
+export interface AttachedRow {
+  file_id: string;
+  name: string;
+  media_type: string;
+  size: number;
+}
+
 export interface MessageRow {
   message_id: string;
   conversation_id: string;
@@ -8,6 +16,7 @@ export interface MessageRow {
   created_at: string;
   run_id?: string | null;
   error?: { code: string; message: string } | null;
+  files?: AttachedRow[];
   /** Of its event: its place among all messages. A page kept by an older version of this app has rows without. */
   seq?: number | undefined;
 }
@@ -26,7 +35,7 @@ export type ApprovalState = "pending" | "approved" | "denied" | "expired" | "can
 export interface ApprovalRow {
   approval_id: string;
   run_id: string;
-  conversation_id: string;
+  conversation_id: string | null;
   /** RFC 8785 text; hashed and parsed exactly as received */
   action: string;
   action_sha256: string;
@@ -46,6 +55,7 @@ export interface ApprovalRow {
   needs_number?: boolean;
   needs_verification?: boolean;
   may_decide?: boolean;
+  may_edit?: boolean;
   /** not asked aloud yet */
   queued?: boolean;
   votes?: VoteRow[];

@@ -2,6 +2,8 @@
  * Messages on their way, as a pure list. Every item keeps one command id for life, so sending it again after a lost
  * answer changes nothing on the gateway. One message per conversation is in flight: order holds.
  */
+import type { AttachedRow } from "./frames.ts";
+
 export type OutboxState = "queued" | "sending" | "failed";
 
 export interface OutboxItem {
@@ -9,6 +11,8 @@ export interface OutboxItem {
   /** a conversation id, or `new:<ULID>` until the gateway has made one */
   conversation: string;
   content: string;
+  /** on the gateway already; absent in what an older version of this app kept */
+  files?: AttachedRow[];
   state: OutboxState;
   created_ms: number;
   not_before_ms: number;
@@ -20,11 +24,12 @@ export interface OutboxItem {
 
 const STALE_MS = 60 * 60_000;
 
-export function enqueue(items: OutboxItem[], id: string, conversation: string, content: string, now: number): OutboxItem[] {
+export function enqueue(items: OutboxItem[], id: string, conversation: string, content: string, now: number, files: AttachedRow[] = []): OutboxItem[] {
   const item: OutboxItem = {
     id,
     conversation,
     content,
+    files,
     state: "queued",
     created_ms: now,
     not_before_ms: 0,

@@ -50,5 +50,6 @@ function arrived(item: OutboxItem, messages: MessageRow[], ownDevice: string): b
   if (item.state !== "sending") return false;
   const last = messages.filter((row) => row.role === "user").at(-1);
   if (last === undefined || last.sender_device_id !== ownDevice || last.content !== item.content) return false;
+  if (last.files?.[0]?.file_id !== item.files?.[0]?.file_id) return false;
   return Date.parse(last.created_at) >= item.created_ms - 5_000;
 }
