@@ -148,7 +148,8 @@ class Window:
         return self.page.get_by_role("link", name=name)
 
     def sees(self, text: str | re.Pattern[str]) -> None:
-        expect(self.page.get_by_text(text).first).to_be_visible()
+        """A phone keeps the list beside a page in the document, hidden: what is not visible does not count."""
+        expect(self.page.get_by_text(text).filter(visible=True).first).to_be_visible()
 
     def heading(self, name: str | re.Pattern[str]) -> None:
         expect(self.page.get_by_role("heading", name=name)).to_be_visible()

@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,42 @@ def trusting(authority: x509.Certificate) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=authority.public_bytes(serialization.Encoding.PEM).decode())
 
 
+@dataclass
+class Wire:
+    """A TLS client that hands the kernel all it takes before the server, in this same loop, may read."""
+
+    socket: socket.socket
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+    tls: ssl.SSLObject
+
+    @classmethod
+    async def open(cls, port: int, context: ssl.SSLContext) -> "Wire":
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setblocking(False)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        wire = cls(connection, incoming, outgoing, context.wrap_bio(incoming, outgoing, server_hostname="localhost"))
+        await wire.do(wire.tls.do_handshake)
+        return wire
+
+    async def do(self, step: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                await self.flush()
+            async with asyncio.timeout(10):
+                self.incoming.write(await asyncio.get_running_loop().sock_recv(self.socket, 65536))
+
+    async def flush(self) -> None:
+        data = memoryview(self.outgoing.read())
+        while data:
+            try:
+                data = data[self.socket.send(data) :]
+            except BlockingIOError:
+                await asyncio.sleep(0)
+
+
 async def test_https_and_secure_websockets_work(tmp_path: Path) -> None:
     tls = local_tls(tmp_path)
     context = trusting(tls.authority)
@@ -339,6 +376,25 @@ async def test_https_and_secure_websockets_work(tmp_path: Path) -> None:
             await client.send(masked(3))
             assert await client.close_code() == 1002
             assert await handler.hears("closed") == [1002]
+
+
+async def test_a_body_that_fills_the_tls_buffer_arrives_whole(tmp_path: Path) -> None:
+    """What lay decrypted behind a pause of reading stayed there when nothing more came."""
+    tls = local_tls(tmp_path)
+    body = bytes(512 * 1024)
+    request = b"PUT /a HTTP/1.1\r\nHost: x\r\nX: %b\r\nContent-Length: %d\r\n\r\n" % (b"y" * 300, len(body))
+    async with serving(endpoints=[TcpEndpoint("127.0.0.1", 0, tls.files)]) as server:
+        wire = await Wire.open(server.port, trusting(tls.authority))
+        for _ in range(4):  # the kernel takes more at once each time
+            wire.tls.write(request)
+            for start in range(0, len(body), 16384):
+                wire.tls.write(body[start : start + 16384])
+            await wire.flush()
+            answer = b""
+            while not answer.endswith(b"127.0.0.1"):
+                answer += await wire.do(wire.tls.read)
+            assert b"PUT /a 524288 None" in answer
+        wire.socket.close()
 
 
 def test_a_device_that_comes_back_resumes_with_the_one_ticket_it_was_given(tmp_path: Path) -> None:

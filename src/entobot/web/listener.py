@@ -392,6 +392,7 @@ class Listener:
             ssl=context,
             ssl_handshake_timeout=self._limits.tls_handshake.total_seconds(),
             ssl_shutdown_timeout=_TLS_GOODBYE_S,
+            ssl_incoming_bio_size=_TLS_READ_BYTES,
         )
 
     def _refused(self, reason: str, address: str, **more: str) -> None:
@@ -407,6 +408,11 @@ class Listener:
 
 
 _TLS_GOODBYE_S = 3.0
+_TLS_RECORD_BYTES = 16 * 1024 + 64
+_TLS_READ_BYTES = 14 * _TLS_RECORD_BYTES
+"""At once from the socket. With a record of which a part was there before, it must hold less than aiofastnet's
+DATA_RECEIVED_MAX_SIZE (256 KiB): it hands on so much, and when reading goes on after a pause it looks at the socket alone
+(1.2), so that the rest of a body that had arrived whole would stay in its buffer."""
 
 
 def _host(name: Any) -> str:
