@@ -20,7 +20,7 @@ async def test_a_gateway_that_loses_its_power_keeps_every_promise(
     tmp_path: Path, campaign: Campaign, faults: int
 ) -> None:
     with power.Disk(tmp_path, seed=campaign.seed, written_back=0.2) as disk:
-        gateway = GatewayProcess(disk.path / "home", environment=ROOMY)
+        gateway = GatewayProcess(disk.path / "home", environment=ROOMY, is_bare=True)
         gateway.log = tmp_path / "gateway.log"
 
         async def cut() -> None:
