@@ -198,8 +198,8 @@ async def test_another_users_approval_is_not_found(agency: Agency, phone: Pocket
 
 async def test_the_owner_at_the_socket_has_no_key_to_decide_with(agency: Agency, phone: Pocket, ask: Ask) -> None:
     data = agency.answer(phone, await ask(), "approve")
-    local = Pocket(phone.key, Principal(agency.user_id, ALL_SCOPES))
-    assert await refused(agency, local, data) is Code.FORBIDDEN
+    for keyless in (Principal(agency.user_id, ALL_SCOPES), Principal(agency.user_id, ALL_SCOPES, is_by_sms=True)):
+        assert await refused(agency, Pocket(phone.key, keyless), data) is Code.FORBIDDEN
 
 
 async def test_without_the_scope_nothing_is_decided(agency: Agency, phone: Pocket, ask: Ask) -> None:

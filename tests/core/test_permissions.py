@@ -66,6 +66,7 @@ def test_a_principal_without_the_scope_is_refused() -> None:
 def test_only_the_unix_socket_is_local() -> None:
     assert Principal("usr_1", ALL_SCOPES).is_local
     assert not Principal("usr_1", ALL_SCOPES, "dev_1").is_local
+    assert not Principal("usr_1", ALL_SCOPES, is_by_sms=True).is_local
 
 
 def test_the_access_tables_are_sorted_within_their_methods() -> None:

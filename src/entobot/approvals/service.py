@@ -137,8 +137,8 @@ class Approvals:
         `number_required`, `number_wrong`, `user_verification_required`, `rule_not_allowed`, `action_not_presentable`, `forbidden` or `invalid`.
         Raises `not_found` (also for whoever was not asked) and `forbidden` for a caller that has no key to sign with.
         """
-        if principal.is_local:
-            raise Problem(Code.FORBIDDEN, "Decisions are signed by a paired device; the local socket has no key.")
+        if principal.is_local or principal.is_by_sms:
+            raise Problem(Code.FORBIDDEN, "Decisions are signed by a paired device. Open the app.")
         self._devices.guard(tx, principal)
         approval = self._find_seen(tx, principal.user_id, answer.approval_id)
         after = self._decider.decide(tx, principal, approval, answer, signature, now_ms)

@@ -8,12 +8,14 @@ from entobot.core.permissions import Scope
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user acting through a device, through a browser that is signed in (`session_id`), or the owner at the Unix socket.
+    """A user acting through a device, through a browser that is signed in (`session_id`), by SMS, or the owner at the
+    Unix socket.
 
     `epoch` is the device's epoch at authentication; a unit that acts compares it with the row.
     `address` is where the request or connection comes from, as the gateway sees it; it says nothing of who it is.
     `key_thumbprint` is the RFC 7638 thumbprint of the device key. `expires_at_ms` is when the credentials end, wall
-    clock; None when they do not. `fresh_until_ms` is until when a session counts as freshly signed in.
+    clock; None when they do not. `fresh_until_ms` is until when a session counts as freshly signed in. `is_by_sms` is a
+    person known by the number alone, which can be forged: whoever holds no key and proves nothing.
     """
 
     user_id: str
@@ -24,11 +26,12 @@ class Principal:
     expires_at_ms: int | None = None
     session_id: str | None = None
     fresh_until_ms: int | None = None
+    is_by_sms: bool = False
     address: str = field(default="", compare=False)
 
     @property
     def is_local(self) -> bool:
-        return self.device_id is None and self.session_id is None
+        return self.device_id is None and self.session_id is None and not self.is_by_sms
 
     def require(self, scope: Scope) -> None:
         """Raise `forbidden` unless the principal holds `scope`."""

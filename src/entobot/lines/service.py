@@ -91,7 +91,7 @@ class Lines:
         user = None if user_id is None else at.accounts.find(tx, user_id)
         if user is None or Scope.CHAT not in user.scopes or not at.outbox.may_answer(tx, e164, user.user_id, now_ms):
             return
-        principal = Principal(user.user_id, narrow({Scope.CHAT}, user.scopes), address=ADDRESS)
+        principal = Principal(user.user_id, narrow({Scope.CHAT}, user.scopes), is_by_sms=True, address=ADDRESS)
         said = self._all(tx, _Caller(principal, zone), commands_of(text), now_ms)
         if said:
             self._say(
