@@ -124,7 +124,7 @@ def test_a_new_version_waits_for_a_tap_and_loses_no_draft(
     assert window.page.evaluate("globalThis.notReloaded && !globalThis.isNewer")
     expect(window.page.get_by_label("Message")).to_have_value("half a thought")
     window.button("Back").click()
-    window.link("This device").click()  # a page of the old version, whose files the gateway has no more
+    window.link("Device").click()  # a page of the old version, whose files the gateway has no more
     window.heading("This device")
     assert window.page.evaluate("globalThis.notReloaded && !globalThis.isNewer")
 

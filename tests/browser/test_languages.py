@@ -105,7 +105,16 @@ def test_every_sentence_is_translated_and_has_room(
     reader.look("approval")
     album.add("approval")
     operator.request("POST", "/api/v1/notifications", json={"title": "Dinner", "link": "/approvals"})
-    for path in ("/", "/approvals", "/search", "/notifications", "/notifications/settings", "/device", "/certificate"):
+    for path in (
+        "/",
+        "/approvals",
+        "/search",
+        "/notifications",
+        "/notifications/settings",
+        "/memos",
+        "/device",
+        "/certificate",
+    ):
         window.open(path)
         expect(page.locator("h1:visible").first).to_be_visible()
         if path == "/notifications/settings":

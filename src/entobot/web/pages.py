@@ -26,6 +26,7 @@ APP_PATHS = (
     "/certificate",
     "/chat",
     "/device",
+    "/memos",
     "/notifications",
     "/pair",
     "/questions",

@@ -9,6 +9,7 @@ const loaders = {
   certificate: () => import("./pages/CertificatePage.svelte"),
   chat: () => import("./pages/ChatPage.svelte"),
   device: () => import("./pages/DevicePage.svelte"),
+  memos: () => import("./pages/MemosPage.svelte"),
   notifications: () => import("./pages/NotificationsPage.svelte"),
   pair: () => import("./pages/PairPage.svelte"),
   question: () => import("./pages/QuestionPage.svelte"),

@@ -7,6 +7,7 @@ export type Route =
   | { name: "question"; id: string }
   | { name: "notifications"; id: string }
   | { name: "device" }
+  | { name: "memos" }
   | { name: "search" }
   | { name: "share" }
   | { name: "pair" }
@@ -18,7 +19,7 @@ export function parsePath(path: string): Route {
   if (first === "approvals") return second === "" ? { name: "approvals" } : { name: "approval", id: decodeURIComponent(second) };
   if (first === "questions") return second === "" ? { name: "approvals" } : { name: "question", id: decodeURIComponent(second) };
   if (first === "notifications") return { name: "notifications", id: decodeURIComponent(second) };
-  if (first === "device" || first === "search" || first === "share" || first === "pair" || first === "certificate") return { name: first };
+  if (first === "device" || first === "memos" || first === "search" || first === "share" || first === "pair" || first === "certificate") return { name: first };
   return { name: "chats" };
 }
 

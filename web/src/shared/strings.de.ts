@@ -26,7 +26,8 @@ export const strings: Record<keyof typeof english, string> = {
   "nav.notifications": "Neues",
   "nav.unread_one": "{n} ungelesen",
   "nav.unread_other": "{n} ungelesen",
-  "nav.device": "Dieses Gerät",
+  "nav.memos": "Notizen",
+  "nav.device": "Gerät",
   "nav.pending_one": "{n} wartet",
   "nav.pending_other": "{n} warten",
 

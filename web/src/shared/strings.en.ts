@@ -25,7 +25,8 @@ export const strings = {
   "nav.notifications": "News",
   "nav.unread_one": "{n} not read",
   "nav.unread_other": "{n} not read",
-  "nav.device": "This device",
+  "nav.memos": "Notes",
+  "nav.device": "Device",
   "nav.pending_one": "{n} waiting",
   "nav.pending_other": "{n} waiting",
 
