@@ -75,6 +75,11 @@ class SmsSettings(Section):
         default=False,
         description="Do what people ask for by SMS from a number that they have confirmed. Numbers can be forged.",
     )
+    approvals: bool = Field(
+        default=False,
+        description="Decide on calls of low risk by a code in an SMS, beside `commands`. It proves no person and no "
+        "device, and is audited as weak: docs/how-to/invite-by-sms.md.",
+    )
     answers_per_hour: int = Field(default=10, ge=1, le=100, description="Answers to one number that writes here.")
     resend_after: Duration = Field(
         default=timedelta(minutes=1),
@@ -85,6 +90,8 @@ class SmsSettings(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SmsSettings":
+        if self.approvals and not self.commands:
+            raise ValueError("approvals needs commands: without them no answer is read.")
         if self.provider in ("", "console"):
             return self
         if not self.countries:

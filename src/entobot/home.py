@@ -23,6 +23,7 @@ class Purpose(StrEnum):
     """What a key derived from the server key is for; one key never serves two purposes."""
 
     API_KEYS = "api keys"
+    APPROVAL_CODES = "approval codes"
     AUDIT = "audit"
     AUTHENTICATORS = "authenticators"
     BUS = "bus"

@@ -113,9 +113,36 @@ def test_what_waits_for_a_person_is_told_and_never_decided_by_sms(gateway: Gatew
     assert "1. Note: hello (low risk, until" in said
     assert "Question: Soup or salad?" in said
     assert "/approvals" in said
-    assert mobile.ask("YES 12345678") == "Nothing is approved by SMS here. Open the app."
+    assert mobile.ask("YES 123456") == "Nothing is approved by SMS here. Open the app."
     approvals = operator.local.request("GET", "/api/v1/approvals")["rows"]
     assert [row["state"] for row in approvals] == ["pending"]
+
+
+@pytest.mark.parametrize("gateway", [{"approvals": "true"}], indirect=True, ids=["on"])
+def test_where_it_is_switched_on_a_call_of_low_risk_is_approved_by_a_code(
+    gateway: GatewayProcess, mobile: Mobile
+) -> None:
+    operator = Operator(gateway)
+    mobile.confirm(operator)
+    points = operator.local.request("GET", "/api/v1/posture")["points"]
+    assert any("approved by SMS" in point["what"] for point in points), points
+    assert mobile.write("!note hello") == 200
+    while not operator.local.request("GET", "/api/v1/approvals")["rows"]:
+        assert gateway.process is not None
+    found = re.search(r'note \{"text":"hello"\} \(low risk\)\. Reply YES (\d{6}) or NO \1', mobile.ask("PENDING"))
+    assert found is not None
+    before = len(mobile.carrier.sent)
+    assert mobile.write(f"YES {found[1]}", sender=STRANGER) == 200
+    assert mobile.write(f"YES {found[1]}", name="SM" + "c" * 32) == 200
+    assert mobile.write(f"YES {found[1]}", name="SM" + "c" * 32) == 409, "a replay of the webhook"
+    said = [text for _, text in mobile.carrier.until(before + 2)[before:]]
+    assert "Approved: Note: hello" in said
+    (row,) = operator.local.request("GET", "/api/v1/approvals", params={"state": "approved"})["rows"]
+    assert [(vote["verified"], vote["device_id"]) for vote in row["votes"]] == [("sms", None)]
+    (entry,) = operator.local.request("GET", "/api/v1/audit", params={"event": "approval.decided"})["rows"]
+    assert (entry["facts"]["verified"], entry["facts"]["weak"]) == ("sms", True)
+    assert "signature" not in entry["facts"]
+    assert found[1] not in gateway.log.read_text()
 
 
 def test_whom_nobody_confirmed_who_repeats_and_who_forges_gets_nothing(gateway: GatewayProcess, mobile: Mobile) -> None:

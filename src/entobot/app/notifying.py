@@ -31,7 +31,7 @@ from entobot.home import Purpose
 from entobot.notifications import commands, http, http_places
 from entobot.notifications.channel import Outlet
 from entobot.notifications.channel_email import EmailOutlet
-from entobot.notifications.channel_sms import SmsOutlet
+from entobot.notifications.channel_sms import Offer, SmsOutlet
 from entobot.notifications.model import Channel
 from entobot.notifications.overview import Overview
 from entobot.notifications.places import Places, token_of
@@ -207,6 +207,11 @@ class Notifying:
         agents.on_failure = tell_failure(self.service)
         people.on_leaving += [self._asking.service.end_all, self.service.end_all, self.places.end_all]
         self.service.is_here = lambda user_id: user_id in hub.user_ids
+
+    def answer_by_sms(self, offer: Offer) -> None:
+        """What an SMS says so that it can be answered."""
+        if self._texts is not None:
+            self._texts.offer = offer
 
     def start(self, periodic: Periodic) -> None:
         self._is_running = True

@@ -80,6 +80,9 @@ def _of_sms(gateway: "Gateway") -> Iterator[WeakPoint]:
     elif sms.provider and is_private(origin):
         what = f"SMS holds links to {origin}, which phones outside this network cannot open."
         yield WeakPoint(Topic.SMS, Grade.WARN, what, "Give gateway.public_url a public name; phones then pair again.")
+    if sms.approvals:
+        what = "Calls of low risk are approved by SMS, which proves no person and no device (sms.approvals)."
+        yield WeakPoint(Topic.SMS, Grade.WARN, what, f"Leave out sms.approvals, and approve in the app: {how}.")
     if sms.provider == "twilio" and not receipts_origin(sms, origin):
         what = "Twilio cannot reach this gateway, so that nobody learns whether an SMS arrived."
         yield WeakPoint(

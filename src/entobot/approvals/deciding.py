@@ -6,6 +6,7 @@ from dataclasses import replace
 from entobot.accounts.service import Accounts
 from entobot.approvals import asking_store, store
 from entobot.approvals.action import Action, Args, parse_args
+from entobot.approvals.code_model import Reply, Writer, words_for
 from entobot.approvals.matching import parse_wish
 from entobot.approvals.model import (
     MAX_SIGNATURE_BYTES,
@@ -87,16 +88,55 @@ class Decider:
                 self._make_rule(tx, principal, after, terms, answer, judged, now_ms)
         except Problem as problem:
             return self._refused(tx, principal, approval, problem, now_ms)
+        self._record(tx, principal, after, answer, signature, now_ms)
+        self._count(tx, after, vote, now_ms)
+        return after
+
+    def decide_by_sms(
+        self, tx: Transaction, by: Writer, approval: Approval, reply: Reply, now_ms: int
+    ) -> Approval | Problem:
+        """As `decide`, where a code has come back from this person's number. What is not decided so is refused."""
+        principal, terms = by.principal, read_terms(approval.terms_json)
+        answer = Answer(approval.approval_id, reply.decision, reply.action_sha256)
+        vote = _vote(principal, approval, answer, Verified.SMS, now_ms)
+        try:
+            check_open(approval, now_ms)
+            self._check_turn(tx, principal, approval, terms)
+            _check_reply(approval, reply)
+            after = self._after(tx, approval, terms, answer, vote, now_ms)
+        except Problem as problem:
+            return self._refused(tx, principal, approval, problem, now_ms)
+        facts: dict[str, Fact] = {
+            "decision": reply.decision,
+            "edited": False,
+            "message": by.message_key,
+            "verified": Verified.SMS,
+            "weak": True,
+        }
+        personal = {"phone_number": by.e164}
+        event = AuditEvent.APPROVAL_DECIDED
+        self._telling.record(tx, event, after, now_ms, actor=principal, facts=facts, personal=personal)
+        self._count(tx, after, vote, now_ms)
+        return after
+
+    def may_answer(self, tx: Transaction, principal: Principal, approval: Approval, now_ms: int) -> bool:
+        """Whether this person could decide on it now."""
+        try:
+            check_open(approval, now_ms)
+            self._check_turn(tx, principal, approval, read_terms(approval.terms_json))
+        except Problem:
+            return False
+        return True
+
+    def _count(self, tx: Transaction, after: Approval, vote: Vote, now_ms: int) -> None:
         counted = asking_store.insert_vote(tx, vote)
         assert counted, "it was looked whether this person has answered in this very unit"
-        self._record(tx, principal, after, answer, signature, now_ms)
         if after.state is ApprovalState.PENDING:
             self._telling.voted(tx, after, vote, now_ms)
-        else:
-            won = store.leave_pending(tx, after)
-            assert won, "the row was pending in this very unit"
-            self._telling.decided(tx, after, principal.user_id, now_ms)
-        return after
+            return
+        won = store.leave_pending(tx, after)
+        assert won, "the row was pending in this very unit"
+        self._telling.decided(tx, after, vote.user_id, now_ms, vote.verified)
 
     # -- whose answer it is
 
@@ -287,6 +327,13 @@ def _check_verified(terms: Terms, verified: Verified) -> None:
             "A call of high risk is approved with a passkey: in the phone app, which can make one for this device, or in "
             "the dashboard. A terminal has none.",
         )
+
+
+def _check_reply(approval: Approval, reply: Reply) -> None:
+    if reply.action_sha256 != approval.action_sha256:
+        raise Problem(Code.HASH_MISMATCH, "This code was made for another action.")
+    if words_for(approval) is None:
+        raise Problem(Code.FORBIDDEN, "This is not decided by SMS. Open the app.")
 
 
 def _vote(principal: Principal, approval: Approval, answer: Answer, verified: Verified, now_ms: int) -> Vote:

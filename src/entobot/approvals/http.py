@@ -17,7 +17,7 @@ from entobot.web.routes import Api
 
 
 class VoteRow(BaseModel):
-    """`verified` is `key` (the device's signature) or `passkey`. `address` is where the answer came from."""
+    """`verified` is `key` (the device's signature), `passkey` or `sms` (a code, and nothing signed). `address` is where the answer came from."""
 
     user_id: str
     name: str

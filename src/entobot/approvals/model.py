@@ -158,6 +158,8 @@ class Verified(StrEnum):
     """A signature by the device's key."""
     PASSKEY = "passkey"
     """A passkey, after the device has checked who holds it."""
+    SMS = "sms"
+    """A code that went to their number by SMS, and came back from it: nothing is signed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from entobot.accounts.service import Accounts
 from entobot.approvals import asking_store, store
 from entobot.approvals.action import Args, parse_args
 from entobot.approvals.asking import Asker
+from entobot.approvals.code_model import Reply, Writer
 from entobot.approvals.deciding import BY_GATEWAY, Decider
 from entobot.approvals.model import Answer, Approval, ApprovalState, Question, Risk, View, check_open
 from entobot.approvals.policy import Judged, judge
@@ -142,6 +143,23 @@ class Approvals:
         self._devices.guard(tx, principal)
         approval = self._find_seen(tx, principal.user_id, answer.approval_id)
         after = self._decider.decide(tx, principal, approval, answer, signature, now_ms)
+        return self._answered(tx, principal, approval, after, now_ms)
+
+    def decide_by_sms(self, tx: Transaction, by: Writer, reply: Reply, now_ms: int) -> View | Problem:
+        """Take an answer for which `Codes` vouches. A refusal is returned: `approval_already_decided`,
+        `approval_expired`, `hash_mismatch`, `forbidden` (also for what is not decided so). Raises `not_found`.
+        """
+        approval = self._find_seen(tx, by.principal.user_id, reply.approval_id)
+        after = self._decider.decide_by_sms(tx, by, approval, reply, now_ms)
+        return self._answered(tx, by.principal, approval, after, now_ms)
+
+    def may_answer(self, tx: Transaction, user_id: str, approval: Approval, now_ms: int) -> bool:
+        """Whether this person, as they are now, could decide on it."""
+        return self._decider.may_answer(tx, Principal(user_id, frozenset()), approval, now_ms)
+
+    def _answered(
+        self, tx: Transaction, principal: Principal, approval: Approval, after: Approval | Problem, now_ms: int
+    ) -> View | Problem:
         stored = store.find_approval(tx, approval.approval_id)
         is_ended = stored is not None and approval.state is ApprovalState.PENDING is not stored.state
         if is_ended and (approval.is_outside or not self.go_on(tx, approval.run_id, now_ms)):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from entobot.accounts.service import Accounts
 from entobot.approvals import asking_store
-from entobot.approvals.model import Approval, Asking, Vote
+from entobot.approvals.model import Approval, Asking, Verified, Vote
 from entobot.approvals.rows import requested_data, vote_row
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit, Fact
@@ -88,12 +88,15 @@ class Telling:
         self._to_all(tx, approval, "approval.voted", data, now_ms)
         self._settle(tx, approval, vote.user_id, now_ms)
 
-    def decided(self, tx: Transaction, approval: Approval, by: str, now_ms: int) -> None:
+    def decided(
+        self, tx: Transaction, approval: Approval, by: str, now_ms: int, verified: Verified | None = None
+    ) -> None:
         data: dict[str, object] = {
             "approval_id": approval.approval_id,
             "decision": approval.decision,
             "by": by,
             "device_id": approval.decided_by_device_id,
+            "verified": verified,
             "at": rfc3339(now_ms),
         }
         for user_id in self._to_all(tx, approval, "approval.decided", data, now_ms):

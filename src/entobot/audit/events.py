@@ -11,6 +11,8 @@ class AuditEvent(StrEnum):
     API_KEY_CREATED = "api_key.created"
     APPROVAL_ALREADY_DECIDED = "approval.already_decided"
     APPROVAL_CANCELLED = "approval.cancelled"
+    APPROVAL_CODE_MADE = "approval.code_made"
+    APPROVAL_CODE_REFUSED = "approval.code_refused"
     APPROVAL_DECIDED = "approval.decided"
     APPROVAL_ESCALATED = "approval.escalated"
     APPROVAL_EXPIRED = "approval.expired"

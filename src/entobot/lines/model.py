@@ -35,7 +35,8 @@ _ALSO = {"?": Word.HELP, "COMMANDS": Word.HELP, "APPROVE": Word.YES, "DENY": Wor
 _BARE = frozenset({Word.HELP, Word.NOTES, Word.PENDING, Word.REMINDERS, Word.STATUS, Word.TODOS})
 """With something behind it, it is a sentence, and for the agent."""
 _CODED = frozenset({Word.NO, Word.YES})
-_CODE = re.compile(r"[0-9]{8}")
+_CODE = re.compile(r"([0-9]{3}) ?([0-9]{3})")
+"""Six digits, as a person may part them."""
 _AFTER = re.compile(
     r"(?:me\s+)?(?:in\s+)?(\d{1,4})\s*(m|min|mins|minutes?|h|hours?|d|days?)\b\s*(?:to\s+)?(.*)", re.IGNORECASE
 )
@@ -74,8 +75,9 @@ def _command(text: str) -> Command | None:
     word = _ALSO.get(name) or next((one for one in Word if one == name), None)
     if word is None or (word in _BARE and rest):
         return None
-    if word in _CODED and not _CODE.fullmatch(rest):
-        return None
+    if word in _CODED:
+        code = _CODE.fullmatch(rest)
+        return None if code is None else Command(word, code[1] + code[2])
     return Command(word, rest)
 
 

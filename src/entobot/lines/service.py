@@ -1,14 +1,19 @@
 """Do what a person asks for by SMS, in the unit that notes that the message was heard.
 
 The number says who it is, and numbers can be forged: nothing here shows anything to anybody but whoever has the phone,
-and nothing risky is done. What the agent is asked for is approved in the app as ever.
+and nothing risky is done. What the agent is asked for is approved in the app as ever; where the settings say so, a call
+of low risk also by a code that went to that number.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
+from functools import partial
 
 from entobot.accounts.service import Accounts
+from entobot.approvals.code_model import Offer, Writer
+from entobot.approvals.codes import Codes
+from entobot.approvals.model import Decision
 from entobot.approvals.service import Approvals, View
 from entobot.conversations.model import Message
 from entobot.conversations.service import Conversations
@@ -29,10 +34,11 @@ from entobot.storage.database import Database, Transaction
 TITLE = "By SMS"
 SHOWN = 5
 """Approvals and questions in one answer."""
+CODED = 2
+"""Approvals with a code in one answer: more would not fit."""
 ADDRESS = "sms"
 """Where it comes from, as the audit log has it."""
 
-_SAID = {Word.HELP: wording.HELP, Word.NO: wording.NOT_BY_SMS, Word.YES: wording.NOT_BY_SMS}
 _KEPT = {Word.NOTE: Kind.NOTE, Word.TODO: Kind.TODO}
 _LISTED = {Word.NOTES: Kind.NOTE, Word.REMINDERS: Kind.REMINDER, Word.TODOS: Kind.TODO}
 
@@ -41,7 +47,7 @@ ZoneOf = Callable[[str], Awaitable[tzinfo | None]]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`origin` is where the app is, `describe` says who answers in a few words."""
+    """`origin` is where the app is, `describe` says who answers in a few words. `codes` None: nothing is decided here."""
 
     database: Database
     accounts: Accounts
@@ -54,12 +60,17 @@ class Parts:
     zone_of: ZoneOf
     origin: str
     describe: Callable[[], str]
+    codes: Codes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Caller:
-    principal: Principal
+    writer: Writer
     zone: tzinfo
+
+    @property
+    def principal(self) -> Principal:
+        return self.writer.principal
 
 
 class Lines:
@@ -68,9 +79,12 @@ class Lines:
         self._doers: dict[Word, Callable[[Transaction, _Caller, str, int], str]] = {
             Word.ASK: self._ask,
             Word.DONE: self._finish,
+            Word.HELP: self._help,
+            Word.NO: partial(self._decide, Decision.DENY),
             Word.PENDING: self._pending,
             Word.REMIND: self._remind,
             Word.STATUS: self._status,
+            Word.YES: partial(self._decide, Decision.APPROVE),
         }
 
     async def prepare(self, e164: str, text: str) -> Callable[[Transaction, str, int], None]:
@@ -87,12 +101,18 @@ class Lines:
     def _do(self, tx: Transaction, e164: str, text: str, zone: tzinfo, key: str, now_ms: int) -> None:
         """Nothing for a number that nobody confirmed, and where no more may be sent: what is not answered is not done."""
         at = self._parts
-        user_id = at.places.owner_of(tx, e164)
-        user = None if user_id is None else at.accounts.find(tx, user_id)
-        if user is None or Scope.CHAT not in user.scopes or not at.outbox.may_answer(tx, e164, user.user_id, now_ms):
+        place = at.places.confirmed_at(tx, e164)
+        user = None if place is None else at.accounts.find(tx, place.user_id)
+        if (
+            place is None
+            or user is None
+            or Scope.CHAT not in user.scopes
+            or not at.outbox.may_answer(tx, e164, user.user_id, now_ms)
+        ):
             return
         principal = Principal(user.user_id, narrow({Scope.CHAT}, user.scopes), is_by_sms=True, address=ADDRESS)
-        said = self._all(tx, _Caller(principal, zone), commands_of(text), now_ms)
+        caller = _Caller(Writer(principal, place.place_id, e164, key), zone)
+        said = self._all(tx, caller, commands_of(text), now_ms)
         if said:
             self._say(
                 tx, e164, user.user_id, f"answer {key}", wording.cut("\n".join(said), wording.MAX_CHARACTERS), now_ms
@@ -110,8 +130,6 @@ class Lines:
         return [one for one in said if one]
 
     def _one(self, tx: Transaction, caller: _Caller, command: Command, now_ms: int) -> str:
-        if command.word in _SAID:
-            return _SAID[command.word]
         if command.word in _LISTED:
             return self._memos(tx, caller, _LISTED[command.word], now_ms)
         if command.word in _KEPT:
@@ -126,6 +144,18 @@ class Lines:
         self._parts.outbox.post(tx, posting, now_ms)  # a refusal is audited there; there is nobody else to tell
 
     # -- what may be asked for
+
+    def _help(self, tx: Transaction, caller: _Caller, rest: str, now_ms: int) -> str:
+        del tx, caller, rest, now_ms
+        return wording.HELP if self._parts.codes is None else f"{wording.CODES_HELP} {wording.HELP}"
+
+    def _decide(self, decision: Decision, tx: Transaction, caller: _Caller, code: str, now_ms: int) -> str:
+        if self._parts.codes is None:
+            return wording.NOT_BY_SMS
+        done = self._parts.codes.answer(tx, caller.writer, decision, code, now_ms)
+        if isinstance(done, Problem):
+            return done.detail
+        return f"{'Approved' if decision is Decision.APPROVE else 'Denied'}: {done.approval.title}"
 
     def _ask(self, tx: Transaction, caller: _Caller, rest: str, now_ms: int) -> str:
         """The answer comes when there is one."""
@@ -179,14 +209,23 @@ class Lines:
     def _pending(self, tx: Transaction, caller: _Caller, rest: str, now_ms: int) -> str:
         del rest
         approvals, questions = self._waiting(tx, caller)
-        texts = [
-            f"{view.approval.title} ({view.approval.risk} risk, until "
-            f"{wording.at_time(view.approval.expires_at_ms, caller.zone, now_ms)})"
-            for view in approvals[:SHOWN]
-        ]
+        texts: list[str] = []
+        coded = 0
+        for view in approvals[:SHOWN]:
+            offer = self._offer(tx, caller, view, now_ms) if coded < CODED else None
+            coded += offer is not None
+            until = wording.at_time(view.approval.expires_at_ms, caller.zone, now_ms)
+            known = f"{view.approval.title} ({view.approval.risk} risk, until {until})"
+            texts.append(known if offer is None else offer.text(now_ms))
         texts += [f"Question: {title}" for title in questions[:SHOWN]]
         more = f"\nIn the app: {self._parts.origin}/approvals" if approvals else ""
         return wording.numbered("Waiting for you", texts, "Nothing waits for you.") + more
+
+    def _offer(self, tx: Transaction, caller: _Caller, view: View, now_ms: int) -> Offer | None:
+        codes, by = self._parts.codes, caller.writer
+        if codes is None:
+            return None
+        return codes.offer(tx, by.principal.user_id, by.place_id, view.approval.approval_id, now_ms)
 
     def _waiting(self, tx: Transaction, caller: _Caller) -> tuple[list[View], list[str]]:
         at = self._parts

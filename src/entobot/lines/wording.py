@@ -12,6 +12,7 @@ HELP = (
 )
 UNKNOWN_TIME = "When? As in: REMIND 10m call Bob, REMIND 18:30 call Bob, REMIND tomorrow 9am call Bob."
 NOBODY_ANSWERS = "No agent answers here."
+CODES_HELP = "YES or NO with the code of an approval decides it."
 NOT_BY_SMS = "Nothing is approved by SMS here. Open the app."
 
 

@@ -37,7 +37,8 @@ class Parcel:
 
     `title` and `body` are what may be said there: in general words, where content may not leave the gateway.
     `path` is a page of the phone app, `url` the same with the origin. Parcels with the same `tag` are about the same
-    thing: the later one takes the earlier one's place. `parcel_id` is the same at each try.
+    thing: the later one takes the earlier one's place. `parcel_id` is the same at each try. `shows_content`: `title` and
+    `body` are the notification's own.
     """
 
     parcel_id: str
@@ -54,6 +55,7 @@ class Parcel:
     unread: int
     gateway: str
     place: Place
+    shows_content: bool = False
 
 
 class Outlet(Protocol):

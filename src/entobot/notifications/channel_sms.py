@@ -1,6 +1,7 @@
 """Notifications by SMS: handed to the queue of SMS, with its limits, its cost and its receipts."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 from entobot.core.clock import Clock
@@ -17,6 +18,15 @@ MAX_TITLE_CHARACTERS = 80
 CODE_LIFE_MS = 15 * 60_000
 
 
+Offer = Callable[[Transaction, Parcel, int], str]
+"""Port: what to say instead of the title so that the message can be answered, in the unit that stores it. Empty: it
+cannot."""
+
+
+def _nothing_to_answer(_tx: Transaction, _parcel: Parcel, _now_ms: int) -> str:
+    return ""
+
+
 class SmsOutlet:
     """See `Outlet`. The queue has the same parcel once, however often it is handed over; what it knows is the answer."""
 
@@ -24,6 +34,7 @@ class SmsOutlet:
     is_repeatable = True
 
     def __init__(self, outbox: Outbox, database: Database, clock: Clock) -> None:
+        self.offer: Offer = _nothing_to_answer
         self.service = outbox.provider
         self._outbox = outbox
         self._database = database
@@ -35,7 +46,12 @@ class SmsOutlet:
 
     async def send(self, parcel: Parcel) -> Answer:
         """The title and where to look: a number is not a place for more, and each part costs."""
-        text = f"{parcel.gateway}: {parcel.title[:MAX_TITLE_CHARACTERS]}\n{parcel.url}"
+        title = parcel.title[:MAX_TITLE_CHARACTERS]
+
+        def text(tx: Transaction, now_ms: int) -> str:
+            said = self.offer(tx, parcel, now_ms) if parcel.shows_content else ""
+            return f"{parcel.gateway}: {said or title}\n{parcel.url}"
+
         life_ms = parcel.ttl_s * 1000
         return await self._post(
             Purpose.NOTIFICATION, parcel.parcel_id, parcel.place.user_id, parcel.place.address, text, life_ms
@@ -46,21 +62,29 @@ class SmsOutlet:
         text = (
             f"{code} is the code for notifications of {gateway} to this number. If you did not ask for it, ignore it."
         )
-        return await self._post(Purpose.CODE, message_id, user_id, address, text, CODE_LIFE_MS)
+        return await self._post(Purpose.CODE, message_id, user_id, address, lambda _tx, _now_ms: text, CODE_LIFE_MS)
 
     async def _post(
-        self, purpose: Purpose, subject: str, user_id: str, address: str, text: str, life_ms: int
+        self,
+        purpose: Purpose,
+        subject: str,
+        user_id: str,
+        address: str,
+        text: Callable[[Transaction, int], str],
+        life_ms: int,
     ) -> Answer:
         try:
             number = await asyncio.to_thread(self.check, address)
         except Problem as problem:
             return Answer(Outcome.REFUSED, f"SMS: {problem.detail}")
         now_ms = self._clock.now_ms()
-        posting = Posting(purpose, subject, user_id, number, text, now_ms + life_ms)
 
         def unit(tx: Transaction) -> Problem | Message:
-            # It was handed over before, where a node did not live to note it.
-            return self._outbox.latest(tx, subject) or self._outbox.post(tx, posting, now_ms)
+            known = self._outbox.latest(tx, subject)
+            if known is not None:  # it was handed over before, where a node did not live to note it
+                return known
+            posting = Posting(purpose, subject, user_id, number, text(tx, now_ms), now_ms + life_ms)
+            return self._outbox.post(tx, posting, now_ms)
 
         done = await self._database.write(unit)
         if isinstance(done, Problem):

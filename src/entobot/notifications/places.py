@@ -254,8 +254,12 @@ class Places:
 
     def owner_of(self, tx: Transaction, e164: str) -> str | None:
         """Who has confirmed this number."""
-        found = [one for one in place_store.places_at(tx, Channel.SMS, e164) if one.is_confirmed]
-        return found[0].user_id if found else None
+        found = self.confirmed_at(tx, e164)
+        return None if found is None else found.user_id
+
+    def confirmed_at(self, tx: Transaction, e164: str) -> Place | None:
+        """The place that this number is, for whoever has confirmed it."""
+        return next((one for one in place_store.places_at(tx, Channel.SMS, e164) if one.is_confirmed), None)
 
     def zone_name(self, tx: Transaction, user_id: str) -> str:
         """The time zone that a person's rules name."""

@@ -159,6 +159,7 @@ class Sender:
             unread=store.count_open(tx, one.user_id),
             gateway=self._at.name(),
             place=place,
+            shows_content=shows,
         )
 
     async def _send(self, channel: Channel, parcel: Parcel) -> Answer:

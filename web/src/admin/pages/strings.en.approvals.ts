@@ -21,6 +21,7 @@ export const strings = {
   "approvals.vote.deny": "said no",
   "approvals.vote.passkey": "passkey",
   "approvals.vote.key": "device key",
+  "approvals.vote.sms": "by SMS, unsigned",
   "approvals.vote.dashboard": "dashboard",
   "approvals.vote.from": "from {address}",
   "approvals.edited": "Changed to",

@@ -47,6 +47,8 @@ export interface ApprovalRow {
   decision?: string | null;
   decided_at?: string | null;
   decided_by_device_id?: string | null;
+  /** as the event says it; a row says it in its votes */
+  decided_by_sms?: boolean;
   /** for whom the agent works; absent from a gateway of an earlier version */
   for_user_id?: string;
   for_name?: string;
@@ -66,6 +68,8 @@ export interface VoteRow {
   name: string;
   decision: "approve" | "deny";
   device_id: string | null;
+  /** absent from a gateway of an earlier version */
+  verified?: "key" | "passkey" | "sms";
   at: string;
 }
 

@@ -228,6 +228,7 @@ function applyDecision(state: Transcript, data: Record<string, unknown>, ts: num
     decision: String(data["decision"]),
     decided_at: typeof data["at"] === "string" ? data["at"] : new Date(ts).toISOString(),
     decided_by_device_id: typeof data["device_id"] === "string" ? data["device_id"] : null,
+    decided_by_sms: data["verified"] === "sms",
   });
 }
 
