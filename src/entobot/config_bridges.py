@@ -18,6 +18,11 @@ RESERVED = frozenset({"auto", "clock", "echo", "entobot", "files", "llm", "none"
 """Names of the gateway's own agents and tools."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+_OURS = frozenset(
+    {"a2a-version", "accept", "accept-encoding", "connection", "content-length", "content-type", "host", "te"}
+    | {"transfer-encoding", "upgrade"}
+)
 
 
 def _tables(value: object) -> object:
@@ -86,6 +91,12 @@ def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _header(name: str) -> str:
+    if not _HEADER.fullmatch(name) or name.lower() in _OURS:
+        raise ValueError(f"'{name}' is no header for a key, as in X-API-Key.")
+    return name
+
+
 class OpenAiBridge(_Bridge):
     """A server with an OpenAI-compatible chat endpoint. It is offered the gateway's tools, which ask as ever."""
 
@@ -115,7 +126,51 @@ class WebhookBridge(_Bridge):
     )
 
 
-Bridge = Annotated[AcpBridge | OpenAiBridge | WebhookBridge, Field(discriminator="kind")]
+class _Server(_Bridge):
+    """An agent that is a server, asked in a protocol of its kind."""
+
+    url: Annotated[str, AfterValidator(_url)]
+    key_file: Path | None = Field(default=None, description="File with its key. Empty: none.")
+    key_header: Annotated[str, AfterValidator(_header)] = Field(
+        default="Authorization", description="Where the key is sent. In `Authorization` as a Bearer token."
+    )
+    ca_file: Path | None = Field(
+        default=None, description="The authority of its certificate, in PEM, and no other. Empty: those of the system."
+    )
+    within: Duration = Field(
+        default=timedelta(minutes=1),
+        gt=timedelta(0),
+        le=timedelta(minutes=10),
+        description="How long it may be silent.",
+    )
+    private_networks: Annotated[Words, AfterValidator(_networks)] = Field(
+        default=(),
+        description="Networks in which it may lie although they are not public. Loopback in it allows plain `http://` "
+        "there.",
+    )
+
+
+class AgUiBridge(_Server):
+    """A server that speaks AG-UI 1.0."""
+
+    kind: Literal["ag-ui"]
+    url: Annotated[str, AfterValidator(_url)] = Field(description="Where a `RunAgentInput` is posted to.")
+    sends: Literal["conversation", "message"] = Field(
+        default="conversation",
+        description="What it is sent: all that was said, or the newest message alone, for servers that keep threads.",
+    )
+
+
+class A2aBridge(_Server):
+    """An agent that speaks A2A 1.0 over JSON-RPC."""
+
+    kind: Literal["a2a"]
+    url: Annotated[str, AfterValidator(_url)] = Field(
+        description="Its agent card, or the address below which `/.well-known/agent-card.json` is."
+    )
+
+
+Bridge = Annotated[A2aBridge | AcpBridge | AgUiBridge | OpenAiBridge | WebhookBridge, Field(discriminator="kind")]
 
 
 def _different(bridges: tuple[Bridge, ...]) -> tuple[Bridge, ...]:

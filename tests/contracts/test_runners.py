@@ -14,8 +14,11 @@ import pytest
 
 from entobot.agents.choice import Endpoint
 from entobot.agents.plain_bridge import PlainBridge
+from entobot.agents.remote import Remote
 from entobot.agents.runner import Line, RunErrorCode, RunFailed, Runner, Speaker, TextDelta, TurnEnd, TurnRequest
+from entobot.agents.runner_a2a import A2aRunner
 from entobot.agents.runner_acp import AcpRunner, Backoff
+from entobot.agents.runner_ag_ui import AgUiRunner
 from entobot.agents.runner_echo import EchoRunner
 from entobot.agents.runner_llm import build_llm
 from entobot.agents.runner_webhook import MAX_REPLY_BYTES, WebhookRunner
@@ -25,12 +28,14 @@ from entobot.config_bridges import AcpBridge
 from entobot.core.clock import SystemClock
 from entobot.core.networks import Networks
 from entobot.outgoing.guarded_http import GuardedHttp
-from tests.support import acp_agent
+from tests.support import a2a_agent, acp_agent, ag_ui_agent
+from tests.support.a2a_agent import A2aAgent
+from tests.support.ag_ui_agent import AgUiAgent
 from tests.support.fake_openai import KEY, MODEL, FakeOpenAI, Text
 from tests.support.webhook_agent import SECRET, WebhookAgent
 
 WITHIN_S = 20
-KINDS = ("acp", "echo", "openai", "webhook")
+KINDS = ("a2a", "acp", "ag-ui", "echo", "openai", "webhook")
 
 
 class Bench:
@@ -53,8 +58,20 @@ class Bench:
             server = await self._stack.enter_async_context(FakeOpenAI(Text(["hel", "lo"]), Text(["hello"])))
             endpoint = Endpoint("openai", MODEL, server.base_url, KEY)
             return PlainBridge(await in_daemon_thread(lambda: build_llm(endpoint, AgentSettings()), "loader"))
+        if kind == "ag-ui":
+            server = await self._stack.enter_async_context(AgUiAgent())
+            runner = AgUiRunner(server.url, self.remote(ag_ui_agent.KEY, "Authorization"), sends_all=True)
+            return PlainBridge(runner, runner.allow)
+        if kind == "a2a":
+            agent = self._stack.enter_context(A2aAgent())
+            return PlainBridge(A2aRunner(agent.url, self.remote(a2a_agent.KEY, "X-API-Key")))
         await self._stack.enter_async_context(self.agent)
         return self.webhook()
+
+    def remote(self, key: str, header: str) -> Remote:
+        key_file = self._folder / "key"
+        key_file.write_text(f"{key}\n")
+        return Remote("helper", GuardedHttp(Networks(["127.0.0.0/8"]), ssl.create_default_context), key_file, header)
 
     def webhook(self, *allowed: str) -> PlainBridge:
         secret_file = self._folder / "secret"

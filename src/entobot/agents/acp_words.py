@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from pydantic import Field
@@ -172,12 +171,7 @@ def prompt(transcript: Sequence[Line], *, is_new: bool) -> list[dict[str, Any]]:
     before = transcript[:-1]
     if is_new and before:
         names = {Speaker.USER: "Person", Speaker.ASSISTANT: "Agent"}
-        said = "\n\n".join(f"{names[line.speaker]}: {_told(line)}" for line in before)
+        said = "\n\n".join(f"{names[line.speaker]}: {line.told_without_pictures()}" for line in before)
         blocks.append({"type": "text", "text": f"Earlier in this conversation:\n\n{said}\n\nNow:"})
-    blocks.append({"type": "text", "text": _told(transcript[-1])})
+    blocks.append({"type": "text", "text": transcript[-1].told_without_pictures()})
     return blocks
-
-
-def _told(line: Line) -> str:
-    """Pictures are named only."""
-    return replace(line, files=tuple(replace(f, data=None) if f.is_picture else f for f in line.files)).told()

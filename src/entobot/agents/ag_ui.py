@@ -94,6 +94,7 @@ class Translation:
                     "action_sha256": one.action_sha256,
                     "risk": one.risk,
                     "decided": "on a paired device, which signs it",
+                    "resumable": False,
                 },
             }
             for one in pending

@@ -111,7 +111,10 @@ class Bridges:
     async def turn(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
         name, state = self._agent_of(request)
         runner = self._find(name) if name else self._own
-        turn = cast("AsyncGenerator[TurnEvent, None]", runner.turn(replace(request, state=state)))
+        turn = cast(
+            "AsyncGenerator[TurnEvent, None]",
+            runner.turn(replace(request, state=state, before=_of(name, request.before))),
+        )
         async with aclosing(turn) as events:
             async for event in events:
                 if name and isinstance(event, TurnEnd):
@@ -146,13 +149,19 @@ class Bridges:
     def runs(self) -> frozenset[str]:
         return frozenset[str]().union(*(one.runner.runs() for one in self.outside.values()))
 
-    def allow(self, run_id: str, tool_call_id: str, args: Mapping[str, Any]) -> None:
-        for one in self.outside.values():
-            if run_id in one.runner.runs():
-                one.runner.allow(run_id, tool_call_id, args)
-                return
-        raise LeaveRefused("The agent was stopped while it waited for this; it was not told to do it.")
+    def allow(self, run_id: str, tool_call_id: str, args: Mapping[str, Any], state: str) -> None:
+        name, _, kept = state.removeprefix(_MARK).partition(_SEPARATOR)
+        one = self.outside.get(name) if state.startswith(_MARK) else None
+        if one is None:
+            raise LeaveRefused("The agent that asked for this is not set up any more; it was not told to do it.")
+        one.runner.allow(run_id, tool_call_id, args, kept)
 
     def drop(self, run_id: str) -> None:
         for one in self.outside.values():
             one.runner.drop(run_id)
+
+
+def _of(name: str, before: str | None) -> str | None:
+    """What this agent left of an earlier run; nothing of another's."""
+    found, _, state = (before or "").partition(_SEPARATOR)
+    return state if name and found == f"{_MARK}{name}" else None

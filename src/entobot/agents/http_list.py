@@ -16,7 +16,7 @@ class AgentRow(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str = Field(description="What `message.send` and `conversation.create` call it.")
-    kind: Literal["acp", "openai", "webhook"]
+    kind: Literal["a2a", "acp", "ag-ui", "openai", "webhook"]
     state: Literal["failed", "ready", "starting"]
     detail: str = Field(description="How it calls itself. For callers with `settings` also why it does not run.")
     is_default: bool = Field(description="It answers conversations that name nobody.")

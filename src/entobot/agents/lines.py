@@ -23,7 +23,7 @@ def lines_of(known: Sequence[Message], prompt: Message) -> tuple[Line, ...]:
 
 def _line(message: Message) -> Line:
     files = tuple(LineFile(file.file_id, file.name, file.media_type, file.size) for file in message.files)
-    return Line(Speaker(message.role.value), message.content, files)
+    return Line(Speaker(message.role.value), message.content, files, message.message_id)
 
 
 def refusal_text(approval: Approval) -> str:

@@ -1,6 +1,6 @@
-"""An agent outside that asks leave for nothing: what it does reaches the gateway as tool calls, or not at all."""
+"""An agent outside for which nothing waits in this process: whatever it needs again stands in the run's state."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -17,15 +17,21 @@ OUT_OF_ORDER = frozenset(
     }
 )
 """Failures that the next message will meet as well."""
+Allow = Callable[[str, Mapping[str, Any], str], None]
+"""Whether the next turn tells the agent that it may: call, arguments, the run's state. Raises LeaveRefused."""
 NOT_ASKED = "not asked yet"
 ANSWERED = "answered last time"
 
 
 class PlainBridge:
-    """See `bridging.Bridged`. It stands as it was found when it was asked last: nobody is asked only to see."""
+    """See `bridging.Bridged`. It stands as it was found when it was asked last: nobody is asked only to see.
 
-    def __init__(self, runner: Runner) -> None:
+    `allow` is of agents that ask leave; the others do what they do by tool calls of the gateway, or not at all.
+    """
+
+    def __init__(self, runner: Runner, allow: Allow | None = None) -> None:
         self._runner = runner
+        self._allow = allow
         self._state = BridgeState(Standing.READY, NOT_ASKED)
 
     @property
@@ -59,9 +65,11 @@ class PlainBridge:
     def runs(self) -> frozenset[str]:
         return frozenset()
 
-    def allow(self, run_id: str, tool_call_id: str, args: Mapping[str, Any]) -> None:
-        del run_id, tool_call_id, args
-        raise LeaveRefused("No agent waits for this.")
+    def allow(self, run_id: str, tool_call_id: str, args: Mapping[str, Any], state: str) -> None:
+        del run_id
+        if self._allow is None:
+            raise LeaveRefused("No agent waits for this.")
+        self._allow(tool_call_id, args, state)
 
     def drop(self, run_id: str) -> None:
         """Nothing waits here."""

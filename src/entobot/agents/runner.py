@@ -1,7 +1,7 @@
 """The Runner port: one model turn at a time. A runner never executes a tool; loop, approvals and limits are ours."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -33,6 +33,13 @@ class Line:
     speaker: Speaker
     content: str
     files: tuple[LineFile, ...] = ()
+    message_id: str = ""
+    """Our name of the message, where there is one."""
+
+    def told_without_pictures(self) -> str:
+        """`told`, for an agent that is given words alone: pictures are named only."""
+        files = tuple(replace(file, data=None) if file.is_picture else file for file in self.files)
+        return replace(self, files=files).told()
 
     def told(self) -> str:
         """In words alone: what was said, and each file, texts with what they hold."""
@@ -81,6 +88,10 @@ class TurnRequest:
     conversation_id: str = ""
     agent: str = ""
     """Which of several is asked, in a run's first turn; empty: the gateway's own."""
+    before: str | None = None
+    """The `state` with which the last run of the conversation ended that had one, in a run's first turn; of agents
+    outside alone.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +233,10 @@ class Waiting(Protocol):
         """Ids of the runs for which something waits."""
         ...
 
-    def allow(self, run_id: str, tool_call_id: str, args: Mapping[str, Any]) -> None:
-        """Tell the agent that it may do exactly this, once. Raises LeaveRefused when that was not told."""
+    def allow(self, run_id: str, tool_call_id: str, args: Mapping[str, Any], state: str) -> None:
+        """Tell the agent that it may do exactly this, once, or see to it that the next turn does. `state` is the run's.
+        Raises LeaveRefused when it is not told.
+        """
         ...
 
     def drop(self, run_id: str) -> None:

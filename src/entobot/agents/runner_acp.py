@@ -196,7 +196,8 @@ class AcpRunner:
     def runs(self) -> frozenset[str]:
         return frozenset(self._waiting)
 
-    def allow(self, run_id: str, tool_call_id: str, args: Mapping[str, Any]) -> None:
+    def allow(self, run_id: str, tool_call_id: str, args: Mapping[str, Any], state: str) -> None:
+        del state  # what waits is in this process
         prompt = self._waiting.get(run_id)
         if prompt is None:
             raise LeaveRefused("The agent was stopped while it waited for this; it was not told to do it.")

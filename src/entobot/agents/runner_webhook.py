@@ -7,13 +7,12 @@ The body is `{"type": "message", "run_id", "conversation_id", "messages": [{"rol
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
 from entobot.agents.model import MAX_ANSWER_BYTES
-from entobot.agents.runner import Line, RunErrorCode, RunFailed, TextDelta, TurnEnd, TurnEvent, TurnRequest
+from entobot.agents.runner import RunErrorCode, RunFailed, TextDelta, TurnEnd, TurnEvent, TurnRequest
 from entobot.core.clock import Clock
 from entobot.core.webhook_signing import decode_secret, signed
 from entobot.outgoing.guarded_http import AddressRefused, GuardedHttp, Reply, Unreachable
@@ -45,7 +44,9 @@ class WebhookRunner:
             "type": "message",
             "run_id": request.run_id,
             "conversation_id": request.conversation_id,
-            "messages": [{"role": line.speaker.value, "content": _told(line)} for line in request.transcript],
+            "messages": [
+                {"role": line.speaker.value, "content": line.told_without_pictures()} for line in request.transcript
+            ],
         }
         body = json.dumps(said, ensure_ascii=False).encode()
         try:
@@ -61,11 +62,6 @@ class WebhookRunner:
             raise RunFailed(RunErrorCode.PROVIDER_REJECTED, text) from None
         except Unreachable as failure:
             raise RunFailed(RunErrorCode.PROVIDER_UNREACHABLE, f"{self.name} did not answer: {failure}.") from None
-
-
-def _told(line: Line) -> str:
-    """Pictures are named only."""
-    return replace(line, files=tuple(replace(f, data=None) if f.is_picture else f for f in line.files)).told()
 
 
 def _text(name: str, reply: Reply) -> str:

@@ -39,6 +39,7 @@ from entobot.core.principal import Principal
 from entobot.storage.database import Transaction
 
 TRANSCRIPT_MESSAGES = 60
+RUNS_BEFORE = 5
 RESTARTED = "The gateway was stopped while the answer was being written. Ask again to get it."
 AGENT_STOPPED = "The agent was stopped while it waited for an answer to its question. Ask again."
 MAX_LEAVES = 500
@@ -63,11 +64,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """`agent` is who shall answer; empty: the gateway's own."""
+    """`agent` is who shall answer; empty: the gateway's own. `before` as in TurnRequest."""
 
     run: Run
     transcript: tuple[Line, ...]
     agent: str = ""
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,9 @@ class Agents:
         store.insert_run(tx, run)
         self._events.started(tx, run, now_ms)
         known = self._conversations.transcript(tx, conversation_id, TRANSCRIPT_MESSAGES)
-        return Claimed(run, lines_of(known, prompt), self.agent_of(tx, prompt.user_id, conversation_id))
+        agent = self.agent_of(tx, prompt.user_id, conversation_id)
+        before = _state_before(tx, known, run_id) if agent else None
+        return Claimed(run, lines_of(known, prompt), agent, before)
 
     # -- a turn ends
 
@@ -420,7 +424,7 @@ class Agents:
                 continue
             is_cut = self._is_cut(run, alive, now_ms)
             if run.state is RunState.WAITING:
-                if run.node_id not in alive | {self._node_id} and self._asks_leave(store.calls_of(tx, run)):
+                if run.node_id not in alive | {self._node_id} and self._is_held(store.calls_of(tx, run)):
                     self.fail(tx, run.run_id, RunFailed(RunErrorCode.GATEWAY_RESTARTED, AGENT_STOPPED), now_ms)
                 elif self._has_news(tx, run):
                     resumable.append(run.run_id)
@@ -438,9 +442,12 @@ class Agents:
     def _asks_leave(self, calls: Sequence[ToolCall]) -> bool:
         return any(self._tools.asks_leave(call.name) for call in calls)
 
+    def _is_held(self, calls: Sequence[ToolCall]) -> bool:
+        return any(self._tools.is_held(call.name) for call in calls)
+
     def _is_held_elsewhere(self, tx: Transaction, run: Run, calls: Sequence[ToolCall]) -> bool:
         """Whether an agent waits for leave on another node, the only one that can give it."""
-        return run.node_id != self._node_id and self._asks_leave(calls) and run.node_id in self._alive(tx)
+        return run.node_id != self._node_id and self._is_held(calls) and run.node_id in self._alive(tx)
 
     def _is_cut(self, run: Run, alive: frozenset[str], now_ms: int) -> bool:
         if run.node_id == self._node_id:
@@ -479,3 +486,10 @@ class Agents:
         done = store.move_run(tx, moved, from_state=run.state, now_ms=now_ms)
         assert done, "the run was read in this very unit"
         return moved
+
+
+def _state_before(tx: Transaction, known: Sequence[Message], run_id: str) -> str | None:
+    """What the runner keeps of the last run here that came to an end of a turn, of the last few."""
+    run_ids = dict.fromkeys(one.run_id for one in reversed(known) if one.run_id is not None and one.run_id != run_id)
+    found = (store.find_run(tx, one) for one in list(run_ids)[:RUNS_BEFORE])
+    return next((run.runner_state for run in found if run is not None and run.runner_state is not None), None)

@@ -42,6 +42,8 @@ class ToolSpec:
     title: Callable[[Any], str] = lambda _: ""
     asks_leave: bool = False
     """An agent outside carries it out, once it may; models are not offered it and cannot call it."""
+    is_durable: bool = False
+    """Of `asks_leave`: the agent can be told at any time, by any node; nothing waits in a process."""
 
 
 class Toolbox:
@@ -57,6 +59,11 @@ class Toolbox:
         """Whether an agent outside carries it out."""
         spec = self.find(name)
         return spec is not None and spec.asks_leave
+
+    def is_held(self, name: str) -> bool:
+        """Whether an agent outside waits for leave in one process, the only one that can give it."""
+        spec = self.find(name)
+        return spec is not None and spec.asks_leave and not spec.is_durable
 
     def find(self, name: str) -> ToolSpec | None:
         return self._specs.get(name)

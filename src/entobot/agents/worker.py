@@ -319,10 +319,9 @@ class Worker:
             await self._fail(run, RunFailed(RunErrorCode.GATEWAY_RESTARTED, RESTARTED))
             return None
         live = LiveTurn(self._stream, self._clock, self._ids, run, flush_every=self._pace.flush_every)
-        transcript, agent = ((), "") if asked is None else (asked.transcript, asked.agent)
-        request = TurnRequest(
-            run.run_id, transcript, run.runner_state, outcomes, self._tools.offers, run.conversation_id, agent
-        )
+        request = TurnRequest(run.run_id, (), run.runner_state, outcomes, self._tools.offers, run.conversation_id)
+        if asked is not None:
+            request = replace(request, transcript=asked.transcript, agent=asked.agent, before=asked.before)
         turn = self._turns[run.run_id] = _Interrupt(live)
         span = self._traces.turn(run)
         call = asyncio.create_task(_listen(self._runner, request, live))
@@ -402,8 +401,8 @@ class Worker:
             return await self._threads.run(lambda: self._tools.run(call.name, args))
         if self._waiting is None:
             raise LeaveRefused("No agent waits for this.")
-        self._waiting.allow(run.run_id, call.model_call_id, args)
-        return "The agent was told that it may do this once."
+        self._waiting.allow(run.run_id, call.model_call_id, args, run.runner_state or "")
+        return "The agent is told that it may do this once."
 
     async def _fail(self, run: Run, failure: RunFailed) -> None:
         self._traces.settle(run, failure.code, is_failed=True)

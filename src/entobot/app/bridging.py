@@ -2,23 +2,28 @@
 
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 from entobot.accounts.service import Accounts
 from entobot.agents import ag_ui_http, http_list
 from entobot.agents.acp_words import leave_tools
 from entobot.agents.ag_ui_http import AgUi
+from entobot.agents.ag_ui_words import ask_tool
 from entobot.agents.bot import Bot
 from entobot.agents.bridging import Bridged, Bridges, Outside, Standing
 from entobot.agents.choice import NOBODY, Endpoint
 from entobot.agents.plain_bridge import PlainBridge
+from entobot.agents.remote import Remote
 from entobot.agents.runner import RunErrorCode, RunFailed
+from entobot.agents.runner_a2a import A2aRunner
 from entobot.agents.runner_acp import AcpRunner
+from entobot.agents.runner_ag_ui import AgUiRunner
 from entobot.agents.runner_llm import build_llm
 from entobot.agents.runner_loading import LoadingRunner
 from entobot.agents.runner_webhook import MAX_REPLY_BYTES, WebhookRunner
 from entobot.agents.tools import ToolSpec
 from entobot.app.ground import Ground
-from entobot.config_bridges import AcpBridge, Bridge, OpenAiBridge, WebhookBridge
+from entobot.config_bridges import A2aBridge, AcpBridge, AgUiBridge, Bridge, OpenAiBridge, WebhookBridge
 from entobot.conversations.service import Conversations
 from entobot.core.networks import Networks
 from entobot.core.permissions import Role
@@ -33,9 +38,13 @@ CHECK = "agents"
 
 def outside_tools(ground: Ground) -> list[ToolSpec]:
     """What people may be asked for by agents outside."""
-    return [
-        spec for bridge in ground.settings.agent.bridges if bridge.kind == "acp" for spec in leave_tools(bridge.name)
-    ]
+    found: list[ToolSpec] = []
+    for bridge in ground.settings.agent.bridges:
+        if bridge.kind == "acp":
+            found += leave_tools(bridge.name)
+        elif bridge.kind == "ag-ui":
+            found.append(ask_tool(bridge.name))
+    return found
 
 
 def build_bridges(ground: Ground, bot: Bot, accounts: Accounts, environment: Mapping[str, str]) -> Bridges:
@@ -56,14 +65,27 @@ def _runner(bridge: Bridge, ground: Ground, environment: Mapping[str, str]) -> B
             settings = ground.settings.agent.model_copy(update={"instructions": bridge.instructions})
             return PlainBridge(LoadingRunner(lambda: build_llm(_endpoint(bridge), settings), bridge.name))
         case WebhookBridge():
-            http = GuardedHttp(
-                Networks(bridge.private_networks),
-                ssl.create_default_context,
-                setting=f"agent.bridges: {bridge.name}",
-                within_s=bridge.within.total_seconds(),
-                max_answer_bytes=MAX_REPLY_BYTES,
-            )
+            http = _http(bridge)
             return PlainBridge(WebhookRunner(bridge.name, bridge.url, bridge.secret_file, http, ground.clock))
+        case AgUiBridge():
+            ag_ui = AgUiRunner(bridge.url, _remote(bridge), sends_all=bridge.sends == "conversation")
+            return PlainBridge(ag_ui, ag_ui.allow)
+        case A2aBridge():
+            return PlainBridge(A2aRunner(bridge.url, _remote(bridge)))
+
+
+def _remote(bridge: AgUiBridge | A2aBridge) -> Remote:
+    return Remote(bridge.name, _http(bridge, bridge.ca_file), bridge.key_file, bridge.key_header)
+
+
+def _http(bridge: AgUiBridge | A2aBridge | WebhookBridge, ca_file: Path | None = None) -> GuardedHttp:
+    return GuardedHttp(
+        Networks(bridge.private_networks),
+        lambda: ssl.create_default_context(cafile=ca_file),
+        setting=f"agent.bridges: {bridge.name}",
+        within_s=bridge.within.total_seconds(),
+        max_answer_bytes=MAX_REPLY_BYTES,
+    )
 
 
 def _endpoint(bridge: OpenAiBridge) -> Endpoint:

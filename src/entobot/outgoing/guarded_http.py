@@ -8,7 +8,8 @@ import asyncio
 import importlib
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -40,6 +41,15 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An answer that is still coming. `pieces` may be read once, raises Unreachable, and has no end of its own."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
 
 
 Lookup = Callable[[str, int], list[str]]
@@ -81,14 +91,49 @@ class GuardedHttp:
         import httpx
 
         try:
-            async with asyncio.timeout(self._within_s):
-                return await self._post(url, content, headers)
+            async with asyncio.timeout(self._within_s), self._asked("POST", url, content, headers) as answer:
+                body = await _beginning(answer, self._max_answer_bytes)
+                return Reply(answer.status_code, dict(answer.headers), body)
         except TimeoutError:
             raise Unreachable(f"it did not answer within {self._within_s:.0f} s") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"it cannot be reached ({type(error).__name__})") from None
 
-    async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Reply:
+    @asynccontextmanager
+    async def open(self, method: str, url: str, content: bytes, headers: Mapping[str, str]) -> AsyncGenerator[Opened]:
+        """An answer to be read as it comes; leaving the block ends the connection. Its head must be there in time, and
+        so must each further piece; how much and how long in all is for the caller to bound.
+
+        Raises AddressRefused, Unreachable.
+        """
+        await asyncio.to_thread(importlib.import_module, "httpx")
+        import httpx
+
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self._within_s):
+                    answer = await stack.enter_async_context(self._asked(method, url, content, headers))
+            except TimeoutError:
+                raise Unreachable(f"it did not answer within {self._within_s:.0f} s") from None
+            except httpx.HTTPError as error:
+                raise Unreachable(f"it cannot be reached ({type(error).__name__})") from None
+            yield Opened(answer.status_code, dict(answer.headers), self._pieces(answer))
+
+    async def _pieces(self, answer: "httpx.Response") -> AsyncIterator[bytes]:
+        import httpx
+
+        try:
+            async for piece in answer.aiter_raw():
+                yield piece
+        except httpx.ReadTimeout:
+            raise Unreachable(f"it was silent for {self._within_s:.0f} s") from None
+        except httpx.HTTPError as error:
+            raise Unreachable(f"it broke off ({type(error).__name__})") from None
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, url: str, content: bytes, headers: Mapping[str, str]
+    ) -> AsyncGenerator["httpx.Response"]:
         import httpx
 
         parts = urlsplit(url)
@@ -106,18 +151,25 @@ class GuardedHttp:
                 verify=await self._tls(), timeout=self._within_s, trust_env=False, follow_redirects=False
             ) as client,
             client.stream(
-                "POST",
+                method,
                 f"{parts.scheme}://{shown}:{port}{path}",
                 content=content,
-                headers={"host": f"[{host}]" if ":" in host else named, **headers},
+                headers={
+                    "host": f"[{host}]" if ":" in host else named,
+                    "accept-encoding": "identity",  # what is read is read as it comes, and bounded as it comes
+                    **headers,
+                },
                 extensions={"sni_hostname": host},
             ) as answer,
         ):
-            return Reply(answer.status_code, dict(answer.headers), await _beginning(answer, self._max_answer_bytes))
+            yield answer
 
     async def _tls(self) -> ssl.SSLContext:
         if self._context is None:
-            self._context = await asyncio.to_thread(self._make_context)
+            try:
+                self._context = await asyncio.to_thread(self._make_context)
+            except OSError:  # ssl.SSLError among them
+                raise Unreachable("the authority of its certificate cannot be read") from None
         return self._context
 
     async def _judged(self, host: str, port: int, *, is_plain: bool) -> Address:
