@@ -151,8 +151,8 @@ async def test_a_file_is_written_with_approval_and_exactly_as_approved(serve: Se
     assert told[0] == "Wrote 11 bytes to a/b.txt."
 
 
-async def test_an_edited_write_executes_the_edit_only(serve: Serve) -> None:
-    agency, _ = await serve(Calls([("c1", "files_write", '{"path":"a.txt","content":"x"}')]), Text(["Done."]))
+async def test_an_edited_write_executes_the_edit_only_and_the_model_is_told(serve: Serve) -> None:
+    agency, server = await serve(Calls([("c1", "files_write", '{"path":"a.txt","content":"x"}')]), Text(["Done."]))
     phone = await agency.pair()
     await agency.say("write it")
     approval = await agency.until("approval.requested")
@@ -161,6 +161,13 @@ async def test_an_edited_write_executes_the_edit_only(serve: Serve) -> None:
     await agency.decide(phone, approval, "approve", edited_action=json.dumps(action, indent=2))
     await agency.until("RUN_FINISHED")
     assert [path.name for path in agency.workspace.iterdir()] == ["b.txt"]
+    (told,) = [m["content"] for m in server.requests[1]["messages"] if m["role"] == "tool"]
+    assert told == (
+        "[The person who approved this changed its arguments; it was carried out with "
+        '{"content":"y","path":"b.txt"}]\nWrote 1 bytes to b.txt.'
+    )
+    (result,) = await agency.of("TOOL_CALL_RESULT")
+    assert result["content"] == "Wrote 1 bytes to b.txt."
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """An agent with one entry in its settings tells and asks a person: the real client library, over standard input."""
 
 import asyncio
+import base64
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from entobot.core.errors import Problem
+from entobot.mcp.courier import MAX_CONTENT_BYTES
 from tests.support.phone import connected
 from tests.support.process import GENEROUS_S, ROOMY, GatewayProcess
 from tests.support.thing import Thing
@@ -216,7 +218,7 @@ async def test_over_http_an_agent_has_the_same_tools_with_nothing_but_a_token(ga
         over_http(gateway, other.api_key, gateway.origin) as neighbour,
         connected(gateway, device) as phone,
     ):
-        assert len((await client.list_tools()).tools) == 6
+        assert len((await client.list_tools()).tools) == 7
         waiting = asyncio.create_task(client.call_tool("ask", {"question": "Deploy?"}, progress_callback=hear))
         asked = (await phone.until_event("question.asked"))["data"]
         assert asked["asked_by_device_id"] == thing.device_id
@@ -235,6 +237,35 @@ async def test_over_http_an_agent_has_the_same_tools_with_nothing_but_a_token(ga
         await phone.until_event("question.asked")
         assert await asyncio.to_thread(gateway.stop) == 0, "nobody who waits holds up the end"
         assert "draining" in str((await left).content)
+
+
+async def test_over_http_a_file_comes_as_its_content(gateway: GatewayProcess) -> None:
+    thing = await asyncio.to_thread(Thing.make, gateway, "Agent", "--scopes", "notify")
+    device = await asyncio.to_thread(gateway.pair, "Phone")
+    content = bytes(range(256)) * (MAX_CONTENT_BYTES // 256)
+    async with over_http(gateway, thing.api_key) as client, connected(gateway, device) as phone:
+        whole = base64.b64encode(content).decode()
+        sent = await call(client, "send_file", name="all.bin", content=whole, text="As much as goes")
+        told = (await phone.until_event("message.created"))["data"]
+        assert (told["content"], told["conversation_id"]) == ("As much as goes", sent["conversation_id"])
+        (file,) = told["files"]
+        assert (file["name"], file["size"]) == ("all.bin", MAX_CONTENT_BYTES)
+        path = f"/api/v1/files/{file['file_id']}/content"
+        read = await asyncio.to_thread(device.http.get, path, headers=device._headers("GET", path))
+        assert read.content == content
+        for name, given, why in (
+            ("a", whole + "AAAA", "at most"),
+            ("a", "aGVsbG8", "base64"),
+            ("a", "aGVs\nbG8=", "base64"),
+            ("a", "ümlaut==", "base64"),
+            ("a", "", "invalid"),
+        ):
+            refused = await client.call_tool("send_file", {"name": name, "content": given})
+            assert refused.is_error, given[:20]
+            assert why in str(refused.content)
+        by_path = await client.call_tool("send_file", {"path": "/etc/passwd"})
+        assert by_path.is_error
+    assert len((await asyncio.to_thread(device.request, "GET", "/api/v1/files"))["rows"]) == 1
 
 
 async def test_the_door_of_mcp_is_open_for_tokens_alone(gateway: GatewayProcess) -> None:
@@ -257,7 +288,7 @@ async def test_the_door_of_mcp_is_open_for_tokens_alone(gateway: GatewayProcess)
             device.request("POST", "/mcp", json=hello)
         for body in ([], [hello], {}, hello | {"jsonrpc": "1.0"}, hello | {"method": 1}):
             assert post(thing.headers, body).status_code == 422
-        assert post(thing.headers, hello | {"params": {"x": "x" * 300_000}}).status_code == 413
+        assert post(thing.headers, hello | {"params": {"x": "x" * 1_100_000}}).status_code == 413
         for method in ("GET", "DELETE"):
             assert http.request(method, "/mcp", headers=thing.headers).status_code == 405, "there are no sessions"
 

@@ -1,8 +1,10 @@
 """What a model is told: the conversation as it stood, and why something was not done. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from entobot.agents.runner import Line, LineFile, Speaker
+from entobot.agents.model import CallState, ToolCall
+from entobot.agents.runner import Line, LineFile, Speaker, ToolOutcome
 from entobot.approvals.model import Approval, ApprovalState
 from entobot.conversations.model import Message, MessageRole
 
@@ -24,6 +26,12 @@ def lines_of(known: Sequence[Message], prompt: Message) -> tuple[Line, ...]:
 def _line(message: Message) -> Line:
     files = tuple(LineFile(file.file_id, file.name, file.media_type, file.size) for file in message.files)
     return Line(Speaker(message.role.value), message.content, files, message.message_id)
+
+
+def outcome_of(call: ToolCall, approval: Approval | None) -> ToolOutcome:
+    """What became of a call, and with which arguments where a person gave it others."""
+    is_edited = approval is not None and approval.edited_action is not None and call.state is not CallState.REFUSED
+    return replace(call.outcome(), edited_args=call.args_json if is_edited else "")
 
 
 def refusal_text(approval: Approval) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
+MAX_EDIT_CHARACTERS = 8 * 1024
+
 
 class Speaker(StrEnum):
     ASSISTANT = "assistant"
@@ -57,12 +59,24 @@ def _told(file: LineFile) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """What became of a tool call of the turn before. `tool_call_id` is the model's own id of the call."""
+    """What became of a tool call of the turn before. `tool_call_id` is the model's own id of the call. `edited_args` are
+    those with which it was carried out, where the person who approved it gave it others.
+    """
 
     tool_call_id: str
     name: str
     content: str
     is_error: bool = False
+    edited_args: str = ""
+
+    def told(self) -> str:
+        """In words alone, for a model: it goes on from what was done, not from what it asked for."""
+        if not self.edited_args:
+            return self.content
+        args = self.edited_args
+        if len(args) > MAX_EDIT_CHARACTERS:
+            args = f"{args[:MAX_EDIT_CHARACTERS]}… ({len(args) - MAX_EDIT_CHARACTERS} more characters)"
+        return f"[The person who approved this changed its arguments; it was carried out with {args}]\n{self.content}"
 
 
 @dataclass(frozen=True, slots=True)

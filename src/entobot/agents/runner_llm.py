@@ -107,7 +107,7 @@ class LlmRunner:
         parts = [
             ToolReturnPart(
                 tool_name=_safe_name(outcome.name),
-                content=outcome.content,
+                content=outcome.told(),
                 tool_call_id=outcome.tool_call_id,
                 outcome="failed" if outcome.is_error else "success",
             )

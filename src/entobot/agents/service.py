@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from entobot.agents import store
 from entobot.agents.events import RunEvents
-from entobot.agents.lines import lines_of, refusal_text
+from entobot.agents.lines import lines_of, outcome_of, refusal_text
 from entobot.agents.model import (
     CallState,
     Execute,
@@ -21,7 +21,7 @@ from entobot.agents.model import (
     is_waiting,
     next_ready,
 )
-from entobot.agents.runner import RETRYABLE, Line, RunErrorCode, RunFailed
+from entobot.agents.runner import RETRYABLE, Line, RunErrorCode, RunFailed, ToolOutcome
 from entobot.agents.tools import Toolbox, ToolSpec
 from entobot.approvals.action import MAX_RAW_BYTES, action_args_json, parse_args
 from entobot.approvals.model import Approval, ApprovalState, Question, Risk
@@ -303,7 +303,12 @@ class Agents:
             self.fail(tx, run.run_id, RunFailed(RunErrorCode.ITERATION_LIMIT, text), now_ms)
             return None
         thinking = replace(run, iterations=run.iterations + 1)
-        return Think(self._move(tx, thinking, RunState.THINKING, now_ms), tuple(call.outcome() for call in calls))
+        return Think(
+            self._move(tx, thinking, RunState.THINKING, now_ms), tuple(self._outcome(tx, call) for call in calls)
+        )
+
+    def _outcome(self, tx: Transaction, call: ToolCall) -> ToolOutcome:
+        return outcome_of(call, None if call.approval_id is None else self._approvals.find(tx, call.approval_id))
 
     def resume(self, tx: Transaction, run_id: str, now_ms: int) -> tuple[Run | None, Step | None]:
         """`advance`, and where nothing comes next the run as it stands then."""

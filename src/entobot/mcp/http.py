@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from entobot.mcp.streaming import Streaming
 
 AT = "/mcp"
-MAX_BODY_BYTES = 256 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 MAX_CALLS = 16
 """Of one token at a time: a call that waits for a person holds a connection."""
 STOP_WITHIN_S = 2.0

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
+from entobot.mcp.courier import offer_contents
 from entobot.mcp.human import Row
 from entobot.mcp.human_rest import RestHuman
 from entobot.mcp.server import build
@@ -39,6 +40,10 @@ class CallersHuman:
         if self.is_over and row["state"] in ("open", "pending"):
             raise Problem(Code.DRAINING, "The gateway is being stopped. It waits on; look again in a minute.")
         return row
+
+    async def send(self, method: str, path: str, **options: Any) -> Row:
+        """See `courier.Send`."""
+        return await _CALLER.get().send(method, path, **options)
 
     async def notify(self, note: Mapping[str, Any]) -> Row:
         return await _CALLER.get().notify(note)
@@ -69,6 +74,7 @@ class Streaming:
         self._clock = clock
         self._people = CallersHuman()
         server = build(self._people, clock)
+        offer_contents(server, self._people.send)
         # Whose page may speak with us, and under which name, the gateway has checked for every route.
         trusting = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         server.streamable_http_app(stateless_http=True, transport_security=trusting)
