@@ -17,6 +17,7 @@ from tests.rigs.campaign import campaign, seed_of, summary
 from tests.support.hangs import told
 from tests.support.loop_guard import loop_guard
 from tests.support.postgres import PostgresServer, postgres_server
+from tests.support.process import GatewayProcess
 from tests.support.stores import Databases, new_database, on_postgres
 from tests.support.time import ManualClock, SeededEntropy
 
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    GatewayProcess.is_forked = True
     config.stash[STDERR] = os.fdopen(os.dup(sys.stderr.fileno()), "w")  # what a test writes is captured
     if config.option.chaos_seed is None:
         config.option.chaos_seed = secrets.randbelow(1_000_000)

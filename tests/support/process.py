@@ -8,11 +8,12 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -23,6 +24,7 @@ from entobot.core.clock import SystemClock
 from entobot.core.rates import Rate
 from entobot.core.secrets import SystemEntropy
 from tests.support.furnished import furnish
+from tests.support.nursery import Forked, is_like_ours, nursery
 
 GENEROUS_S = 60.0
 """How long a stated deadline is waited for on a busy machine."""
@@ -44,7 +46,12 @@ def free_port() -> int:
 
 
 class GatewayProcess:
-    """`start`, `kill` (SIGKILL), `stop` (SIGTERM) as often as the story wants; the data folder stays."""
+    """`start`, `kill` (SIGKILL), `stop` (SIGTERM) as often as the story wants; the data folder stays.
+
+    With `is_forked` its processes come from the nursery, but for its very first start where it `is_bare`.
+    """
+
+    is_forked = False
 
     def __init__(
         self,
@@ -76,7 +83,7 @@ class GatewayProcess:
             "ENTOBOT_ALERTS__EVERY": "300",  # or they write in the middle of what a story compares
             **(environment or {}),
         }
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | Forked | None = None
         self._clients: list[httpx.Client] = []
         self.log = home.with_name(home.name + ".log")
 
@@ -85,14 +92,7 @@ class GatewayProcess:
         if not self._is_bare and not self.home.exists() and not self.environment.get("ENTOBOT_STORAGE__URL"):
             furnish(self.home)
         with self.log.open("a") as errors:
-            self.process = subprocess.Popen(
-                [*self._launcher, self._python, *self._program, "up", *arguments],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
+            self.process = self._begin(["up", *arguments], errors)
         assert self.process.stdout is not None
         self.banner = ""
         too_late = threading.Timer(STARTED_WITHIN_S, self.process.kill)
@@ -106,6 +106,27 @@ class GatewayProcess:
         finally:
             too_late.cancel()
         raise AssertionError(f"the gateway did not start: {self.banner}\n{self.log.read_text()[-4000:]}")
+
+    def _begin(self, arguments: list[str], errors: IO[str]) -> subprocess.Popen[str] | Forked:
+        is_plain = not self._launcher and tuple(self._program) == PROGRAM and self._python == sys.executable
+        if self._is_forked and is_plain and not (self._is_bare and not self.home.exists()):
+            reader, writer = os.pipe()
+            process = nursery().start(arguments, self.environment, stdout=writer, stderr=errors.fileno())
+            os.close(writer)
+            process.stdout = os.fdopen(reader, "r", encoding="utf-8")
+            return process
+        return subprocess.Popen(
+            [*self._launcher, self._python, *self._program, *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+
+    @property
+    def _is_forked(self) -> bool:
+        return GatewayProcess.is_forked and is_like_ours(self.environment)
 
     def read_line(self) -> str:
         assert self.process is not None
@@ -134,6 +155,8 @@ class GatewayProcess:
     # -- its people and devices
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        if self._is_forked:
+            return self._forked_cli(arguments)
         return subprocess.run(
             [sys.executable, "-m", "entobot", *arguments],
             env=self.environment,
@@ -143,6 +166,17 @@ class GatewayProcess:
             timeout=GENEROUS_S,
             check=False,
         )
+
+    def _forked_cli(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as said, tempfile.TemporaryFile("w+") as errors:
+            done = nursery().start(arguments, self.environment, stdout=said.fileno(), stderr=errors.fileno())
+            try:
+                code = done.wait(GENEROUS_S)
+            finally:
+                done.kill()
+            said.seek(0)
+            errors.seek(0)
+            return subprocess.CompletedProcess(list(arguments), code, said.read(), errors.read())
 
     def ask(self, *arguments: str) -> Any:
         """A command with `--json`, its answer parsed."""
