@@ -352,7 +352,11 @@ PROXY = "127.0.0.2"
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """Believes 127.0.0.2, and has a second port."""
-    settings = {"ENTOBOT_GATEWAY__TRUSTED_PROXIES": PROXY, "ENTOBOT_GATEWAY__WS_PORT": str(free_port())}
+    settings = {
+        "ENTOBOT_GATEWAY__TRUSTED_PROXIES": PROXY,
+        "ENTOBOT_GATEWAY__WS_PORT": str(free_port()),
+        "ENTOBOT_LIMITS__REQUESTS_PER_SECOND": "5",  # less than the slowest machine asks
+    }
     process = GatewayProcess(tmp_path_factory.mktemp("proxied") / "home", environment=settings).start()
     yield process
     process.close()

@@ -68,9 +68,11 @@ class FakeOpenAI:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        await asyncio.sleep(0)  # whom it took at the very end has its task now
         for link in tuple(self._links):
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
+        await asyncio.sleep(0)  # and its transport is closed
 
     @property
     def base_url(self) -> str:
