@@ -67,6 +67,25 @@ class Helper:
         await tell(session_id, update_tool_call("t1", status="completed"))
         await self._say(session_id, "done")
 
+    async def _work(self, session_id: str) -> str:
+        """Think, plan, change a file, fail at something, and go on until it is stopped."""
+        tell = self._client.session_update
+        await tell(session_id, update_agent_thought(text_block("The oven first.\n<b>Then</b> the cake.")))
+        plan = [
+            plan_entry("heat the oven", status="completed"),
+            plan_entry("bake", status="in_progress"),
+            plan_entry("eat"),
+        ]
+        await tell(session_id, update_plan(plan))
+        before = "".join(f"step {number}\n" for number in range(20))
+        after = before.replace("step 9", "step nine")
+        diff = tool_diff_content("/home/ada/cake.txt", after, before)
+        await tell(session_id, start_tool_call("t1", "Edit cake.txt", kind="edit", status="completed", content=[diff]))
+        await tell(session_id, start_tool_call("t2", "Taste", kind="other", status="failed"))
+        await tell(session_id, update_agent_thought(text_block("Still hot")))
+        await self._stopped.setdefault(session_id, asyncio.Event()).wait()
+        return "cancelled"
+
     async def _ask(self, session_id: str, options: Options, **call: Any) -> str:
         said = await self._client.request_permission(
             session_id=session_id,

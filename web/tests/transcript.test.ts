@@ -129,7 +129,7 @@ describe("the transcript", () => {
       event("TOOL_CALL_ARGS", { toolCallId: "t1", delta: ":1}" }),
       event("TOOL_CALL_RESULT", { toolCallId: "t1", messageId: "m", content: "12:00" }, 2),
     ]);
-    expect(state.runs["run_1"]?.tools).toEqual([{ id: "t1", name: "clock", args: '{"a":1}', result: "12:00" }]);
+    expect(state.runs["run_1"]?.steps).toEqual([{ kind: "call", id: "t1", name: "clock", args: '{"a":1}', result: "12:00" }]);
   });
   it("records who decided an approval", () => {
     const state = play([

@@ -52,7 +52,9 @@ class App {
     sendFrame: (frame) => this.connection?.send(frame),
     post: (id, name, data) => this.post(id, name, data),
   });
-  readonly outbox = new Outbox(this.commands);
+  readonly outbox = new Outbox(this.commands, (conversation, agent) => {
+    this.transcript = transcript.putAgent(this.transcript, conversation, agent, Date.now());
+  });
 
   get online(): boolean {
     return this.link.phase === "live" || this.link.phase === "streaming_http";
@@ -73,7 +75,7 @@ class App {
     this.stop = null;
     this.synced = false;
     const cache = await load<Cache>("cache", "transcript").catch(() => undefined);
-    this.transcript = cache?.transcript ?? transcript.emptyTranscript;
+    this.transcript = cache === undefined ? transcript.emptyTranscript : transcript.fromStorage(cache.transcript);
     this.seen = cache?.seen ?? {};
     await this.outbox.load();
     const credentials = new Credentials(identity);

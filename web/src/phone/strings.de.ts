@@ -1,7 +1,8 @@
 /** All German of the phone app, loaded where it is spoken. */
 import type { Translation } from "../shared/translator.ts";
 import { strings as phone } from "../shared/strings.de.ts";
+import { strings as chat } from "./pages/strings.de.chat.ts";
 import { strings as memos } from "./pages/strings.de.memos.ts";
 import { strings as notifications } from "./pages/strings.de.notifications.ts";
 
-export const translation: Translation = { language: "de", tables: { phone, memos, notifications } };
+export const translation: Translation = { language: "de", tables: { phone, chat, memos, notifications } };

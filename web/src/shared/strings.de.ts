@@ -264,6 +264,8 @@ export const strings: Record<keyof typeof english, string> = {
   "approval.approve.edited": "Geändert freigeben",
   "approval.diff": "Die Änderung: {names}",
   "diff.removed": "weggenommen:",
+  "diff.skipped_one": "{n} Zeile wie vorher",
+  "diff.skipped_other": "{n} Zeilen wie vorher",
   "diff.added": "hinzugefügt:",
   "edit.title": "Erst ändern …",
   "edit.text": "Ausgeführt wird dann, was du daraus machst, und der Agent bekommt das Ergebnis.",

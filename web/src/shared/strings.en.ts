@@ -262,6 +262,8 @@ export const strings = {
   "approval.approve.edited": "Approve as changed",
   "approval.diff": "The edit: {names}",
   "diff.removed": "taken away:",
+  "diff.skipped_one": "{n} line as before",
+  "diff.skipped_other": "{n} lines as before",
   "diff.added": "added:",
   "edit.title": "Change it first …",
   "edit.text": "What runs is then what you make of it, and the agent gets its result.",

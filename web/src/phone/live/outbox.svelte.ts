@@ -13,7 +13,11 @@ export class Outbox {
   renamed = $state.raw<Record<string, string>>({});
   private timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(private readonly commands: Commands) {}
+  /** `onBegun` is told who answers in a conversation that a message has begun. */
+  constructor(
+    private readonly commands: Commands,
+    private readonly onBegun: (conversation: string, agent: string) => void = () => undefined,
+  ) {}
 
   async load(): Promise<void> {
     const stored = await loadAll<rules.OutboxItem>("outbox");
@@ -27,8 +31,8 @@ export class Outbox {
   }
 
   /** Stored before it is sent, so that closing the page at once loses nothing. */
-  async add(conversation: string, content: string, files: AttachedRow[] = []): Promise<void> {
-    await this.apply(rules.enqueue(this.items, makeUlid(Date.now()), conversation, content, Date.now(), files));
+  async add(conversation: string, content: string, files: AttachedRow[] = [], agent = ""): Promise<void> {
+    await this.apply(rules.enqueue(this.items, makeUlid(Date.now()), conversation, content, Date.now(), files, agent));
     this.flush();
   }
 
@@ -53,12 +57,13 @@ export class Outbox {
   private async deliver(item: rules.OutboxItem): Promise<void> {
     this.items = rules.markSending(this.items, item.id);
     const files = item.files?.length ? { files: item.files.map((file) => file.file_id) } : {};
-    const target = item.conversation.startsWith("new:") ? {} : { conversation_id: item.conversation };
+    const target = item.conversation.startsWith("new:") ? (item.agent === undefined ? {} : { agent: item.agent }) : { conversation_id: item.conversation };
     try {
       // Stored as tried: after a crash it may have arrived, so it must not be asked about again.
       await this.store(item.id);
       const result = await this.commands.once("message.send", { ...target, content: item.content, ...files }, item.id);
       const conversation = String(result["conversation_id"]);
+      if (item.conversation !== conversation && item.agent !== undefined) this.onBegun(conversation, item.agent);
       if (item.conversation !== conversation) this.renamed = { ...this.renamed, [item.conversation]: conversation };
       await this.apply(rules.markSent(this.items, item.id, conversation));
       this.flush();

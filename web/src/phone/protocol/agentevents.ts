@@ -1,6 +1,7 @@
-/** AG-UI 1.0 events: runs, text deltas, tool calls. */
+/** AG-UI 1.0 events: runs, text deltas, and the steps of a run. */
 import type { WireEvent } from "./frames.ts";
-import { newRun, type LiveText, type Run, type ToolCall, type Transcript } from "./transcript.ts";
+import { endThoughts, stepAfter } from "./steps.ts";
+import { newRun, type LiveText, type Run, type Transcript } from "./transcript.ts";
 
 export function applyAgentEvent(state: Transcript, event: WireEvent, topic: string | null): Transcript {
   const conversation = text(event["threadId"]) ?? topic;
@@ -20,14 +21,8 @@ export function applyAgentEvent(state: Transcript, event: WireEvent, topic: stri
       return changeText(state, text(event["messageId"]), (live) => ({ ...live, text: live.text + String(event["delta"]) }));
     case "TEXT_MESSAGE_END":
       return changeText(state, text(event["messageId"]), (live) => ({ ...live, ended: true }));
-    case "TOOL_CALL_START":
-      return toolStarted(state, event, conversation);
-    case "TOOL_CALL_ARGS":
-      return changeTool(state, event, (call) => ({ ...call, args: call.args + String(event["delta"]) }));
-    case "TOOL_CALL_RESULT":
-      return changeTool(state, event, (call) => ({ ...call, result: text(event["content"]) ?? "" }));
     default:
-      return state;
+      return stepTaken(state, event, conversation);
   }
 }
 
@@ -52,7 +47,7 @@ function runEnded(state: Transcript, runId: string | null, conversation: string 
     // A failed run stores no message, so its half-written answer goes with it.
     if (error === null || value.conversation_id !== run.conversation_id) live[key] = { ...value, ended: true };
   }
-  const ended: Run = { ...run, state: error === null ? "finished" : "failed", error };
+  const ended: Run = { ...run, state: error === null ? "finished" : "failed", error, steps: endThoughts(run.steps) };
   const next = { ...state, live, runs: { ...state.runs, [id]: ended } };
   const active = state.conversations[run.conversation_id]?.active_run_id;
   return active === id ? setActive(next, run.conversation_id, null) : next;
@@ -91,22 +86,12 @@ function changeText(state: Transcript, id: string | null, change: (live: LiveTex
   return { ...state, live: { ...state.live, [live.message_id]: change(live) } };
 }
 
-function toolStarted(state: Transcript, event: WireEvent, conversation: string | null): Transcript {
-  const id = text(event["toolCallId"]);
-  const runId = text(event["runId"]) ?? activeRunId(state, conversation);
-  const run = runId === null ? undefined : state.runs[runId];
-  if (id === null || run === undefined) return state;
-  const call: ToolCall = { id, name: text(event["toolCallName"]) ?? "", args: "", result: null };
-  const tools = [...run.tools.filter((one) => one.id !== id), call];
-  return { ...state, runs: { ...state.runs, [run.run_id]: { ...run, tools } } };
-}
-
-function changeTool(state: Transcript, event: WireEvent, change: (call: ToolCall) => ToolCall): Transcript {
-  const id = text(event["toolCallId"]);
-  for (const run of Object.values(state.runs)) {
-    if (!run.tools.some((call) => call.id === id)) continue;
-    const tools = run.tools.map((call) => (call.id === id ? change(call) : call));
-    return { ...state, runs: { ...state.runs, [run.run_id]: { ...run, tools } } };
-  }
-  return state;
+/** By its run where the event names it, else the one that has this step or is worked on. */
+function stepTaken(state: Transcript, event: WireEvent, conversation: string | null): Transcript {
+  const id = event["toolCallId"] ?? event["messageId"];
+  const owner = Object.values(state.runs).find((one) => one.steps.some((step) => step.id === id));
+  const run = owner ?? state.runs[text(event["runId"]) ?? activeRunId(state, conversation) ?? ""];
+  if (run === undefined) return state;
+  const steps = stepAfter(run.steps, event);
+  return steps === run.steps ? state : { ...state, runs: { ...state.runs, [run.run_id]: { ...run, steps } } };
 }

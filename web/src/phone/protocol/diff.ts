@@ -51,6 +51,22 @@ function longestCommon(a: string[], b: string[]): DiffLine[] {
   return [...lines, ...removed.slice(i), ...added.slice(j)];
 }
 
+/** What changed, with some lines around it. What is between is counted: for showing what is done, not for deciding. */
+export function nearby(lines: DiffLine[], around = 3): (DiffLine | { kind: "skipped"; count: number })[] {
+  const near = new Set<number>();
+  lines.forEach((line, at) => {
+    if (line.kind !== "same") for (let other = at - around; other <= at + around; other += 1) near.add(other);
+  });
+  const shown: (DiffLine | { kind: "skipped"; count: number })[] = [];
+  lines.forEach((line, at) => {
+    const last = shown.at(-1);
+    if (near.has(at)) shown.push(line);
+    else if (last?.kind === "skipped") last.count += 1;
+    else shown.push({ kind: "skipped", count: 1 });
+  });
+  return shown;
+}
+
 /** The edits that a call's arguments hold: a text with its replacement, or a patch. They are shown beside the arguments, not instead. */
 export function findDiffs(args: unknown): FoundDiff[] {
   if (Array.isArray(args)) return args.flatMap(findDiffs);

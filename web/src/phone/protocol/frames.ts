@@ -28,6 +28,8 @@ export interface ConversationRow {
   updated_at: string;
   last_message?: { message_id: string; role: "user" | "assistant"; content: string; created_at: string } | null;
   active_run_id?: string | null;
+  /** the agent that it was begun with; absent: whoever answers by default */
+  agent?: string;
 }
 
 export type ApprovalState = "pending" | "approved" | "denied" | "expired" | "cancelled";

@@ -13,6 +13,8 @@ export interface OutboxItem {
   content: string;
   /** on the gateway already; absent in what an older version of this app kept */
   files?: AttachedRow[];
+  /** who is to answer in the conversation that it begins; absent: whoever does by default */
+  agent?: string;
   state: OutboxState;
   created_ms: number;
   not_before_ms: number;
@@ -24,12 +26,13 @@ export interface OutboxItem {
 
 const STALE_MS = 60 * 60_000;
 
-export function enqueue(items: OutboxItem[], id: string, conversation: string, content: string, now: number, files: AttachedRow[] = []): OutboxItem[] {
+export function enqueue(items: OutboxItem[], id: string, conversation: string, content: string, now: number, files: AttachedRow[] = [], agent = ""): OutboxItem[] {
   const item: OutboxItem = {
     id,
     conversation,
     content,
     files,
+    ...(agent === "" ? {} : { agent }),
     state: "queued",
     created_ms: now,
     not_before_ms: 0,

@@ -39,9 +39,9 @@ export function chatRows(
   return rows;
 }
 
-/** Tool calls, and an error that no stored message tells already. */
+/** What it does, and an error that no stored message tells already. */
 function worthShowing(run: Run, messages: MessageRow[]): boolean {
-  if (run.tools.length > 0) return true;
+  if (run.steps.length > 0) return true;
   return run.error !== null && !messages.some((message) => message.run_id === run.run_id && message.error);
 }
 

@@ -12,20 +12,14 @@ import type {
   SnapshotFrame,
   VoteRow,
 } from "./frames.ts";
-
-export interface ToolCall {
-  id: string;
-  name: string;
-  args: string;
-  result: string | null;
-}
+import { endThoughts, type Step } from "./steps.ts";
 
 export interface Run {
   run_id: string;
   conversation_id: string;
   state: "running" | "finished" | "failed";
   error: { code: string; message: string } | null;
-  tools: ToolCall[];
+  steps: Step[];
   /** the newest message when it began: what the run did is shown below it */
   after: string | null;
 }
@@ -73,7 +67,9 @@ export const emptyTranscript: Transcript = {
 export function beginStream(state: Transcript, stream: string): Transcript {
   const live: Record<string, LiveText> = {};
   // Deltas are not replayed: an answer being written comes again from its start.
-  return { ...state, stream, live, arriving: null, ...(state.stream === stream ? {} : { seq: 0 }) };
+  const runs: Record<string, Run> = {};
+  for (const run of Object.values(state.runs)) runs[run.run_id] = { ...run, steps: endThoughts(run.steps) };
+  return { ...state, stream, live, runs, arriving: null, ...(state.stream === stream ? {} : { seq: 0 }) };
 }
 
 export function applyReset(state: Transcript): Transcript {
@@ -106,7 +102,7 @@ export function applySnapshot(state: Transcript, frame: SnapshotFrame): Transcri
 }
 
 export function newRun(runId: string, conversationId: string, after: string | null): Run {
-  return { run_id: runId, conversation_id: conversationId, state: "running", error: null, tools: [], after };
+  return { run_id: runId, conversation_id: conversationId, state: "running", error: null, steps: [], after };
 }
 
 export function applyEvent(state: Transcript, frame: EventFrame): Transcript {
@@ -171,9 +167,19 @@ export function putConversations(state: Transcript, rows: ConversationRow[]): Tr
   const conversations = { ...state.conversations };
   for (const row of rows) {
     const known = conversations[row.conversation_id];
-    conversations[row.conversation_id] = known === undefined ? row : { ...known, title: row.title };
+    conversations[row.conversation_id] = known === undefined ? row : { ...known, title: row.title, ...(row.agent ? { agent: row.agent } : {}) };
   }
   return { ...state, conversations };
+}
+
+/** Who answers in a conversation that began here. No event tells it. */
+export function putAgent(state: Transcript, id: string, agent: string, now: number): Transcript {
+  const at = new Date(now).toISOString();
+  const known = state.conversations[id];
+  // Its first message may come later than the answer to its command.
+  const threads = known === undefined ? { ...state.threads, [id]: { messages: [], older: null, stale: true } } : state.threads;
+  const row = known ?? { conversation_id: id, title: null, created_at: at, updated_at: at };
+  return { ...state, threads, conversations: { ...state.conversations, [id]: { ...row, agent } } };
 }
 
 /** The gateway's title, else how the conversation began, else nothing. */
@@ -268,6 +274,13 @@ function byPlace(a: MessageRow, b: MessageRow): number {
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** As it was kept. Runs kept by an older version of this app tell their steps otherwise, and are left out. */
+export function fromStorage(state: Transcript): Transcript {
+  const runs: Record<string, Run> = {};
+  for (const run of Object.values(state.runs)) if (Array.isArray(run.steps)) runs[run.run_id] = run;
+  return { ...state, runs };
 }
 
 /** What of it is worth keeping over a reload: finished things, the newest page of the newest threads. */

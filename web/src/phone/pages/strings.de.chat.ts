@@ -1,0 +1,31 @@
+import type { strings as english } from "./strings.en.chat.ts";
+
+/** German sentences about agents and what they do, of the pages that show a conversation. */
+export const strings: Record<keyof typeof english, string> = {
+  "agent.own": "Der eigene dieses Gateways",
+  "agent.choose": "Wer antwortet?",
+  "agent.of": "Es antwortet: {name}",
+  "agent.state.failed": "antwortet nicht",
+  "agent.state.gone": "ist nicht mehr eingerichtet",
+  "agent.state.starting": "startet",
+  "agent.why.failed": "{name} antwortet gerade nicht. Was du schreibst, wird gespeichert; die Antwort kann scheitern.",
+  "agent.why.gone": "{name} ist nicht mehr eingerichtet, oder nicht für dich. Beginne ein neues Gespräch.",
+  "agent.why.starting": "{name} startet. Die Antwort kommt, sobald er bereit ist.",
+  "step.thought": "Gedanke",
+  "step.thinking": "Denkt nach …",
+  "step.plan": "Vorhaben",
+  "step.plan.count": "{done} von {all} erledigt",
+  "step.plan.pending": "Noch zu tun",
+  "step.plan.in_progress": "In Arbeit",
+  "step.plan.completed": "Erledigt",
+  "step.work.unnamed": "Etwas, das er nicht benannt hat",
+  "step.work.pending": "wartet",
+  "step.work.in_progress": "läuft",
+  "step.work.completed": "fertig",
+  "step.work.failed": "gescheitert",
+  "step.work.paths": "Dateien",
+  "step.work.output": "Ausgabe",
+  "step.change": "Änderung an {path}",
+  "step.change.new": "Neue Datei {path}",
+  "step.older": "Frühere Schritte werden nicht gezeigt.",
+};
