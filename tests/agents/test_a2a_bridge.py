@@ -188,6 +188,9 @@ async def _floods(_: Asked) -> AsyncIterator[bytes]:
         yield b"data: " + result({"statusUpdate": {"taskId": "task-1", "metadata": "x" * 60_000}}) + b"\n\n"
 
 
+ANSWER = result({"message": {"messageId": "m", "role": "ROLE_AGENT", "parts": [{"text": "one"}]}})
+
+
 def methods(asked: list[Asked]) -> list[str]:
     return [json.loads(one.body)["method"] if one.body else one.method for one in asked]
 
@@ -215,7 +218,7 @@ async def failing(open_agency: Opener, folder: Path, liar: Liar, **how: Any) -> 
         (Liar(url="http://127.0.0.1:9/rpc"), "provider_rejected"),
         (Liar(url="http://169.254.169.254/"), "provider_rejected"),
         (Liar(url="http://[::1"), "provider_rejected"),
-        (Liar(version="0.3.0"), "provider_rejected"),
+        (Liar(version="0.3.0", SendStreamingMessage=stream(ANSWER)), "provider_rejected"),
         (Liar(), "provider_rejected"),
         (Liar(SendStreamingMessage=as_json(error("SECRET"))), "provider_error"),
         (Liar(SendStreamingMessage=stream(b"no json")), "provider_error"),
@@ -226,7 +229,7 @@ async def failing(open_agency: Opener, folder: Path, liar: Liar, **how: Any) -> 
         (Liar(SendStreamingMessage=stream()), "provider_error"),
         (Liar(SendStreamingMessage=_floods), "answer_too_large"),
         (Liar(SendStreamingMessage=head(307, location="http://127.0.0.1:9/")), "provider_rejected"),
-        (Liar(SendStreamingMessage=head(media_type="text/html") + b"SECRET"), "provider_error"),
+        (Liar(SendStreamingMessage=head(media_type="text/html") + b"data: " + ANSWER + b"\n\n"), "provider_error"),
         (Liar(streams=False, SendMessage=as_json(result({"task": TASK}))), "provider_rejected"),
     ],
     ids=range(21),

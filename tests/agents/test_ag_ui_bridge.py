@@ -28,7 +28,13 @@ from ag_ui.core import (
     ToolCallStartEvent,
 )
 
+from entobot.agents.bridging import Bridges, Outside
+from entobot.agents.plain_bridge import PlainBridge
+from entobot.agents.runner import Line, Speaker, TurnEvent, TurnRequest
+from entobot.agents.runner_echo import EchoRunner
 from entobot.audit.events import AuditEvent
+from entobot.config_bridges import AgUiBridge
+from entobot.core.permissions import Role
 from tests.agents.conftest import Opener
 from tests.agents.outside import ag_ui, asking, standing
 from tests.support.ag_ui_agent import KEY, AgUiAgent, Script, newest, say
@@ -399,6 +405,9 @@ def event(value: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
+ANSWER = event({"type": "TEXT_MESSAGE_CONTENT", "messageId": "m1", "delta": "one"}) + event({"type": "RUN_FINISHED"})
+
+
 async def _dies(_: Asked) -> AsyncIterator[bytes]:
     yield head() + event({"type": "TEXT_MESSAGE_CONTENT", "messageId": "m1", "delta": "one"})
 
@@ -448,7 +457,7 @@ async def _mute(asked: Asked) -> AsyncIterator[bytes]:
         (_dies, "provider_error"),
         (_silent, "provider_unreachable"),
         (_mute, "provider_unreachable"),
-        (plainly(head(media_type="text/html") + b"<p>SECRET</p>"), "provider_error"),
+        (plainly(head(media_type="text/html") + ANSWER), "provider_error"),
         (plainly(head(302, location="http://127.0.0.1:9/") + b"SECRET"), "provider_rejected"),
         (plainly(head(401) + b"SECRET"), "provider_unauthorized"),
         (plainly(head(429) + b"SECRET"), "provider_rate_limited"),
@@ -469,6 +478,7 @@ async def test_a_server_that_misbehaves_fails_the_run_in_our_words(
         assert failed["code"] == code
         assert "SECRET" not in failed["message"]
         assert "helper" in failed["message"] or code == "empty_answer"
+        assert ("silent" in failed["message"]) is (answer is _silent)
         is_out_of_order = code in ("provider_rejected", "provider_unauthorized", "provider_unreachable")
         assert standing(helped).standing.value == ("failed" if is_out_of_order else "ready")
         assert len(server.asked) == 1
@@ -499,3 +509,19 @@ async def test_a_key_that_cannot_be_read_is_told_and_nothing_is_sent(
     await helped.say("hello")
     await helped.until("RUN_FINISHED")
     assert standing(helped).standing.value == "ready"
+
+
+async def test_what_one_agent_left_is_not_given_to_another() -> None:
+    class Heard(EchoRunner):
+        def turn(self, request: TurnRequest) -> AsyncIterator[TurnEvent]:
+            seen.append(request.before)
+            return super().turn(request)
+
+    seen: list[str | None] = []
+    bridge = AgUiBridge(name="helper", kind="ag-ui", url="https://helper.example.org")
+    bridges = Bridges(EchoRunner(), [Outside(bridge, PlainBridge(Heard()))], "", lambda *_: Role.OWNER)
+    lines = (Line(Speaker.USER, "hello"),)
+    for before in ("@helper\nmine", "@other\ntheirs", "{}", None):
+        asked = TurnRequest("run_1", lines, None, (), (), "cnv_1", "helper", before)
+        assert [event async for event in bridges.turn(asked)]
+    assert seen == ["mine", None, None, None]
