@@ -42,7 +42,9 @@ class AlertChannel(Section):
     """Somebody who is told."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="Of your choice.")
-    kind: Literal["email", "webhook"] = Field(description="How.")
+    kind: Literal["email", "notification", "webhook"] = Field(
+        description="How. `notification`: everybody who may see alerts, each by their own rules."
+    )
     severity: Severity = Field(default=Severity.WARNING, description="From which severity on.")
     per_hour: int = Field(
         default=12, ge=1, le=3600, description="Messages in an hour at most; the last says how many more."
@@ -68,7 +70,7 @@ class AlertChannel(Section):
     def _fits_together(self) -> "AlertChannel":
         if self.kind == "webhook":
             self._check_webhook()
-        else:
+        elif self.kind == "email":
             self._check_email()
         return self
 

@@ -1,6 +1,7 @@
 """The settings of approvals: what is at stake, who decides, and how long is waited."""
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from entobot.config_types import Duration, Section, Words
 from entobot.core.permissions import Role
 
 MAX_POLICIES = 200
+MAX_LONGEST_CHARACTERS = 64 * 1024
 ROLE = "role:"
 REQUESTER = "requester"
 
@@ -20,6 +22,23 @@ def _tables(value: object) -> object:
         return json.loads(value or "[]") if isinstance(value, str) else value
     except ValueError:
         raise ValueError("is a list of tables, in a variable as JSON.") from None
+
+
+def is_condition(condition: Mapping[str, object]) -> bool:
+    """Whether it is one of `is`, `begins`, `longest`, or `from` and `to`."""
+    match condition:
+        case {"is": _, **rest}:
+            return not rest
+        case {"begins": str(text), **rest}:
+            return text != "" and not rest
+        case {"longest": bool()}:
+            return False
+        case {"longest": int(most), **rest}:
+            return 0 < most <= MAX_LONGEST_CHARACTERS and not rest
+        case {"from": int() | float() as low, "to": int() | float() as high, **rest}:
+            return not isinstance(low, bool) and not isinstance(high, bool) and low <= high and not rest
+        case _:
+            return False
 
 
 class ApprovalPolicy(Section):
@@ -55,8 +74,15 @@ class ApprovalPolicy(Section):
         default=timedelta(0), ge=timedelta(0), le=timedelta(days=30), description="0: `agent.approval_timeout`."
     )
 
+    def to_json(self) -> dict[str, Any]:
+        """What differs from the defaults, as it may stand in a file of JSON."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
     @model_validator(mode="after")
     def _fits_together(self) -> "ApprovalPolicy":
+        for name, condition in self.args.items():
+            if not is_condition(condition):
+                raise ValueError(f"args: the condition for '{name[:40]}' is none of is, begins, longest, from and to.")
         for word in (*self.deciders, *self.escalate_to):
             if word.startswith(ROLE) and word.removeprefix(ROLE) not in set(Role):
                 raise ValueError(f"'{word}' names no role. Roles: {', '.join(Role)}.")

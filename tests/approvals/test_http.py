@@ -8,7 +8,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from entobot.approvals.http import add_routes
-from entobot.config_approvals import ApprovalsSettings
 from entobot.core.errors import Problem
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
@@ -107,11 +106,3 @@ async def test_history_is_filtered_by_outcome_and_tool(
     assert await found(state="all", tool="files.write") == [approved["approval_id"]]
     assert await found(state="approved", tool="note") == []
     assert (await client.get("/api/v1/approvals", params={"tool": "a'b"})).status_code == 422
-
-
-async def test_the_policies_in_force_are_told(agency: Agency, client: httpx.AsyncClient) -> None:
-    policy = {"tool": "note", "deciders": ["requester", "role:admin"], "two_person": True}
-    agency.policy = ApprovalsSettings.model_validate({"policies": [policy]})
-    (row,) = (await client.get("/api/v1/approval-policies")).json()["rows"]
-    assert {name: row[name] for name in policy} == policy
-    assert row["remind_after_s"] == 900

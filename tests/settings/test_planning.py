@@ -192,6 +192,9 @@ def likely(key: str) -> st.SearchStrategy[Any]:
         Kind.DURATION: numbers | st.floats(),
         Kind.CHOICE: st.sampled_from([*field.choices, "other"]),
         Kind.TEXT: st.sampled_from(texts) | st.text(max_size=30),
+        Kind.TABLES: st.lists(
+            st.sampled_from([{"tool": "note"}, {"quorum": 2}, {"deciders": []}, {"no": 1}, "x"]), max_size=3
+        ),
         Kind.LIST: st.lists(st.sampled_from(entries) | st.text(max_size=30), max_size=4),
         Kind.BOOLEAN: st.booleans(),
     }[field.kind]

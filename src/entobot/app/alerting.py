@@ -10,6 +10,7 @@ from entobot.accounts.service import Accounts
 from entobot.alerts import http
 from entobot.alerts.chain_watch import ChainWatch
 from entobot.alerts.channel import Channel
+from entobot.alerts.channel_notification import NotificationChannel
 from entobot.alerts.desk import Desk
 from entobot.alerts.level_watch import LevelWatch
 from entobot.alerts.log_watch import LogWatch
@@ -27,6 +28,7 @@ from entobot.config_alerts import AlertChannel
 from entobot.core.clock import Clock, to_ms
 from entobot.core.errors import StartupRefused
 from entobot.devices.service import Devices
+from entobot.notifications.service import Notifications
 from entobot.storage.database import StorageFailed
 from entobot.stream.service import Stream
 from entobot.web.certificates import this_machine
@@ -39,10 +41,18 @@ SEND_EVERY = timedelta(seconds=1)
 
 class Alerting:
     def __init__(
-        self, ground: Ground, audit: Audit, accounts: Accounts, stream: Stream, devices: Devices, backups: Backups
+        self,
+        ground: Ground,
+        audit: Audit,
+        accounts: Accounts,
+        stream: Stream,
+        devices: Devices,
+        backups: Backups,
+        notifications: Notifications,
     ) -> None:
         """Raises StartupRefused for files that are not there."""
         self._ground = ground
+        inside = NotificationChannel(notifications, accounts, ground.database, ground.clock)
         self._settings = settings = ground.settings.alerts
         database, clock, node_id, alive = ground.database, ground.clock, ground.node_id, who_lives(ground)
         self._alerts = Alerts(
@@ -60,7 +70,12 @@ class Alerting:
         self._senders = [
             (
                 Sender(
-                    Outlet(one.name, one.kind, channel_of(one, clock), one.per_hour),
+                    Outlet(
+                        one.name,
+                        one.kind,
+                        inside if one.kind == "notification" else channel_of(one, clock),
+                        one.per_hour,
+                    ),
                     database=database,
                     clock=clock,
                     ids=ground.ids,
@@ -123,7 +138,7 @@ class Alerting:
 
 
 def channel_of(settings: AlertChannel, clock: Clock) -> Channel:
-    """Raises StartupRefused for files that are not there."""
+    """Of one that leads out of here. Raises StartupRefused for files that are not there."""
     for path in (settings.authority, settings.password_file, settings.secret_file):
         if path is not None and not path.is_file():
             raise StartupRefused(f"alerts.channels, {settings.name}: {path} is no file.")

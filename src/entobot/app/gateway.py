@@ -43,6 +43,7 @@ from entobot.app.signing_in import build_sign_in, gather_people
 from entobot.app.simple import BearerPairing, DeviceConversations
 from entobot.app.texting import Texts
 from entobot.approvals import http as approvals_http
+from entobot.approvals import http_policies
 from entobot.audit import http as audit_http
 from entobot.audit.events import AuditEvent
 from entobot.conversations import http as conversations_http
@@ -190,7 +191,8 @@ class Gateway:
         self.measuring = Measuring(ground.database, ground.clock, ground.meters, self.count, self.readiness.report)
         self._desk = Desk(self)
         self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
-        self.alerting = Alerting(ground, self.audit, self.accounts, self.stream, self.devices, self.backups)
+        told = self.notifying.service
+        self.alerting = Alerting(ground, self.audit, self.accounts, self.stream, self.devices, self.backups, told)
         self._edges = (self.alerting, self.notifying, self.outside, self._by_sms, self.texts)
         self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 
@@ -329,6 +331,7 @@ class Gateway:
         agents_http.add_routes(api, self.bot, self.providers)
         self.doors.add_routes(api)
         approvals_http.add_routes(api, self.approvals, database, self.ground.clock)
+        http_policies.add_routes(api, self.settings, self.accounts, database)
         audit_http.add_routes(api, self.audit, database, self.ground.clock)
         conversations_http.add_routes(api, self.conversations, database)
         devices_http.add_routes(api, self.devices)

@@ -213,6 +213,10 @@ class Notifying:
         if self._texts is not None:
             self._texts.offer = offer
 
+    def trouble(self, channel: Channel) -> str:
+        """Why what this node sent last there was not taken; empty where it was."""
+        return self._sender.troubles.get(channel, "")
+
     def start(self, periodic: Periodic) -> None:
         self._is_running = True
         periodic.every(LOOK_EVERY, self._look, at_once=True)

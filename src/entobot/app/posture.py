@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from entobot.app.certificate import Certificate
+from entobot.app.posture_push import push_points
 from entobot.app.posture_settings import weak_settings
 from entobot.app.texting import is_private, receipts_origin
 from entobot.app.weak_points import COST, Grade, Topic, WeakPoint
@@ -40,6 +41,7 @@ def find_weak_points(gateway: "Gateway") -> list[WeakPoint]:
         _of_store,
         _of_signing_in,
         _of_sms,
+        push_points,
         _of_keeping,
         _of_stored,
         _of_agent,
@@ -157,7 +159,7 @@ def _of_certificate(gateway: "Gateway") -> list[WeakPoint]:
             WeakPoint(
                 Topic.CERTIFICATE,
                 Grade.NOTE,
-                "The certificate is this gateway's own: phones warn once, and cannot install the app or get push.",
+                "The certificate is this gateway's own: phones warn once, and cannot install the app.",
                 f"Open {ground.origin}/certificate on the phone and install it, "
                 "or have a public one: docs/how-to/public-certificate.md.",
             )

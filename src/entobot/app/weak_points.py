@@ -17,6 +17,7 @@ class Topic(StrEnum):
     LIMITS = "limits"
     NETWORKS = "networks"
     ORIGINS = "origins"
+    PUSH = "push"
     SECRETS = "secrets"
     SETTINGS = "settings"
     SIGN_IN = "sign_in"

@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from entobot.approvals.model import ApprovalState
 from entobot.approvals.rows import approval_row, rule_row
 from entobot.approvals.service import Approvals
-from entobot.config_approvals import ApprovalPolicy
 from entobot.core.clock import Clock
 from entobot.core.errors import Code
 from entobot.storage.database import Database, Transaction
@@ -61,26 +60,6 @@ class ApprovalRow(BaseModel):
     dropped_at: str | None = None
     decided_by_device_id: str | None = None
     edited_action: str | None = None
-
-
-class ApprovalPolicyRow(BaseModel):
-    """As in the settings; times in seconds, 0 for none."""
-
-    tool: str
-    args: dict[str, dict[str, Any]]
-    for_risk: list[str]
-    risk: str
-    deciders: list[str]
-    quorum: int
-    two_person: bool
-    remind_after_s: float
-    escalate_after_s: float
-    escalate_to: list[str]
-    expire_after_s: float
-
-
-class ApprovalPolicyList(BaseModel):
-    rows: list[ApprovalPolicyRow]
 
 
 class ApprovalNumber(BaseModel):
@@ -155,11 +134,6 @@ def add_routes(api: Api, approvals: Approvals, database: Database, clock: Clock)
 
         return await database.read(unit)
 
-    async def list_approval_policies(caller: Caller) -> ApprovalPolicyList:
-        del caller  # the access table has asked
-        return ApprovalPolicyList(rows=[_policy_row(one) for one in approvals.policies()])
-
-    api.add("GET", "/api/v1/approval-policies", list_approval_policies)
     api.add(
         "GET",
         "/api/v1/approvals/{approval_id}/number",
@@ -180,22 +154,6 @@ def add_routes(api: Api, approvals: Approvals, database: Database, clock: Clock)
         get_approval,
         response_model=ApprovalRow,
         response_model_exclude_unset=True,
-    )
-
-
-def _policy_row(policy: ApprovalPolicy) -> ApprovalPolicyRow:
-    return ApprovalPolicyRow(
-        tool=policy.tool,
-        args=policy.args,
-        for_risk=list(policy.for_risk),
-        risk=policy.risk,
-        deciders=list(policy.deciders),
-        quorum=policy.quorum,
-        two_person=policy.two_person,
-        remind_after_s=policy.remind_after.total_seconds(),
-        escalate_after_s=policy.escalate_after.total_seconds(),
-        escalate_to=list(policy.escalate_to),
-        expire_after_s=policy.expire_after.total_seconds(),
     )
 
 

@@ -11,13 +11,13 @@ from typing import Any, NoReturn, cast
 import rfc8785
 
 from entobot.approvals.action import Args, parse_args
+from entobot.config_approvals import is_condition
 from entobot.core.errors import Code, Problem
 
 MAX_RULE_BYTES = 16 * 1024
 MIN_LIFE_S = 60
 DEFAULT_LIFE_S = 24 * 3600
 MAX_LIFE_S = 30 * DEFAULT_LIFE_S
-MAX_LONGEST_CHARACTERS = 64 * 1024
 _MEMBERS = frozenset({"approval_id", "args", "ends_in_s", "tool"})
 
 Conditions = Mapping[str, Mapping[str, Any]]
@@ -60,25 +60,9 @@ def _conditions(value: object) -> Conditions:
         _refuse("its conditions are no JSON object")
     conditions = cast("dict[str, object]", value)
     for name, condition in conditions.items():
-        if not isinstance(condition, dict) or not _is_condition(cast("dict[str, object]", condition)):
+        if not isinstance(condition, dict) or not is_condition(cast("dict[str, object]", condition)):
             _refuse(f"the condition for '{name[:40]}' is none of is, begins, longest, from and to")
     return cast("Conditions", conditions)
-
-
-def _is_condition(condition: dict[str, object]) -> bool:
-    match condition:
-        case {"is": _, **rest}:
-            return not rest
-        case {"begins": str(text), **rest}:
-            return text != "" and not rest
-        case {"longest": bool()}:
-            return False
-        case {"longest": int(most), **rest}:
-            return 0 < most <= MAX_LONGEST_CHARACTERS and not rest
-        case {"from": low, "to": high, **rest}:
-            return _is_number(low) and _is_number(high) and cast("float", low) <= cast("float", high) and not rest
-        case _:
-            return False
 
 
 def covers(conditions: Conditions, args: Args) -> bool:

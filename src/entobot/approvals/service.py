@@ -17,7 +17,7 @@ from entobot.approvals.telling import Telling
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
 from entobot.bus.bus import Bus
-from entobot.config_approvals import ApprovalPolicy, ApprovalsSettings
+from entobot.config_approvals import ApprovalsSettings
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids
 from entobot.core.principal import Principal
@@ -345,10 +345,6 @@ class Approvals:
             )
             for row in rows
         ]
-
-    def policies(self) -> tuple[ApprovalPolicy, ...]:
-        """As the settings have them now."""
-        return self._settings().policies
 
     def count_pending(self, tx: Transaction) -> int:
         """What waits for an answer, of all users."""

@@ -54,6 +54,8 @@ class Sender:
         meters: Meters,
     ) -> None:
         self.outlets = outlets
+        self.troubles: dict[Channel, str] = {}
+        """Why what this node sent last by a channel was not taken."""
         self._at = at
         self._database = database
         self._clock = clock
@@ -180,6 +182,8 @@ class Sender:
                 place_store.note_ok(tx, attempt.place_id, now_ms)
                 tx.after_commit(lambda: self._took(attempt, now_ms))
             return
+        if answer.outcome is not Outcome.GONE:
+            tx.after_commit(lambda: self.troubles.update({attempt.channel: reason or "no reason"}))
         if answer.outcome is Outcome.GONE:
             place_store.drop_place(tx, attempt.place_id)
         else:
@@ -213,6 +217,7 @@ class Sender:
         return longest // 2 + longest // 2 * int.from_bytes(self._entropy.bytes(2), "big") // 65_536
 
     def _took(self, attempt: Attempt, now_ms: int) -> None:
+        self.troubles.pop(attempt.channel, None)
         self._count(attempt.channel, "accepted")
         self._seconds[attempt.channel].observe(max(0, now_ms - attempt.made_at_ms) / 1000)
         log.info("notification.accepted", channel=str(attempt.channel), attempt=attempt.attempt_id)

@@ -36,6 +36,7 @@ class Rule:
     elsewhere: str = ""
 
 
+POLICIES_ROUTE = "PUT /api/v1/approval-policies"
 COMPATIBLE_ROUTE = "PUT /api/v1/settings/providers/compatible"
 MAX_INSTRUCTIONS_CHARACTERS = 16_000
 MOST_OF_A_LIMIT = 1_000_000
@@ -52,6 +53,7 @@ _FIXED: dict[str, Rule] = {
     "agent.run_timeout": Rule(_RESTART, least=5, most=3600),
     "agent.runner": Rule(_NOW),
     "agent.temperature": Rule(_NOW),
+    "approvals.policies": Rule(_NOW, max_length=50, elsewhere=POLICIES_ROUTE),
     "gateway.allowed_networks": Rule(_NOW, max_length=100),
     "gateway.allowed_origins": Rule(_RESTART, max_length=20),
     "gateway.drain_pause": Rule(_RESTART),

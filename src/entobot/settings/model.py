@@ -1,5 +1,6 @@
 """Settings as fields: their kind, schema and values in JSON, and what a change would make of them. Pure."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +16,14 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from entobot.config import Settings
+from entobot.config_approvals import ApprovalPolicy
 from entobot.core.errors import Code, Problem
 from entobot.settings.editable import EDITABLE, Applies, Rule
 from entobot.sources import Layers
 
 MAX_ENTRY_CHARACTERS = 300
+MAX_TABLES_CHARACTERS = 16_000
+"""Of tables as JSON: the audit log holds them whole, before and after."""
 
 
 class Kind(StrEnum):
@@ -33,6 +37,7 @@ class Kind(StrEnum):
     NUMBER = "number"
     PATH = "path"
     SECRET = "secret"  # noqa: S105  a kind of setting
+    TABLES = "tables"
     TEXT = "text"
 
 
@@ -77,14 +82,16 @@ class Field:
     def schema(self) -> dict[str, Any]:
         """JSON Schema (2020-12) of what may be given."""
         names = {Kind.BOOLEAN: "boolean", Kind.INTEGER: "integer", Kind.DURATION: "number", Kind.NUMBER: "number"}
-        name = "array" if self.kind is Kind.LIST else names.get(self.kind, "string")
+        name = "array" if self.kind in (Kind.LIST, Kind.TABLES) else names.get(self.kind, "string")
         schema: dict[str, Any] = {"type": [name, "null"] if self.is_optional else name, **self.bounds}
         if self.choices:
             schema["enum"] = list(self.choices)
         if self.kind is Kind.LIST:
             schema |= {"items": {"type": "string", "maxLength": MAX_ENTRY_CHARACTERS}}
-        if self.rule is not None and self.kind in (Kind.LIST, Kind.TEXT):
-            schema["maxItems" if self.kind is Kind.LIST else "maxLength"] = self.rule.max_length
+        if self.kind is Kind.TABLES:
+            schema |= {"items": {"type": "object"}}
+        if self.rule is not None and self.kind in (Kind.LIST, Kind.TABLES, Kind.TEXT):
+            schema["maxLength" if self.kind is Kind.TEXT else "maxItems"] = self.rule.max_length
         if self.kind is Kind.DURATION:
             schema["format"] = "seconds"
         return schema
@@ -112,8 +119,10 @@ def _field(section: str, name: str, info: FieldInfo) -> Field:
         (annotation,) = (one for one in get_args(annotation) if one is not NoneType)
         is_optional = True
     choices = get_args(annotation) if get_origin(annotation) is Literal else ()
-    kind = Kind.CHOICE if choices else Kind.LIST if get_origin(annotation) is tuple else _KINDS[annotation]
     rule = EDITABLE.get(f"{section}.{name}")
+    kind = Kind.CHOICE if choices else Kind.LIST if get_origin(annotation) is tuple else _KINDS[annotation]
+    if kind is Kind.LIST and rule is not None and get_args(annotation)[0] is ApprovalPolicy:
+        kind = Kind.TABLES
     return Field(
         section=section,
         name=name,
@@ -149,11 +158,12 @@ def _plain(bound: Any) -> float:
 
 
 def to_json(value: object) -> Any:
-    """A table in a list is told by its name: what else it holds may be an address with a secret in it."""
+    """A table in a list is told by its name: what else it holds may be an address with a secret in it. Policies hold none."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, tuple):
-        return [str(getattr(one, "name", one)) for one in cast("tuple[object, ...]", value)]
+        entries = cast("tuple[object, ...]", value)
+        return [one.to_json() if isinstance(one, ApprovalPolicy) else str(getattr(one, "name", one)) for one in entries]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -169,6 +179,8 @@ def check_value(at: Field, value: Any) -> None:
             _check_number(at, value)
         case Kind.LIST:
             _check_list(at, value)
+        case Kind.TABLES:
+            _check_policies(at, value)
         case Kind.CHOICE if value not in at.choices or not isinstance(value, str):
             raise ValueError(f"is one of {', '.join(at.choices)}.")
         case Kind.BOOLEAN if not isinstance(value, bool):
@@ -214,6 +226,23 @@ def _check_list(at: Field, value: Any) -> None:
         raise ValueError(f"has at most {most} entries.")
     if any(len(one) > MAX_ENTRY_CHARACTERS or not one.isprintable() or not one.strip() for one in entries):
         raise ValueError(f"has entries of 1 to {MAX_ENTRY_CHARACTERS} visible characters.")
+
+
+def _check_policies(at: Field, value: Any) -> None:
+    most = MAX_ENTRY_CHARACTERS if at.rule is None else at.rule.max_length
+    entries = cast("list[object]", value) if isinstance(value, list) else None
+    if entries is None or len(entries) > most:
+        raise ValueError(f"is a list of at most {most} policies.")
+    if len(json.dumps(entries)) > MAX_TABLES_CHARACTERS:
+        raise ValueError(f"has at most {MAX_TABLES_CHARACTERS} characters in all.")
+    for place, one in enumerate(entries, start=1):
+        try:
+            ApprovalPolicy.model_validate(one)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            said = str(first["msg"]).removeprefix("Value error, ")
+            raise ValueError(f"is not right: policy {place}{f', {where}' if where else ''}: {said}") from None
 
 
 # -- a change

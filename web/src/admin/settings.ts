@@ -23,5 +23,6 @@ export function given(field: SettingField, text: string): unknown {
 /** For a table: lists in one line, and a word for nothing. */
 export function told(value: unknown, nothing: string): string {
   if (value === null || value === undefined || value === "" || (Array.isArray(value) && value.length === 0)) return nothing;
-  return Array.isArray(value) ? value.join(", ") : String(value);
+  const word = (one: unknown): string => (typeof one === "object" ? JSON.stringify(one) : String(one));
+  return Array.isArray(value) ? value.map(word).join(", ") : String(value);
 }

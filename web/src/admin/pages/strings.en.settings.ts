@@ -15,6 +15,7 @@ export const strings = {
   "settings.source.command": "From the command line",
   "settings.file_only": "It stands in the file or the environment only.",
   "settings.on_agents": "It is set with the providers.",
+  "settings.on_approvals": "Changed on the page Approvals",
   "settings.restart": "After a restart",
   "settings.changed": "Changed",
   "settings.pinned": "It is set by {place}, which wins.",

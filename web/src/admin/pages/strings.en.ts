@@ -27,6 +27,7 @@ export const strings = {
   "posture.topic.limits": "limits",
   "posture.topic.networks": "networks",
   "posture.topic.origins": "origins",
+  "posture.topic.push": "push",
   "posture.topic.secrets": "secrets",
   "posture.topic.settings": "settings",
   "posture.topic.sign_in": "sign-in",
