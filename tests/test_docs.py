@@ -91,6 +91,17 @@ def test_the_reference_and_the_schemas_are_what_the_code_says_now() -> None:
     assert (made.returncode, made.stdout) == (0, ""), f"run `make docs`\n{made.stderr}"
 
 
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("docs/how-to/alerts.md", "alerts-notification"),
+        ("docs/how-to/invite-by-sms.md", "sms-approvals"),
+    ],
+)
+def test_settings_that_a_page_shows_can_be_used(page: str, name: str) -> None:
+    Settings.model_validate(tomllib.loads(block(page, name)))
+
+
 def test_no_reference_page_is_left_over() -> None:
     assert {path.relative_to(ROOT) for path in (DOCS / "reference").iterdir()} == {
         path for path in generated() if path.parent == reference.REFERENCE

@@ -14,7 +14,11 @@ PUBLIC = "https://gate.example"
 
 
 def points(
-    origin: str = PUBLIC, *, own_authority: bool | None = False, trouble: dict[Channel, str] | None = None, **sections: Any
+    origin: str = PUBLIC,
+    *,
+    own_authority: bool | None = False,
+    trouble: dict[Channel, str] | None = None,
+    **sections: Any,
 ) -> list[WeakPoint]:
     """`own_authority` None: no certificate."""
     certificate = None

@@ -51,6 +51,8 @@ export const strings = {
   "approvals.policy.file": "Take back to entobot.toml",
   "approvals.policy.order": "Only their order changes.",
   "approvals.policy.review": "Approvals that wait already stay under the terms they were asked under.",
+  "approvals.policy.in": "Added:",
+  "approvals.policy.out": "Removed:",
   "approvals.policy.saved": "Saved. It holds for what is asked from now on.",
   "approvals.policy.form": "A policy",
   "approvals.policy.done": "Done",
