@@ -52,7 +52,7 @@ class Alerting:
     ) -> None:
         """Raises StartupRefused for files that are not there."""
         self._ground = ground
-        inside = NotificationChannel(notifications, accounts, ground.database, ground.clock)
+        people = NotificationChannel(notifications, accounts, ground.database, ground.clock)
         self._settings = settings = ground.settings.alerts
         database, clock, node_id, alive = ground.database, ground.clock, ground.node_id, who_lives(ground)
         self._alerts = Alerts(
@@ -70,12 +70,7 @@ class Alerting:
         self._senders = [
             (
                 Sender(
-                    Outlet(
-                        one.name,
-                        one.kind,
-                        inside if one.kind == "notification" else channel_of(one, clock),
-                        one.per_hour,
-                    ),
+                    Outlet(one.name, one.kind, inside or channel_of(one, clock), one.per_hour),
                     database=database,
                     clock=clock,
                     ids=ground.ids,
@@ -89,6 +84,7 @@ class Alerting:
                 one.severity,
             )
             for one in settings.channels
+            for inside in (people if one.kind == "notification" else None,)
         ]
         self._desk = Desk(database=database, clock=clock, audit=audit, senders=self._senders)
         watching = Watching(self._alerts, audit, database, clock, node_id, alive)
