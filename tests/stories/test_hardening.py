@@ -98,6 +98,7 @@ PROVOKED = {
     "limits": "requests",
     "networks": "leaves out 127.0.0.1",
     "origins": "http://pages.example",
+    "push": "devices that trust",
     "secrets": "home",
     "settings": "nmae",
     "sign in": "passwords",

@@ -18,7 +18,7 @@ class InThread:
         """`make` is given the address that it will have."""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(make(self.url), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(make(self.url), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: self._server.run([self._socket]), daemon=True)
 
