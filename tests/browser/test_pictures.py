@@ -25,7 +25,7 @@ async (%s) => {
   const outline = () => [...document.querySelectorAll("h1, h2, h3, button, label, th[scope=col], nav a")]
     .filter((part) => part.checkVisibility() && part.getBoundingClientRect().top < %s)
     .map((part) => `${/^H/.test(part.tagName) ? "heading" : part.tagName.toLowerCase()} ${part.getAttribute("aria-label") ?? part.innerText}`)
-    .map((line) => line.replace(/\d+/g, "0").replace(/\s+/g, " ").trim())
+    .map((line) => line.replace(/\d+/g, "0").replace(/\b0:0 PM/g, "0:0 AM").replace(/\s+/g, " ").trim())
     .map((line) => line.replace(/^(a .*?) 0.*/, "$1"));
   let before = "", same = 0, now;
   do {

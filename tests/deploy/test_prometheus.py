@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ class Prometheus:
         return answer["data"]
 
     def value(self, query: str) -> float | None:
+        if self._http.get("/query", params={"query": "1"}).status_code == HTTPStatus.SERVICE_UNAVAILABLE:  # it starts
+            return None
         found = self.ask("/query", query=query)["result"]
         return float(found[0]["value"][1]) if found else None
 
