@@ -257,6 +257,30 @@ async def test_a_task_whose_stream_breaks_off_is_asked_for(open_agency: Opener, 
         assert methods(server.asked) == ["GET", "SendStreamingMessage", "GetTask"]
 
 
+async def test_a_task_that_had_begun_was_begun_again_when_its_stream_ended_in_an_error(
+    open_agency: Opener, tmp_path: Path
+) -> None:
+    async def once_then_not(asked: Asked) -> AsyncIterator[bytes]:
+        sent = json.loads(asked.body)["params"]["message"]
+        first = {"messageId": "m", "contextId": "ctx-1", "role": "ROLE_AGENT", "parts": [{"text": "one"}]}
+        yield (
+            stream(result({"message": first}))
+            if "contextId" not in sent
+            else stream(result({"task": TASK}), error(-32001))
+        )
+
+    liar = Liar(SendStreamingMessage=once_then_not, CancelTask=as_json(result(TASK)))
+    async with Rogue(liar) as server:
+        liar.base = server.url
+        helped = await asking(open_agency, a2a(tmp_path, server.url, KEY))
+        first = await helped.say("hello")
+        await helped.until("RUN_FINISHED")
+        await helped.say("and now", first.conversation_id)
+        assert (await helped.until("RUN_ERROR"))["code"] == "provider_rejected"
+        await helped.worker._runner.close()
+        assert methods(server.asked).count("SendStreamingMessage") == 2
+
+
 async def test_a_task_that_falls_silent_and_is_not_known_is_cancelled(open_agency: Opener, tmp_path: Path) -> None:
     liar = Liar(SendStreamingMessage=_silent, CancelTask=as_json(result(TASK)))
     failed, asked = await failing(open_agency, tmp_path, liar, within_s=1)

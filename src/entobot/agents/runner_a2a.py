@@ -82,7 +82,7 @@ class A2aRunner:
                 async for event in events:
                     yield event
         except _Refused:
-            if not kept.context_id:
+            if not kept.context_id or hearing.state is not None:  # what has begun is not begun again
                 raise
             # It knows nothing of the conversation, or of the task, any more.
             async with aclosing(self._sent(door, hearing, request, Kept())) as events:
