@@ -85,7 +85,7 @@ def test_settings_are_searched_changed_reviewed_and_taken_back(
     window.button("Review changes").click()
     page.get_by_role("dialog").get_by_role("button", name="Save").click()
     window.sees("1 change is saved.")
-    expect(page.get_by_label("Keep events")).to_have_value("10000")
+    expect(page.get_by_label("Keep events", exact=True)).to_have_value("10000")
 
 
 def test_a_model_server_gets_a_key_is_tried_and_answers(

@@ -39,6 +39,7 @@ CHECKS = [
 ]
 ENDLESS = "stream_events"
 NEVER_2XX = {
+    "change_approval_policies": "An owner who is signed in, or at the machine: tests/approvals/test_policies.py.",
     "resend_invite": "Only invites by SMS can be sent again, and no provider is set up here: tests/stories/test_sms.py.",
     **dict.fromkeys(
         ("hear_twilio", "hear_webhook", "take_twilio_receipt", "take_webhook_receipt"),
@@ -460,6 +461,9 @@ class Existing:
         raise AssertionError("nobody was asked")
 
     get_approval_number = get_approval
+
+    def change_approval_policies(self) -> dict[str, Any]:
+        return {"body": {"rows": None, "version": 0}}
 
     def request_approval(self) -> dict[str, Any]:
         return {"body": {"tool": "pay", "args": {"to": "Ann", "amount": 10}, "edits": True}}
