@@ -6,6 +6,9 @@ are tried by turns, so that what else the machine does falls on all of them alik
 An empty page under the same service worker is measured as well: what it does not reach here, no page does. Chromium
 starts the process of a page together with its service worker's, and Lighthouse counts that start, four times as slow,
 as blocking of the page.
+
+`CPU_SLOWDOWN` is how many times slower than this machine the phone is. Lighthouse's 4 makes a mid-tier phone of a
+fast desktop (its benchmark index 1500 and more, printed behind each line); for 1000 to 1500 its documentation says 2.
 """
 
 import base64
@@ -32,6 +35,7 @@ from entobot.client.local import LocalGateway
 from entobot.web.pages import BUILT_PAGES
 from tests.support.process import ROOMY, GatewayProcess, free_port
 
+CPU_SLOWDOWN = float(os.environ.get("CPU_SLOWDOWN", "4"))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 MESSAGES = 20
 KINDS = ("the chats", "a chat", "an empty page", "pairing")
@@ -119,6 +123,7 @@ def report(tool: Path, visitor: Visitor, path: str) -> Report:
     node = Path(str(spec.origin)).parent / "bin" / "node"
     command = [str(node), str(tool), visitor.origin + path, f"--port={visitor.debugging_port}"]
     flags = ["--disable-storage-reset", "--quiet", "--output=json", f"--only-categories={','.join(CATEGORIES)}"]
+    flags.append(f"--throttling.cpuSlowdownMultiplier={CPU_SLOWDOWN}")
     done = subprocess.run([*command, *flags], stdout=subprocess.PIPE, timeout=300, check=True)
     found: Report = json.loads(done.stdout)
     if kept := os.environ.get("KEEP"):
@@ -137,7 +142,8 @@ def shown(reports: list[Report]) -> str:
         for name, audit in AUDITS.items()
     ]
     each = " ".join(f"{one['categories']['performance']['score'] * 100:.0f}" for one in reports)
-    return ", ".join([*scores, *times]) + f" (performance each: {each})"
+    index = statistics.median(one["environment"]["benchmarkIndex"] for one in reports)
+    return ", ".join([*scores, *times]) + f" (performance each: {each}; benchmark index {index:.0f})"
 
 
 def main(tools: Path, folders: list[Path]) -> None:

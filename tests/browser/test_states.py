@@ -40,6 +40,16 @@ def test_a_reload_keeps_session_chat_and_draft(phone: Window) -> None:
     assert phone.transcript() == ["before", "before", "after", "after"]
 
 
+def test_a_long_chat_is_drawn_whole_and_shows_its_end(phone: Window) -> None:
+    said = [f"number {number}" for number in range(12)]
+    for one in said:
+        phone.say(one)
+    phone.page.reload()
+    expect(phone.answers).to_have_count(12)
+    assert phone.transcript() == [one for one in said for _ in range(2)]
+    expect(phone.page.locator("article").last).to_be_in_viewport()
+
+
 def test_what_is_written_offline_survives_a_reload_and_is_sent_once(phone: Window) -> None:
     phone.may_lose_network = True
     phone.say("online")

@@ -1,5 +1,6 @@
 /** Pages that are not needed at every start. Each is fetched once; the service worker keeps them for later. */
 import type { Component } from "svelte";
+import { pause } from "./pause.ts";
 
 type Loader = () => Promise<{ default: Component<never> }>;
 
@@ -23,10 +24,16 @@ export type PageName = keyof typeof loaders;
 
 const loaded = new Map<PageName, Promise<{ default: Component<Record<string, unknown>> }>>();
 
+async function fetched(name: PageName): Promise<{ default: Component<Record<string, unknown>> }> {
+  const module = await (loaders[name] as unknown as () => Promise<{ default: Component<Record<string, unknown>> }>)();
+  await pause();
+  return module;
+}
+
 export function loadPage(name: PageName): Promise<{ default: Component<Record<string, unknown>> }> {
   let page = loaded.get(name);
   if (page === undefined) {
-    page = (loaders[name] as unknown as () => Promise<{ default: Component<Record<string, unknown>> }>)();
+    page = fetched(name);
     // A page that could not be fetched may be asked for again.
     page.catch(() => loaded.delete(name));
     loaded.set(name, page);

@@ -25,6 +25,7 @@ class Offline {
       // Another tab took the new version.
       else if (had) void this.compare(navigator.serviceWorker.controller, () => undefined);
     });
+    await calm();
     try {
       this.follow(await navigator.serviceWorker.register(policy.createScriptURL("/sw.js")));
       this.trust = "trusted";
@@ -73,6 +74,15 @@ class Offline {
     if (await knows(worker, new URL(own, location.origin).pathname)) same();
     else this.updated = true;
   }
+}
+
+/** What the first load needs comes first. */
+function calm(): Promise<void> {
+  return new Promise((resolve) => {
+    const idle = () => ("requestIdleCallback" in window ? requestIdleCallback(() => resolve(), { timeout: 2_000 }) : setTimeout(resolve, 200));
+    if (document.readyState === "complete") idle();
+    else addEventListener("load", idle, { once: true });
+  });
 }
 
 function knows(worker: ServiceWorker, script: string): Promise<boolean> {
