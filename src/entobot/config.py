@@ -23,6 +23,7 @@ from entobot.config_audit import AuditSettings
 from entobot.config_bridges import Bridges
 from entobot.config_callbacks import CallbackSettings
 from entobot.config_files import FileSettings
+from entobot.config_mqtt import MqttSettings
 from entobot.config_notifications import NotificationSettings
 from entobot.config_sms import SmsSettings
 from entobot.config_types import Duration, Section, Words
@@ -387,6 +388,7 @@ class Settings(Section):
     alerts: AlertsSettings = AlertsSettings()
     approvals: ApprovalsSettings = ApprovalsSettings()
     callbacks: CallbackSettings = CallbackSettings()
+    mqtt: MqttSettings = MqttSettings()
     notifications: NotificationSettings = NotificationSettings()
     sms: SmsSettings = SmsSettings()
     stream: StreamSettings = StreamSettings()

@@ -31,7 +31,7 @@ from entobot.app.filing import Filing
 from entobot.app.front import endpoints_of, per_address_of, plain_listener, rates_of, retention_of, strangers_of
 from entobot.app.ground import Ground, lay_ground, leave_ground
 from entobot.app.inviting import make_pairing
-from entobot.app.links import make_websockets
+from entobot.app.links import make_boards, make_websockets, pace_of
 from entobot.app.measuring import Counts, Measuring
 from entobot.app.notifying import Notifying
 from entobot.app.observing import observe_bus, observe_database, observe_process
@@ -58,7 +58,6 @@ from entobot.devices.tokens import Tokens
 from entobot.gateway import http as gateway_http
 from entobot.gateway.authentication import Refused
 from entobot.gateway.commands import command_table
-from entobot.gateway.connection import Pace
 from entobot.gateway.executor import Executor
 from entobot.gateway.http import EventParts
 from entobot.gateway.hub import Hub
@@ -282,7 +281,9 @@ class Gateway:
 
     async def _open_listener(self) -> Listener:
         ground = self.ground
-        gateway, certificate = ground.settings.gateway, ground.certificate
+        gateway, files = ground.settings.gateway, None if ground.certificate is None else ground.certificate.files
+        parts = self._session_parts()
+        self._boards = make_boards(ground, parts, self.devices, partial(self._refused, "mqtt"))
         told = partial(self._credentials.refused, "http")
         api = Api(self.devices, self._idempotency, self.rates, ground.meters, on_guess=told, clock=ground.clock)
         self._add_routes(api)
@@ -293,7 +294,7 @@ class Gateway:
                 version=__version__,
                 gateway_name=ground.name,
                 allowed_origins=gateway.allowed_origins,
-                has_tls=certificate is not None,
+                has_tls=files is not None,
                 certificate=lambda: self.certificates.public,
             ),
             pages=await asyncio.to_thread(load_pages),
@@ -307,8 +308,8 @@ class Gateway:
         )
         listener = Listener(
             app=app,
-            websocket=self._websockets(),
-            endpoints=endpoints_of(gateway, None if certificate is None else certificate.files, ground.home.socket),
+            websocket=self._websockets(parts),
+            endpoints=[*endpoints_of(gateway, files, ground.home.socket), *self._boards.endpoints()],
             clock=ground.clock,
             timers=self._timers,
             waiting=self._live.opening,
@@ -349,10 +350,9 @@ class Gateway:
         for edge in self._edges:
             edge.add_routes(api)
 
-    def _websockets(self) -> WebSockets:
+    def _session_parts(self) -> SessionParts:
         ground = self.ground
-        heartbeat = ground.settings.gateway.heartbeat
-        parts = SessionParts(
+        return SessionParts(
             database=ground.database,
             clock=ground.clock,
             entropy=ground.entropy,
@@ -361,7 +361,7 @@ class Gateway:
             feed=self.hub.feed,
             authenticator=ConnectionDoor(self.devices),
             timers=self._timers,
-            pace=Pace(heartbeat_s=heartbeat.total_seconds(), silence_s=2.5 * heartbeat.total_seconds()),
+            pace=pace_of(ground.settings.gateway),
             waiting=self._strangers,
             rates=self.rates,
             server=f"entobot/{__version__}",
@@ -369,18 +369,17 @@ class Gateway:
             on_refused=partial(self._refused, "websocket"),
             meters=ConnectionMeters(ground.meters, "websocket"),
         )
-        simple = replace(
-            parts, meters=ConnectionMeters(ground.meters, "simple"), on_refused=partial(self._refused, "simple")
-        )
-        pairing = BearerPairing(self.pairing.bearers, ground.clock)
+
+    def _websockets(self, parts: SessionParts) -> WebSockets:
+        pairing = BearerPairing(self.pairing.bearers, self.ground.clock)
         desk = DeviceConversations(self.devices, self.stream, self.conversations)
-        return make_websockets(ground, parts, simple, desk, pairing)
+        return make_websockets(self.ground, parts, partial(self._refused, "simple"), desk, pairing)
 
     def _start_sweeps(self) -> None:
         every = self._periodic.every
         every(timedelta(minutes=1), self.backups.make_if_due, at_once=True)
         every(SAMPLE_EVERY, self._desk.sample, at_once=True)
-        for edge in (*self._edges, self.filing):
+        for edge in (*self._edges, self.filing, self._boards):
             edge.start(self._periodic)
         every(self.ground.settings.audit.checkpoint_every, self.audit_keeping.sign, at_once=True)
         every(timedelta(seconds=15), self.pairing.expire)
@@ -469,6 +468,7 @@ class Gateway:
         )
         if self._listener is not None:
             await self._guarded("listener", self._listener.stop(max(0.5, end_s - ground.clock.monotonic() - 2)))
+        self._boards.stop()
         await self._guarded("hub", self.hub.stop())
         for task in tuple(self._tasks):
             task.cancel()

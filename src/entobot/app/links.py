@@ -1,20 +1,64 @@
-"""Which protocol speaks on a WebSocket: ours where its subprotocol is asked for, else the simple one for boards."""
+"""Which protocol speaks on a WebSocket: ours where its subprotocol is asked for, else the simple one for boards.
+
+And whether MQTT is spoken.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from entobot.app.ground import Ground
+from entobot.app.periodic import Periodic
 from entobot.app.simple import BearerPairing, DeviceConversations
+from entobot.config import GatewaySettings
 from entobot.core.rates import Rate
+from entobot.devices.service import Devices
+from entobot.gateway.authentication import Refused
+from entobot.gateway.connection import Pace
 from entobot.gateway.link import Link, LinkHandler
+from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import Session, SessionParts
 from entobot.gateway.simple_session import SimpleSession
 from entobot.gateway.upgrade import OriginPolicy, UpgradeRequest
 from entobot.gateway.websocket import WebSockets
 from entobot.gateway.wire import SUBPROTOCOL
+from entobot.web.endpoints import TcpEndpoint
+
+if TYPE_CHECKING:
+    from entobot.app.boards import Boards
+
+OnRefused = Callable[[Refused, str], None]
+
+
+class NoBoards:
+    """MQTT is off."""
+
+    def endpoints(self) -> list[TcpEndpoint]:
+        return []
+
+    def start(self, periodic: Periodic) -> None: ...
+    def stop(self) -> None: ...
+
+
+def make_boards(ground: Ground, parts: SessionParts, devices: Devices, on_refused: OnRefused) -> "Boards | NoBoards":
+    """Most gateways have no boards, and need not load what only boards need."""
+    if not ground.settings.mqtt.enabled:
+        return NoBoards()
+    from entobot.app.boards import Boards
+
+    return Boards(ground, parts, devices, on_refused)
+
+
+def pace_of(gateway: GatewaySettings) -> Pace:
+    heartbeat_s = gateway.heartbeat.total_seconds()
+    return Pace(heartbeat_s=heartbeat_s, silence_s=2.5 * heartbeat_s)
 
 
 def make_websockets(
-    ground: Ground, parts: SessionParts, simple: SessionParts, desk: DeviceConversations, pairing: BearerPairing
+    ground: Ground, parts: SessionParts, on_refused: OnRefused, desk: DeviceConversations, pairing: BearerPairing
 ) -> WebSockets:
-    """`simple` are the parts of sessions that speak the simple protocol."""
+    """`on_refused` hears of bad credentials over the simple protocol."""
+    simple = replace(parts, meters=ConnectionMeters(ground.meters, "simple"), on_refused=on_refused)
 
     def make(link: Link, request: UpgradeRequest) -> LinkHandler:
         origin = request.headers.get("origin")

@@ -325,7 +325,7 @@ LABELS: dict[str, str] = {
     "state": "Said by the metric.",
     "status": "HTTP status code.",
     "sweep": "Name of the periodic work.",
-    "transport": "`websocket`, `simple` (the simple protocol), `sse` (`GET /api/v1/events`) or `http`.",
+    "transport": "`websocket`, `simple` (the simple protocol), `sse` (`GET /api/v1/events`), `mqtt` or `http`.",
     "version": "Version of Entobot.",
     "waits_for": "Said by the metric.",
 }

@@ -1,16 +1,20 @@
 """Where the gateway listens: TCP ports with or without TLS, and the local socket."""
 
+import asyncio
 import errno
 import ipaddress
 import resource
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from entobot.core.errors import StartupRefused
 from entobot.web.addresses import is_loopback
+from entobot.web.arrivals import Arrival
 from entobot.web.tls import TlsFiles, server_context
 from entobot.web.unix_socket import bind_private
 
@@ -26,12 +30,18 @@ class PlainBeyondLoopback(StartupRefused, ValueError):  # noqa: N818  a refusal,
     code = "plain_beyond_loopback"
 
 
+Speak = Callable[[set[Any], Arrival, Callable[[], None]], asyncio.Protocol]
+"""Makes the protocol of one accepted connection, of `connections` (it adds itself when it is made, calls the function
+then, and takes itself away when it is lost), and whose connection it is.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class TcpEndpoint:
     """`host` is a literal address or `localhost`; port 0 picks a free one. `tls` None is plain, on loopback only.
 
     With `only_websocket` everything but the WebSocket is answered with 404. `says_nothing_secret` lets plain HTTP be
-    reached from anywhere: for what only sends people to HTTPS.
+    reached from anywhere: for what only sends people to HTTPS. `speaks`: another protocol than HTTP.
     """
 
     host: str
@@ -39,6 +49,7 @@ class TcpEndpoint:
     tls: TlsFiles | None = None
     only_websocket: bool = False
     says_nothing_secret: bool = False
+    speaks: Speak | None = None
 
     def __post_init__(self) -> None:
         if self.tls is None and not self.says_nothing_secret and not is_loopback(self.host):
@@ -62,6 +73,7 @@ class Door:
     context: ssl.SSLContext | None = None
     unix_path: Path | None = None
     only_websocket: bool = False
+    speaks: Speak | None = None
 
 
 def raise_file_limit() -> int:
@@ -85,7 +97,7 @@ def open_door(endpoint: TcpEndpoint | UnixEndpoint) -> Door:
         except (OSError, ssl.SSLError) as error:
             raise StartupRefused(f"The certificate {endpoint.tls.certificate} does not load: {error}") from None
     listening = _bind_tcp(endpoint.host, endpoint.port)
-    return Door(listening, context=context, only_websocket=endpoint.only_websocket)
+    return Door(listening, context=context, only_websocket=endpoint.only_websocket, speaks=endpoint.speaks)
 
 
 def _bind_tcp(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""The front door: one ASGI application and its WebSockets on TCP (TLS) and on the local socket.
+"""The front door: an ASGI application and its WebSockets on TCP (TLS) and on the local socket, other protocols beside.
 
 Uvicorn's protocol classes do HTTP; accepting is ours, so that caps and deadlines hold before a TLS handshake costs
 anything. Lifespan events are not sent: the composition root starts and stops its own services.
@@ -344,7 +344,9 @@ class Listener:
         assert task is not None
         is_counted = running.opening.discard
 
-        def protocol() -> GuardedHttpProtocol:
+        def protocol() -> asyncio.Protocol:
+            if door.speaks is not None:
+                return door.speaks(running.connections, arrival, lambda: is_counted(task))
             head_s = self._limits.request_head.total_seconds() - (self._clock.monotonic() - started_at)
             app = running.websocket_only if door.only_websocket else None
             # counted among the connections from `on_made` on

@@ -1,0 +1,146 @@
+"""Boards by MQTT, where it is switched on: their ports, their sessions, and what time does to those."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+from entobot.app.cluster import who_lives
+from entobot.app.ground import Ground
+from entobot.app.periodic import Periodic
+from entobot.core import topics
+from entobot.core.errors import StartupRefused
+from entobot.devices.model import Status
+from entobot.devices.service import Devices
+from entobot.gateway.authentication import Refused
+from entobot.gateway.meters import ConnectionMeters
+from entobot.gateway.session import SessionParts
+from entobot.mqtt.connection import Terms
+from entobot.mqtt.model import Action
+from entobot.mqtt.parts import MqttParts
+from entobot.mqtt.service import Bounds, Broker
+from entobot.mqtt.transport import MqttProtocol
+from entobot.storage.database import StorageFailed, Transaction
+from entobot.telemetry.log import RefusalLog, get_logger
+from entobot.web.endpoints import TcpEndpoint
+
+LOOK_EVERY = timedelta(seconds=1)
+CHECK_EVERY = timedelta(seconds=30)
+TRIM_EVERY = timedelta(minutes=5)
+ROUNDS = 64
+"""Of one look; what is left waits for the next."""
+
+
+class Boards:
+    """`shared` are the parts of WebSocket sessions, `on_refused` hears of bad credentials."""
+
+    def __init__(
+        self, ground: Ground, shared: SessionParts, devices: Devices, on_refused: Callable[[Refused, str], None]
+    ) -> None:
+        settings = ground.settings.mqtt
+        self._ground = ground
+        self._settings = settings
+        self._devices = devices
+        self._alive = who_lives(ground)
+        self._denied = RefusalLog(get_logger("mqtt"), ground.clock, ground.meters)
+        self.broker = Broker(
+            bus=ground.bus,
+            node=ground.node_id,
+            is_standing=self._is_standing,
+            bounds=Bounds(max_queued=settings.max_queued, max_retained=settings.max_retained),
+        )
+        self.broker.on_dropped = lambda _: self._denied.refused("mqtt_queue_full")
+        self.parts = MqttParts(
+            broker=self.broker,
+            database=ground.database,
+            clock=ground.clock,
+            hub=shared.hub,
+            feed=shared.feed,
+            authenticator=shared.authenticator,
+            timers=shared.timers,
+            waiting=shared.waiting,
+            rates=shared.rates,
+            spawn=shared.spawn,
+            on_refused=on_refused,
+            on_denied=self._note_denied,
+            meters=ConnectionMeters(ground.meters, "mqtt"),
+            terms=Terms(
+                max_packet_bytes=settings.max_packet_bytes,
+                max_session_expiry_s=int(settings.session_expiry.total_seconds()),
+            ),
+        )
+        self._unsubscribe = ground.bus.subscribe(topics.CONTROL_DEVICES, self._device_changed)
+
+    def endpoints(self) -> list[TcpEndpoint]:
+        """Raises StartupRefused where TLS is asked for and there is none."""
+        ground, settings = self._ground, self._settings
+        speaks = partial(MqttProtocol, self.parts)
+        found: list[TcpEndpoint] = []
+        if settings.port:
+            if ground.certificate is None:
+                raise StartupRefused(
+                    "mqtt.port is for MQTT over TLS, and tls.mode is off. Set mqtt.port to 0; boards then come through "
+                    "a proxy that ends TLS to mqtt.plain_port."
+                )
+            host = ground.settings.gateway.host
+            found.append(TcpEndpoint(host, settings.port, ground.certificate.files, speaks=speaks))
+        if settings.plain_port:
+            found.append(TcpEndpoint("127.0.0.1", settings.plain_port, speaks=speaks))
+        return found
+
+    def start(self, periodic: Periodic) -> None:
+        periodic.every(LOOK_EVERY, self._look_at_sessions)
+        periodic.every(CHECK_EVERY, self._check_sessions)
+        periodic.every(TRIM_EVERY, self._trim_messages)
+
+    def stop(self) -> None:
+        self._unsubscribe()
+        self.broker.stop()
+
+    # -- what time does
+
+    async def _look_at_sessions(self) -> None:
+        database, now_ms = self._ground.database, self._ground.clock.now_ms()
+        for _ in range(len(self.parts.unclosed)):
+            unit = self.parts.unclosed.popleft()
+            try:
+                await database.write(unit)
+            except StorageFailed:
+                self.parts.unclosed.append(unit)
+                return
+        for _ in range(ROUNDS):
+            if not await database.read(lambda tx: self.broker.has_work(tx, self._alive(tx), now_ms)):
+                return
+            await database.write(lambda tx: self.broker.sweep(tx, self._alive(tx), now_ms))
+
+    async def _check_sessions(self) -> None:
+        """What missed bells left: sessions of devices that may not act any more."""
+        after = 0
+        while True:
+            after = await self._ground.database.write(partial(self.broker.forget_all, after=after))
+            if not after:
+                return
+
+    async def _trim_messages(self) -> None:
+        before_ms = self._ground.clock.now_ms() - round(self._settings.keep_for.total_seconds() * 1000)
+        unit = partial(self.broker.trim, before_ms=before_ms, keep=self._settings.keep_messages)
+        for _ in range(ROUNDS):
+            if not await self._ground.database.write(unit):
+                return
+
+    # -- what others do
+
+    def _device_changed(self, _: str, payload: bytes) -> None:
+        self.parts.spawn(self._forget(payload.decode("ascii", "replace")))
+
+    async def _forget(self, device_id: str) -> None:
+        try:
+            await self._ground.database.write(partial(self.broker.forget, device_id=device_id))
+        except StorageFailed:
+            return  # `_check_sessions` looks again
+
+    def _is_standing(self, tx: Transaction, device_id: str, epoch: int | None) -> bool:
+        device = self._devices.find_device(tx, device_id)
+        return device is not None and device.status is Status.ACTIVE and epoch in (None, device.epoch)
+
+    def _note_denied(self, device_id: str, action: Action, text: str) -> None:
+        self._denied.refused(f"mqtt_{action}", device_id=device_id, topic=text[:256])

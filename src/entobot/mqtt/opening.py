@@ -1,0 +1,33 @@
+"""Who sent a CONNECT, and whether it may be let in as it asks."""
+
+from entobot.gateway.authentication import Authenticated, Refused
+from entobot.gateway.wire import Auth, Close
+from entobot.mqtt.model import Action
+from entobot.mqtt.packets import Connect, Reason
+from entobot.mqtt.parts import MqttParts
+
+Refusal = tuple[Reason, str]
+
+
+async def authenticate(parts: MqttParts, connect: Connect, peer: str) -> Authenticated:
+    """Raises Refused."""
+    if not connect.username or connect.password is None:
+        raise Refused(Close.BAD_CREDENTIALS, "the user name is the device's id, the password its API key")
+    key = connect.password.decode("ascii", "replace")
+    found = await parts.authenticator.authenticate_connection(Auth(api_key=key), nonce="", origin=None, address=peer)
+    if found.principal.device_id != connect.username:
+        raise Refused(Close.BAD_CREDENTIALS, "this key is another device's")
+    return found
+
+
+def refusal_of(parts: MqttParts, connect: Connect, device_id: str) -> Refusal | None:
+    """Why a device that is known is not let in with this client id, or this will."""
+    policies = parts.broker.policies
+    if not policies.may_connect(device_id, connect.client_id):
+        return Reason.CLIENT_IDENTIFIER_NOT_VALID, f"the client id is {device_id} or begins with {device_id}/"
+    if connect.will is not None:
+        decision = policies.decide(device_id, Action.PUBLISH, connect.will.topic)
+        if not decision.is_allowed:
+            parts.on_denied(device_id, Action.PUBLISH, connect.will.topic)
+            return Reason.NOT_AUTHORIZED, decision.rule
+    return None

@@ -1,0 +1,498 @@
+"""Use cases of MQTT: open and close sessions, store what is published, bring it to whoever subscribed.
+
+Methods that take `tx` are units, or parts of units of other features; none of them waits. What connections of this
+node must hear is told after the commit, those of other nodes by a bell; whoever misses one reads the rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from entobot.bus.bus import Bus
+from entobot.mqtt import session_store, store
+from entobot.mqtt.model import (
+    Action,
+    Delivery,
+    Message,
+    RetainedMessage,
+    StoredSession,
+    StoredSubscription,
+    ends_at_ms,
+)
+from entobot.mqtt.packets import NOTHING, Properties, Publish, Reason, Subscribe, Subscription, Unsubscribe, Will
+from entobot.mqtt.policy import Decide, MayConnect, own_client_id, own_subtree
+from entobot.mqtt.routing import Target, targets
+from entobot.mqtt.topics import matches, scope_of, split_share
+from entobot.storage.database import Transaction
+
+AT_ONCE = 200
+GONE_NODE_GRACE_S = 10
+"""A will of somebody whose node went waits so long at least: they come back to another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one device may make the gateway keep."""
+
+    max_queued: int = 1000
+    """Messages that wait for one session."""
+    max_subscriptions: int = 64
+    """Of one session."""
+    max_sessions: int = 8
+    max_retained: int = 256
+
+
+class LiveSession(Protocol):
+    """A connection of this node, as the service sees it. Must not block."""
+
+    @property
+    def connection(self) -> int: ...
+    def told(self, delivery: Delivery) -> None: ...
+    def show_message(self, delivery: Delivery) -> None: ...
+    def has_news(self, last_seq: int) -> None: ...
+    def taken_over(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose session it is. `epoch` is the device's: a session of an earlier one is not gone on with."""
+
+    device_id: str
+    user_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session that a connection holds."""
+
+    session: int
+    connection: int
+    owner: Owner
+    is_present: bool
+    last_seq: int
+    sent_seq: int
+    received: frozenset[int]
+
+
+class Superseded(Exception):  # noqa: N818  reads as what happened
+    """Another connection has taken the session, or it is gone."""
+
+
+class CutOff(Exception):  # noqa: N818  reads as what happened
+    """The device was suspended or revoked, or has other credentials."""
+
+
+class TooManySessions(Exception):  # noqa: N818  reads as what happened
+    pass
+
+
+IsStanding = Callable[[Transaction, str, int | None], bool]
+"""`is_standing(tx, device_id, epoch)`: the device may still act, with these credentials where an epoch is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    decide: Decide = own_subtree
+    may_connect: MayConnect = own_client_id
+
+
+def _nothing(_tx: Transaction, _message: Message) -> None: ...
+
+
+class Broker:
+    """`arrived` is called in the unit that stores a device's message, so that a feature can make something of it in the
+    same commit. `on_dropped` hears how many messages a full queue did not take.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        node: str,
+        is_standing: IsStanding,
+        bounds: Bounds | None = None,
+        policies: Policies | None = None,
+    ) -> None:
+        self._bus = bus
+        self._node = node
+        self._is_standing = is_standing
+        self._bounds = bounds or Bounds()
+        self.policies = policies or Policies()
+        self._live: dict[int, LiveSession] = {}
+        self._unsubscribe = bus.subscribe_others(f"mqtt.{node}", self._rung)
+        self.arrived: Callable[[Transaction, Message], None] = _nothing
+        self.on_dropped: Callable[[int], None] = lambda _: None
+
+    def stop(self) -> None:
+        self._unsubscribe()
+
+    # -- sessions
+
+    def open(
+        self, tx: Transaction, owner: Owner, client_id: str, will: Will | None, now_ms: int, *, is_clean: bool,
+        expiry_s: int,
+    ) -> Held:  # fmt: skip
+        """The session of this client id, taken from whoever held it, or a new one. Raises TooManySessions."""
+        found = session_store.find_session(tx, owner.device_id, client_id)
+        was_elsewhere = None if found is None else found.node
+        if found is not None:
+            self._settle_will(tx, found, now_ms, ends=is_clean)
+            if is_clean or found.epoch != owner.epoch or _is_over(found, now_ms):
+                session_store.delete_session(tx, found.session)
+                self._tell_taken(tx, found)
+                found = None
+        if found is None:
+            if len(session_store.sessions_of(tx, owner.device_id)) >= self._bounds.max_sessions:
+                raise TooManySessions
+            session = session_store.insert_session(tx, owner.device_id, client_id, owner.user_id, owner.epoch)
+        else:
+            session = found.session
+            self._tell_taken(tx, found)
+        connection = session_store.take_session(tx, session, self._node, expiry_s, will)
+        if found is None:
+            return Held(session, connection, owner, is_present=False, last_seq=0, sent_seq=0, received=frozenset())
+        sent_seq = found.sent_seq
+        if was_elsewhere is not None:  # it did not say how far it came
+            sent_seq = max(sent_seq, (store.first_seq(tx, session) or 0) + AT_ONCE)
+        received = store.received_by(tx, session)
+        return Held(
+            session, connection, owner, is_present=True, last_seq=found.last_seq, sent_seq=sent_seq, received=received
+        )
+
+    def attach(self, held: Held, live: LiveSession) -> None:
+        """From now on this connection of this node is told of the session. After the unit of `open` is committed."""
+        before = self._live.get(held.session)
+        if before is not None and before is not live:
+            before.taken_over()
+        self._live[held.session] = live
+
+    def detach(self, held: Held, live: LiveSession) -> None:
+        if self._live.get(held.session) is live:
+            del self._live[held.session]
+
+    def close(
+        self, tx: Transaction, held: Held, now_ms: int, *, sent_seq: int, expiry_s: int, keeps_will: bool,
+        will_after_s: int = 0,
+    ) -> None:  # fmt: skip
+        """The connection is over. Its will is published now, later, or never; nothing happens where it was superseded."""
+        row = session_store.get_session(tx, held.session)
+        if row is None or row.connection != held.connection:
+            return
+        will = row.will if keeps_will and self._is_standing(tx, row.device_id, row.epoch) else None
+        delay_s = max(will_after_s, will.properties.will_delay_s or 0) if will is not None else 0
+        if not expiry_s:
+            session_store.delete_session(tx, row.session)
+        if will is not None and (not delay_s or not expiry_s):
+            self._publish_will(tx, row, will, now_ms)
+            will = None
+        if expiry_s:
+            session_store.let_go(
+                tx,
+                row.session,
+                row.connection,
+                sent_seq=max(sent_seq, row.sent_seq),
+                expiry_s=expiry_s,
+                ends_at_ms=ends_at_ms(expiry_s, now_ms),
+                will=will,
+                will_at_ms=None if will is None else now_ms + min(delay_s, expiry_s) * 1000,
+            )
+
+    def _tell_taken(self, tx: Transaction, row: StoredSession) -> None:
+        """Whoever holds it: another one does now."""
+        if row.node == self._node:
+            tx.after_commit(lambda: self._end_live(row.session, row.connection))
+        elif row.node is not None:
+            node, said = row.node, f"taken {row.session} {row.connection}"
+            tx.after_commit(lambda: self._bus.publish(f"mqtt.{node}", said.encode()))
+
+    def _end_live(self, session: int, connection: int) -> None:
+        live = self._live.get(session)
+        if live is not None and live.connection <= connection:
+            del self._live[session]
+            live.taken_over()
+
+    # -- wills
+
+    def _settle_will(self, tx: Transaction, row: StoredSession, now_ms: int, *, ends: bool) -> None:
+        """Somebody connects anew: a will that waits is dropped, one of a connection that is cut so is published."""
+        will = row.will
+        if will is None:
+            return
+        waits = row.node is None or bool(will.properties.will_delay_s)
+        if (not waits or ends) and self._is_standing(tx, row.device_id, row.epoch):
+            self._publish_will(tx, row, will, now_ms)
+
+    def _publish_will(self, tx: Transaction, row: StoredSession, will: Will, now_ms: int) -> None:
+        owner = Owner(row.device_id, row.user_id, row.epoch)
+        self._post(
+            tx, _message(will.topic, will.payload, will.qos, will.properties, owner, now_ms, retain=will.retain), 0
+        )
+
+    # -- messages
+
+    def publish(self, tx: Transaction, held: Held, packet: Publish, now_ms: int) -> tuple[Reason, str]:
+        """Store a message and queue it for its receivers. QoS 2: once, however often it comes.
+
+        A reason, and in words why not. Raises CutOff, Superseded.
+        """
+        owner = held.owner
+        if not self._is_standing(tx, owner.device_id, owner.epoch):
+            raise CutOff
+        decision = self.policies.decide(owner.device_id, Action.PUBLISH, packet.topic)
+        if not decision.is_allowed:
+            return Reason.NOT_AUTHORIZED, decision.rule
+        message = _message(
+            packet.topic, packet.payload, packet.qos, packet.properties, owner, now_ms, retain=packet.retain
+        )
+        if packet.retain and self._has_retained_enough(tx, message):
+            return Reason.QUOTA_EXCEEDED, f"a device has at most {self._bounds.max_retained} retained messages"
+        if packet.qos == 2:
+            if not session_store.is_mine(tx, held.session, held.connection):
+                raise Superseded
+            if not store.receive(tx, held.session, packet.packet_id):
+                return Reason.SUCCESS, ""
+        self._post(tx, message, held.session)
+        return Reason.SUCCESS, ""
+
+    def release(self, tx: Transaction, held: Held, packet_id: int) -> None:
+        if session_store.is_mine(tx, held.session, held.connection):
+            store.forget_received(tx, held.session, packet_id)
+
+    def send(
+        self, tx: Transaction, topic: str, payload: bytes, *, user_id: str, now_ms: int, qos: int = 1,
+        retain: bool = False, properties: Properties = NOTHING,
+    ) -> None:  # fmt: skip
+        """Something that the gateway itself says, in the caller's unit. It waits for sessions that are away."""
+        self._post(tx, _message(topic, payload, qos, properties, Owner("", user_id, 0), now_ms, retain=retain), 0)
+
+    def _has_retained_enough(self, tx: Transaction, message: Message) -> bool:
+        if not message.payload or store.is_retained(tx, message.topic):
+            return False
+        return store.count_retained(tx, message.device_id) >= self._bounds.max_retained
+
+    def _post(self, tx: Transaction, message: Message, by_session: int) -> None:
+        number = store.insert_message(tx, message)
+        if message.retain:
+            if message.payload:
+                store.retain(tx, message.topic, message.scope, message.device_id, number)
+            else:
+                store.unretain(tx, message.topic)
+        if message.device_id:
+            self.arrived(tx, message)
+        for one in targets(session_store.reaching(tx, message.scope), message, by_session, number):
+            self._queue(tx, one, message, number)
+
+    def _queue(self, tx: Transaction, to: Target, message: Message, number: int) -> None:
+        is_here = to.node == self._node
+        if not to.qos and (is_here or to.node is None):
+            if is_here:
+                shown = Delivery(0, message, 0, to.retain, to.identifiers)
+                tx.after_commit(lambda: self._show(to.session, shown))
+            return
+        seq = self._enqueue(tx, to.session, to.last_seq, number, to.qos, to.identifiers, retain=to.retain)
+        if seq:
+            told = Delivery(seq, message, to.qos, to.retain, to.identifiers)
+            tx.after_commit(lambda: self._tell(to.session, to.node, told))
+
+    def _enqueue(
+        self, tx: Transaction, session: int, last_seq: int, number: int, qos: int, identifiers: tuple[int, ...], *,
+        retain: bool,
+    ) -> int:  # fmt: skip
+        """The number in the queue; 0 where it is full."""
+        first = store.first_seq(tx, session)
+        if first is not None and last_seq + 1 - first >= self._bounds.max_queued:
+            tx.after_commit(lambda: self.on_dropped(1))
+            return 0
+        seq = session_store.next_seq(tx, session)
+        store.enqueue(tx, session, seq, number, qos=qos, retain=retain, identifiers=identifiers)
+        return seq
+
+    def _show(self, session: int, delivery: Delivery) -> None:
+        live = self._live.get(session)
+        if live is not None:
+            live.show_message(delivery)
+
+    def _tell(self, session: int, node: str | None, delivery: Delivery) -> None:
+        live = self._live.get(session)
+        if live is not None:
+            live.told(delivery)
+        elif node is not None and node != self._node:
+            self._bus.publish(f"mqtt.{node}", f"news {session} {delivery.seq}".encode())
+
+    def _rung(self, _: str, payload: bytes) -> None:
+        what, session, number = payload.decode("ascii").split(" ")
+        if what == "taken":
+            self._end_live(int(session), int(number))
+        elif (live := self._live.get(int(session))) is not None:
+            live.has_news(int(number))
+
+    # -- what a session was sent
+
+    def fetch(self, tx: Transaction, held: Held, after: int, count: int) -> tuple[list[Delivery], int]:
+        """What waits after `after`, and the number of the newest. Raises Superseded."""
+        newest = session_store.last_seq(tx, held.session)
+        if newest is None:
+            raise Superseded
+        return store.deliveries(tx, held.session, after, held.sent_seq, count), newest
+
+    def finish(self, tx: Transaction, held: Held, seqs: list[int]) -> None:
+        for seq in seqs:
+            store.finish(tx, held.session, seq)
+
+    def mark_released(self, tx: Transaction, held: Held, seq: int) -> None:
+        store.release(tx, held.session, seq)
+
+    # -- subscriptions
+
+    def subscribe(self, tx: Transaction, held: Held, packet: Subscribe, now_ms: int) -> tuple[tuple[Reason, ...], str]:
+        """A reason each, and why the last of the refused ones was. Raises Superseded."""
+        if not session_store.is_mine(tx, held.session, held.connection):
+            raise Superseded
+        there = session_store.filters_of(tx, held.session)
+        identifiers = packet.properties.subscription_ids
+        reasons: list[Reason] = []
+        why = ""
+        for one in packet.subscriptions:
+            reason, rule = self._subscribe_one(tx, held, one, there, identifiers[0] if identifiers else None, now_ms)
+            reasons.append(reason)
+            why = rule or why
+        return tuple(reasons), why
+
+    def _subscribe_one(
+        self, tx: Transaction, held: Held, one: Subscription, there: set[tuple[str, str]], identifier: int | None,
+        now_ms: int,
+    ) -> tuple[Reason, str]:  # fmt: skip
+        share, text = split_share(one.filter)
+        decision = self.policies.decide(held.owner.device_id, Action.SUBSCRIBE, text)
+        if not decision.is_allowed:
+            return Reason.NOT_AUTHORIZED, decision.rule
+        is_new = (share, text) not in there
+        if is_new and len(there) >= self._bounds.max_subscriptions:
+            return Reason.QUOTA_EXCEEDED, f"a session has at most {self._bounds.max_subscriptions} subscriptions"
+        there.add((share, text))
+        row = StoredSubscription(
+            session=held.session,
+            node=self._node,
+            last_seq=0,
+            share=share,
+            filter=text,
+            qos=one.qos,
+            no_local=one.no_local,
+            retain_as_published=one.retain_as_published,
+            identifier=identifier,
+        )
+        session_store.subscribe(tx, row, scope_of(text))
+        if not share and (one.retain_handling == 0 or (one.retain_handling == 1 and is_new)):
+            self._queue_retained(tx, row, now_ms)
+        return Reason(one.qos), ""
+
+    def _queue_retained(self, tx: Transaction, row: StoredSubscription, now_ms: int) -> None:
+        """Without reading them: they are fetched page by page."""
+        identifiers = () if row.identifier is None else (row.identifier,)
+        newest = 0
+        for found in store.retained_in(tx, scope_of(row.filter), self._bounds.max_queued):
+            if not matches(row.filter, found.topic) or _is_gone(found, now_ms):
+                continue
+            last_seq = session_store.last_seq(tx, row.session) or 0
+            qos = min(found.qos, row.qos)
+            newest = self._enqueue(tx, row.session, last_seq, found.message, qos, identifiers, retain=True) or newest
+        if newest:
+            tx.after_commit(lambda: self._ring(row.session, newest))
+
+    def _ring(self, session: int, newest: int) -> None:
+        live = self._live.get(session)
+        if live is not None:
+            live.has_news(newest)
+
+    def unsubscribe(self, tx: Transaction, held: Held, packet: Unsubscribe) -> tuple[Reason, ...]:
+        """Raises Superseded."""
+        if not session_store.is_mine(tx, held.session, held.connection):
+            raise Superseded
+        return tuple(
+            Reason.SUCCESS
+            if session_store.unsubscribe(tx, held.session, *split_share(text))
+            else Reason.NO_SUBSCRIPTION_EXISTED
+            for text in packet.filters
+        )
+
+    # -- what time and others do to sessions
+
+    def has_work(self, tx: Transaction, alive: frozenset[str], now_ms: int) -> bool:
+        """Whether `sweep` would find anything."""
+        is_due = session_store.due_wills(tx, now_ms, 1) or session_store.over(tx, now_ms, 1)
+        return bool(is_due) or any(node not in alive for node in session_store.nodes(tx))
+
+    def sweep(self, tx: Transaction, alive: frozenset[str], now_ms: int) -> None:
+        """Publish wills that are due, end sessions that are over, let go of those whose node is gone."""
+        wills, over = session_store.due_wills(tx, now_ms, AT_ONCE), session_store.over(tx, now_ms, AT_ONCE)
+        for row in wills:
+            session_store.drop_will(tx, row.session)
+            if row.will is not None and self._is_standing(tx, row.device_id, row.epoch):
+                self._publish_will(tx, row, row.will, now_ms)
+        for row in over:
+            session_store.delete_session(tx, row.session)
+        lost = [
+            row
+            for node in session_store.nodes(tx)
+            if node not in alive
+            for row in session_store.at_node(tx, node, AT_ONCE)
+        ]
+        for row in lost:
+            owner = Owner(row.device_id, row.user_id, row.epoch)
+            held = Held(
+                row.session, row.connection, owner, is_present=True, last_seq=row.last_seq,
+                sent_seq=row.last_seq, received=frozenset(),
+            )  # fmt: skip
+            # a session that was to end with its connection ends with the grace: its will waits for that
+            expiry_s = row.expiry_s or GONE_NODE_GRACE_S
+            self.close(
+                tx, held, now_ms, sent_seq=row.last_seq, expiry_s=expiry_s, keeps_will=True,
+                will_after_s=GONE_NODE_GRACE_S,
+            )  # fmt: skip
+
+    def forget(self, tx: Transaction, device_id: str) -> None:
+        """A device changed: what its earlier credentials left is dropped, and all of it where it may not act any more."""
+        for row in session_store.sessions_of(tx, device_id):
+            if not self._is_standing(tx, device_id, row.epoch):
+                session_store.delete_session(tx, row.session)
+        if not self._is_standing(tx, device_id, None):
+            store.unretain_device(tx, device_id)
+
+    def forget_all(self, tx: Transaction, after: int) -> int:
+        """The same for the devices of the next sessions; where to go on, 0 at the end."""
+        rows = session_store.sessions_after(tx, after, AT_ONCE)
+        for device_id in {row.device_id for row in rows}:
+            self.forget(tx, device_id)
+        return rows[-1].session if len(rows) == AT_ONCE else 0
+
+    def trim(self, tx: Transaction, *, before_ms: int, keep: int) -> int:
+        """Forget messages that are old, or more than so many of a device, and that nobody waits for; how many."""
+        old = store.old_messages(tx, before_ms, AT_ONCE)
+        for device_id, many in store.crowded(tx, keep, AT_ONCE):
+            old += store.oldest_messages(tx, device_id, min(many - keep, AT_ONCE))
+        store.delete_messages(tx, old)
+        return len(old)
+
+
+def _is_over(row: StoredSession, now_ms: int) -> bool:
+    return row.expires_at_ms is not None and row.expires_at_ms <= now_ms
+
+
+def _is_gone(found: RetainedMessage, now_ms: int) -> bool:
+    return found.expires_at_ms is not None and found.expires_at_ms <= now_ms
+
+
+def _message(
+    topic: str, payload: bytes, qos: int, said: Properties, owner: Owner, now_ms: int, *, retain: bool
+) -> Message:
+    """With what of its properties goes on to receivers."""
+    kept = Properties(
+        payload_format=said.payload_format,
+        content_type=said.content_type,
+        response_topic=said.response_topic,
+        correlation=said.correlation,
+        user=said.user,
+    )
+    ends = None if said.message_expiry_s is None else now_ms + said.message_expiry_s * 1000
+    return Message(topic, payload, qos, retain, owner.device_id, owner.user_id, now_ms, ends, kept)
