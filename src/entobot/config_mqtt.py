@@ -10,7 +10,10 @@ KIB = 1024
 
 
 class MqttSettings(Section):
-    enabled: bool = Field(default=False, description="Boards may connect by MQTT, each with its device id and API key.")
+    enabled: bool = Field(
+        default=False,
+        description="Boards may connect by MQTT, each with its device id and API key: on `port`, and at `/mqtt`.",
+    )
     port: int = Field(default=8883, ge=0, le=65535, description="Port for MQTT over TLS, while `enabled`. 0: none.")
     plain_port: int = Field(
         default=0,

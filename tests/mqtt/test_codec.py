@@ -220,6 +220,7 @@ _T = "000161"  # the topic or filter `a`
         ("a property twice", 5, f"30 08 {_T} 04 0100 0100", 0x82),
         ("an unknown property", 5, f"30 06 {_T} 02 7f00", 0x81),
         ("a property of another packet", 5, f"30 09 {_T} 05 11 00000001", 0x81),
+        ("a property length longer than it need be", 5, f"30 06 {_T} 8000 78", 0x81),
         ("properties that are longer than the packet", 5, f"30 04 {_T} 7f", 0x81),
         ("a property that is cut", 5, f"30 06 {_T} 02 0200", 0x81),
         ("a flag that is 2", 5, f"30 06 {_T} 02 0102", 0x82),

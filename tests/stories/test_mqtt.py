@@ -54,6 +54,23 @@ def test_a_board_publishes_over_tls_its_screen_hears_it_and_revoke_ends_both(
     assert Board(gateway, thing, version=version).connect() == (NOT_AUTHORIZED if version == V5 else 5 | 0x80 | 2)
 
 
+def test_the_same_over_a_websocket_on_the_one_port(gateway: GatewayProcess, version: int) -> None:
+    thing = Thing.make(gateway, "Board")
+    board = Board(gateway, thing, version=version, over_websocket=True).opened()
+    screen = Board(gateway, thing, name="screen").opened()
+    screen.subscribe(f"{board.root}/#")
+    large = b"x" * 100_000
+    for payload in (b"21", large):
+        assert board.publish(f"{board.root}/event", payload) == 0
+        assert screen.heard().payload == payload
+    board.subscribe(f"{board.root}/status")
+    assert screen.publish(f"{board.root}/status", large) == 0
+    assert board.heard().payload == large
+    gateway.ask("devices", "suspend", thing.device_id)
+    board.ended()
+    screen.ended()
+
+
 def test_who_is_somebody_else_is_refused(gateway: GatewayProcess) -> None:
     thing, other = Thing.make(gateway, "Board"), Thing.make(gateway, "Other")
     assert Board(gateway, thing, password=other.api_key).connect() == BAD_CREDENTIALS

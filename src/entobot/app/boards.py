@@ -14,11 +14,13 @@ from entobot.devices.service import Devices
 from entobot.gateway.authentication import Refused
 from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import SessionParts
+from entobot.gateway.websocket import Service
 from entobot.mqtt.connection import Terms
 from entobot.mqtt.model import Action
 from entobot.mqtt.parts import MqttParts
 from entobot.mqtt.service import Bounds, Broker
 from entobot.mqtt.transport import MqttProtocol
+from entobot.mqtt.websocket import PATH, mqtt_service
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.web.endpoints import TcpEndpoint
@@ -86,6 +88,10 @@ class Boards:
         if settings.plain_port:
             found.append(TcpEndpoint("127.0.0.1", settings.plain_port, speaks=speaks))
         return found
+
+    def websockets(self) -> dict[str, Service]:
+        ground = self._ground
+        return {PATH: mqtt_service(self.parts, (ground.origin, *ground.settings.gateway.allowed_origins))}
 
     def start(self, periodic: Periodic) -> None:
         periodic.every(LOOK_EVERY, self._look_at_sessions)

@@ -371,9 +371,9 @@ class Gateway:
         )
 
     def _websockets(self, parts: SessionParts) -> WebSockets:
-        pairing = BearerPairing(self.pairing.bearers, self.ground.clock)
+        pairing, further = BearerPairing(self.pairing.bearers, self.ground.clock), self._boards.websockets()
         desk = DeviceConversations(self.devices, self.stream, self.conversations)
-        return make_websockets(self.ground, parts, partial(self._refused, "simple"), desk, pairing)
+        return make_websockets(self.ground, parts, partial(self._refused, "simple"), desk, pairing, further)
 
     def _start_sweeps(self) -> None:
         every = self._periodic.every

@@ -20,7 +20,7 @@ from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import Session, SessionParts
 from entobot.gateway.simple_session import SimpleSession
 from entobot.gateway.upgrade import OriginPolicy, UpgradeRequest
-from entobot.gateway.websocket import WebSockets
+from entobot.gateway.websocket import Service, WebSockets
 from entobot.gateway.wire import SUBPROTOCOL
 from entobot.web.endpoints import TcpEndpoint
 
@@ -35,6 +35,9 @@ class NoBoards:
 
     def endpoints(self) -> list[TcpEndpoint]:
         return []
+
+    def websockets(self) -> dict[str, Service]:
+        return {}
 
     def start(self, periodic: Periodic) -> None: ...
     def stop(self) -> None: ...
@@ -55,9 +58,14 @@ def pace_of(gateway: GatewaySettings) -> Pace:
 
 
 def make_websockets(
-    ground: Ground, parts: SessionParts, on_refused: OnRefused, desk: DeviceConversations, pairing: BearerPairing
+    ground: Ground,
+    parts: SessionParts,
+    on_refused: OnRefused,
+    desk: DeviceConversations,
+    pairing: BearerPairing,
+    further: dict[str, Service],
 ) -> WebSockets:
-    """`on_refused` hears of bad credentials over the simple protocol."""
+    """`on_refused` hears of bad credentials over the simple protocol, `further` is spoken at other paths."""
     simple = replace(parts, meters=ConnectionMeters(ground.meters, "simple"), on_refused=on_refused)
 
     def make(link: Link, request: UpgradeRequest) -> LinkHandler:
@@ -69,4 +77,4 @@ def make_websockets(
     origins = (ground.origin, *ground.settings.gateway.allowed_origins)
     admit = OriginPolicy(origins=origins, subprotocols=[SUBPROTOCOL])
     pings = ground.settings.limits.allowances()[Rate.PINGS]
-    return WebSockets(admit=admit, make=make, timers=parts.timers, pings=pings)
+    return WebSockets(admit=admit, make=make, timers=parts.timers, pings=pings, further=further)

@@ -10,6 +10,7 @@ behind our back.
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from picows import WSListener
@@ -45,8 +46,17 @@ class ConnectionSet(Protocol):
     connections: set[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What is spoken at one path."""
+
+    admit: Admit
+    make: MakeHandler
+    link_class: type[WebSocketLink] = WebSocketLink
+
+
 class WebSockets:
-    """What uvicorn's `Config(ws=…)` takes: called once per upgrade, returns the protocol that takes over."""
+    """`further` services are at other paths than `path`. What uvicorn's `Config(ws=…)` takes: called once per upgrade, returns the protocol that takes over."""
 
     link_class: ClassVar[type[WebSocketLink]] = WebSocketLink
 
@@ -58,9 +68,9 @@ class WebSockets:
         timers: Timers,
         path: str = "/ws",
         pings: Allowance = RATES[Rate.PINGS].default,
+        further: Mapping[str, Service] | None = None,
     ) -> None:
-        self.admit = admit
-        self.make = make
+        self.services = {path: Service(admit, make, self.link_class), **(further or {})}
         self.timers = timers
         self.path = path
         self.pings = pings
@@ -130,7 +140,8 @@ class WebSocketProtocol(WSProtocol):
             return response
         request, subprotocol = accepted
         settings = self._settings
-        link = settings.link_class(
+        service = settings.services[request.path]
+        link = service.link_class(
             transport,
             settings.flusher,
             settings.timers,
@@ -142,7 +153,7 @@ class WebSocketProtocol(WSProtocol):
         super().connection_made(_Outlet(link))
         self._parse(_ANY_UPGRADE)
         link.pending_bytes = link.received_bytes = 0  # these were our own
-        handler = self._settings.make(link, request)
+        handler = service.make(link, request)
         link.begin(handler, response)
         return None
 
@@ -153,12 +164,13 @@ class WebSocketProtocol(WSProtocol):
         request = parse_request(head, peer=self._arrival.address, is_secure=is_secure)
         if request is None:
             return refusal_response(400, "invalid", "A WebSocket upgrade is a GET request."), None
-        if request.path != self._settings.path:
+        service = self._settings.services.get(request.path)
+        if service is None:
             return refusal_response(404, "not_found", f"The WebSocket is at {self._settings.path}."), None
         fault = handshake_fault(request)
         if fault is not None:
             return fault, None
-        admission = self._settings.admit(request.headers, request.peer)
+        admission = service.admit(request.headers, request.peer)
         if admission.refusal is not None:
             return admission.refusal, None
         return accepted_response(request, admission.subprotocol), (request, admission.subprotocol)

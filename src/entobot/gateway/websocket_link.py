@@ -132,6 +132,15 @@ class WebSocketLink(WSListener):
         if self.is_deaf:
             self._hang_up()
 
+    def pause(self, *, is_paused: bool) -> None:
+        """Whether to read on; a peer that goes on sending waits in its own kernel."""
+        if self._state is not _State.OPEN or self._transport.is_closing():
+            return
+        if is_paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
     def abort(self) -> None:
         """Cut the TCP connection now; what was queued is lost."""
         self._state = _State.FINISHED

@@ -163,7 +163,7 @@ class Connection:
         """Bytes that cannot be read, or a packet that may not come."""
         if self.state is State.WAITING:
             answers = error.reason is Reason.UNSUPPORTED_PROTOCOL_VERSION
-            if frame is not None and answers and (len(frame[1]) < 7 or frame[1][6] < Version.V5):
+            if frame is not None and answers and _level_of(frame[1]) < Version.V5:
                 self._version = Version.V3
             answer = [Send(codec.encode(ConnAck(error.reason), self._version))] if answers else []
             self.state = State.CLOSED
@@ -213,6 +213,8 @@ class Connection:
         found = packet.properties
         if found.authentication_method is not None:
             return self.refused(Reason.BAD_AUTHENTICATION_METHOD, "only a user name and a password are taken")
+        if packet.version is Version.V3 and not packet.client_id and not packet.clean:
+            return self.refused(Reason.CLIENT_IDENTIFIER_NOT_VALID)
         asked = 0 if packet.clean else NEVER_EXPIRES
         if packet.version is Version.V5:
             asked = found.session_expiry_s or 0
@@ -420,3 +422,9 @@ class Connection:
             return NOTHING
         limit = connect.properties.max_packet_bytes
         return Properties(reason_string=text[:256]) if limit is None or limit >= 1024 else NOTHING
+
+
+def _level_of(body: bytes) -> int:
+    """The protocol level in the body of a CONNECT, whatever protocol it names; 0 where it is cut."""
+    at = 2 + int.from_bytes(body[:2], "big")
+    return body[at] if at < len(body) else 0

@@ -87,6 +87,10 @@ class Wire(Protocol):
         """Whether to read on."""
         ...
 
+    def let_in(self) -> None:
+        """The client is known now: its messages may be larger."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class MqttParts:

@@ -348,9 +348,9 @@ class MqttSession(HearsNoEvents):
         parts.broker.attach(held, self)
         self._note_ready()
         self._framer.max_bytes = parts.terms.max_packet_bytes
-        opened = Opened(held.is_present, held.last_seq, held.received)
-        self._carry_out(connection.opened(opened, parts.clock.monotonic()))
-        early, self._early = self._early, b""
+        self._wire.let_in()
+        found, early, self._early = Opened(held.is_present, held.last_seq, held.received), self._early, b""
+        self._carry_out(connection.opened(found, parts.clock.monotonic()))
         self.received(early)
         self._schedule()
         return None

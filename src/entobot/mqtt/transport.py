@@ -87,6 +87,8 @@ class MqttProtocol(asyncio.Protocol):
         else:
             transport.resume_reading()
 
+    def let_in(self) -> None: ...
+
     # what the listener calls when it stops
 
     def shutdown(self) -> None:
