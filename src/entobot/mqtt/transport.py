@@ -70,9 +70,16 @@ class MqttProtocol(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
-        if self._transport is not None and self._goodbye is None:
-            self._goodbye = self._timers.after(GOODBYE_S, self.abort)
-            self._transport.close()
+        transport = self._transport
+        if transport is None or self._goodbye is not None:
+            return
+        self._goodbye = self._timers.after(GOODBYE_S, self.abort)
+        if transport.can_write_eof() and not transport.is_closing():
+            # closed with unread bytes, plain TCP is reset, and our last words are lost: those are read and thrown away
+            transport.resume_reading()
+            transport.write_eof()
+        else:
+            transport.close()
 
     def abort(self) -> None:
         if self._transport is not None:
