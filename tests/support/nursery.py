@@ -24,8 +24,18 @@ from functools import cache
 from pathlib import Path
 from typing import IO, NoReturn
 
+import typer
+import typer.main
+
 ROOT = Path(__file__).parents[2]
-MODULES = ("entobot.cli", "entobot.client.local", "rich.console", "rich.progress", "rich.table")
+MODULES = (
+    "entobot.cli",
+    "entobot.client.local",
+    "pydantic.v1",  # FastAPI asks it about every parameter
+    "rich.console",
+    "rich.progress",
+    "rich.table",
+)
 _MAX_MESSAGE = 1 << 20
 _STATUS = struct.Struct("i")
 
@@ -123,7 +133,16 @@ def _load() -> None:
     load_run()
     for module in MODULES:
         importlib.import_module(module)
+    _build_command_line()
     gc.freeze()
+
+
+def _build_command_line() -> None:
+    """Typer reads the signatures of all commands anew for each."""
+    from entobot.cli import root
+
+    command = typer.main.get_command(root)
+    typer.main.get_command = lambda _: command
 
 
 def _serve(asking: socket.socket) -> list[str]:
