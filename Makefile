@@ -16,7 +16,7 @@ run: setup ## start the gateway and pair a phone
 
 # Tests wait more than they work: for servers, browsers and deadlines. One that hangs fails, and says where it stood.
 test: setup-test ## run the tests (sets everything up first)
-	@$(BIN)/pytest -n 4 --dist worksteal -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+	@$(BIN)/pytest -n 6 --dist worksteal -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 chaos: setup-test ## kill, cut, partition and fill for long; SEED=n repeats a run
 	@$(BIN)/pytest -m chaos --durations=0 $(if $(SEED),--chaos-seed $(SEED))

@@ -16,6 +16,7 @@ from entobot.storage.database import Database
 from tests.rigs.campaign import campaign, seed_of, summary
 from tests.support.hangs import told
 from tests.support.loop_guard import loop_guard
+from tests.support.order import dealt
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.process import GatewayProcess
 from tests.support.stores import Databases, new_database, on_postgres
@@ -42,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.fdopen(os.dup(sys.stderr.fileno()), "w")  # what a test writes is captured
     if config.option.chaos_seed is None:
         config.option.chaos_seed = secrets.randbelow(1_000_000)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if worker := getattr(config, "workerinput", None):
+        items[:] = dealt(items, worker["workercount"])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,7 +23,7 @@ async def test_killing_a_node_the_store_or_the_bus_loses_repeats_and_reorders_no
 ) -> None:
     with ExitStack() as stack:
         store = stack.enter_context(postgres_server())
-        settings = {"ENTOBOT_STORAGE__URL": store.url(store.new_database())}
+        settings = {"ENTOBOT_STORAGE__URL": store.url(store.furnished_database())}
         kinds: list[list[Any]] = [[store]]
         if bus == "nats":
             servers = stack.enter_context(nats_cluster(tmp_path))

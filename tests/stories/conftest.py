@@ -14,7 +14,7 @@ def gateway(request: pytest.FixtureRequest, tmp_path: Path, store_kind: str) -> 
     environment: dict[str, str] = {}
     if store_kind == "postgres":
         server: PostgresServer = request.getfixturevalue("postgres")
-        environment["ENTOBOT_STORAGE__URL"] = server.url(server.new_database())
+        environment["ENTOBOT_STORAGE__URL"] = server.url(server.furnished_database())
     process = GatewayProcess(tmp_path / "home", environment=environment).start()
     yield process
     process.close()

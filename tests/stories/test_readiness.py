@@ -94,7 +94,7 @@ async def test_without_its_bus_a_node_is_degraded_and_serves_and_without_its_sto
     tmp_path: Path, server: PostgresServer
 ) -> None:
     nats = NatsServer(tmp_path).start()
-    environment = {"ENTOBOT_STORAGE__URL": server.url(server.new_database()), "ENTOBOT_BUS__URL": nats.url}
+    environment = {"ENTOBOT_STORAGE__URL": server.url(server.furnished_database()), "ENTOBOT_BUS__URL": nats.url}
     node = GatewayProcess(tmp_path / "home", environment=environment).start()
     try:
         assert (await ready(node))[1]["status"] == "ready"

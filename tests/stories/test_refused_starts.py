@@ -33,7 +33,15 @@ def again(begun: GatewayProcess, tmp_path: Path) -> GatewayProcess:
 
 def refused(gateway: GatewayProcess, *arguments: str, **options: Any) -> str:
     """What a start that must fail says."""
-    done = subprocess.run(
+    done = gateway.cli("up", *arguments) if not options else _run(gateway, *arguments, **options)
+    assert done.returncode not in (0, -signal.SIGKILL), done.stdout
+    assert "Stop with Ctrl-C" not in done.stdout, "it never says that it runs"
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    return done.stderr
+
+
+def _run(gateway: GatewayProcess, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "entobot", "up", *arguments],
         env=gateway.environment,
         stdin=subprocess.DEVNULL,
@@ -43,10 +51,6 @@ def refused(gateway: GatewayProcess, *arguments: str, **options: Any) -> str:
         check=False,
         **options,
     )
-    assert done.returncode not in (0, -signal.SIGKILL), done.stdout
-    assert "Stop with Ctrl-C" not in done.stdout, "it never says that it runs"
-    assert "Traceback" not in done.stderr, done.stderr[-3000:]
-    return done.stderr
 
 
 def test_a_second_gateway_on_the_same_folder_is_refused_and_the_first_goes_on(gateway: GatewayProcess) -> None:

@@ -43,7 +43,7 @@ def gateway(
     environment["ENTOBOT_SMS__RECEIPTS_ORIGIN"] = f"https://127.0.0.1:{port}"
     if store_kind == "postgres":
         server: PostgresServer = request.getfixturevalue("postgres")
-        environment["ENTOBOT_STORAGE__URL"] = server.url(server.new_database())
+        environment["ENTOBOT_STORAGE__URL"] = server.url(server.furnished_database())
     process = GatewayProcess(tmp_path / "home", port=port, environment=environment).start()
     yield process
     process.close()
@@ -147,7 +147,7 @@ async def test_whoever_reads_the_sms_of_another_gains_nothing(gateway: GatewayPr
     with pytest.raises(Problem) as refusal:
         await asyncio.to_thread(open_link, gateway, text, "Ada's phone")
     assert refusal.value.code is Code.INVITE_USED
-    assert await asyncio.to_thread(thief.collect, stolen["claim_id"]) is False
+    assert await asyncio.to_thread(thief.collect, stolen["claim_id"], 0) is False
     row = await asyncio.to_thread(operator.local.request, "GET", f"{INVITES}/{made['invite_id']}")
     assert (row["is_contested"], row["claim"]["confirmation_code"]) == (True, stolen["confirmation_code"])
     denied = {"claim_id": stolen["claim_id"], "approve": False}

@@ -26,7 +26,7 @@ class Pair:
         program: Sequence[str] = PROGRAM,
     ) -> None:
         self.server = server
-        self.database = server.new_database()
+        self.database = server.furnished_database()
         self._clients: list[httpx.Client] = []
         shared = {
             "ENTOBOT_STORAGE__URL": server.url(self.database, port=port),

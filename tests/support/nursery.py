@@ -28,6 +28,7 @@ import typer
 import typer.main
 
 ROOT = Path(__file__).parents[2]
+SOURCES = f"{ROOT / 'src'}:{ROOT}"
 MODULES = (
     "entobot.cli",
     "entobot.client.local",
@@ -86,7 +87,7 @@ class Nursery:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.nursery", str(theirs.fileno())],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+                env={**os.environ, "PYTHONPATH": SOURCES},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -119,9 +120,9 @@ def is_like_ours(environment: Mapping[str, str]) -> bool:
     """Whether Python itself would read the same from this environment as the nursery did."""
 
     def of_python(one: Mapping[str, str]) -> dict[str, str]:
-        return {name: value for name, value in one.items() if name.startswith("PYTHON") and name != "PYTHONPATH"}
+        return {name: value for name, value in one.items() if name.startswith("PYTHON")}
 
-    return of_python(environment) == of_python(os.environ)
+    return of_python(environment) == of_python({**os.environ, "PYTHONPATH": SOURCES})
 
 
 # -- in the nursery

@@ -24,6 +24,8 @@ from urllib.parse import urlencode
 
 import asyncpg
 
+from entobot.storage.migrations.postgres import upgrade_postgres
+from entobot.storage.postgres_connection import PostgresAddress
 from tests.support.process import free_port
 
 GENEROUS_S = 60.0
@@ -82,6 +84,7 @@ class PostgresServer:
         self.settings = {**DEFAULTS, **settings}
         self.log = self.folder / "log"
         self.process: subprocess.Popen[Any] | None = None
+        self._furnished: str | None = None
         account = _account()
         if account is not None:
             os.chown(self.folder, account.pw_uid, account.pw_gid)
@@ -221,6 +224,13 @@ class PostgresServer:
         name = f"t{next(_numbers)}"
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
+
+    def furnished_database(self) -> str:
+        """The name of a fresh one with every table, which saves a gateway the time of making them."""
+        if self._furnished is None:
+            self._furnished = name = self.new_database()
+            in_thread(lambda: upgrade_postgres(PostgresAddress(self.url(name))))
+        return self.new_database(self._furnished)
 
     def drop_database(self, name: str) -> None:
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -23,7 +23,6 @@ from entobot.core.secrets import SystemEntropy
 from entobot.storage.database import Database, metadata
 from entobot.storage.database_postgres import PostgresDatabase
 from entobot.storage.database_sqlite import SqliteDatabase
-from entobot.storage.migrations.postgres import upgrade_postgres
 from entobot.storage.postgres_connection import PostgresAddress
 from entobot.storage.postgres_lane import Patience
 from tests.support.postgres import GENEROUS_S, PostgresServer, in_thread
@@ -113,23 +112,16 @@ class Databases:
 
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
-        self._template: str | None = None
         self._emptied: list[str] = []
 
     def take(self) -> str:
         """The name of one that has no rows."""
-        return self._emptied.pop() if self._emptied else self.server.new_database(self._migrated())
+        return self._emptied.pop() if self._emptied else self.server.furnished_database()
 
     def give_back(self, name: str) -> None:
         """Whoever is still connected is thrown out."""
         self.server.execute(_EMPTY, database=name)
         self._emptied.append(name)
-
-    def _migrated(self) -> str:
-        if self._template is None:
-            self._template = name = self.server.new_database()
-            in_thread(lambda: upgrade_postgres(PostgresAddress(self.server.url(name))))
-        return self._template
 
 
 _databases: Databases | None = None
