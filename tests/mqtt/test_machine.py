@@ -47,7 +47,7 @@ class Broken(RuleBasedStateMachine):
 
     # -- the store
 
-    @rule(qos=st.integers(1, 2), is_heard=st.booleans(), size=st.sampled_from([1, 60_000]))
+    @rule(qos=st.integers(1, 2), is_heard=st.booleans(), size=st.sampled_from([1, 130_000]))
     def publish(self, qos: int, is_heard: bool, size: int) -> None:
         """The bell may be lost, as between nodes."""
         self.last_seq += 1
@@ -115,6 +115,29 @@ class Broken(RuleBasedStateMachine):
         (frame,) = Framer(1000).feed(codec.encode(packet, self.version))
         self.carry_out(self.live.machine.frame(frame, 0.0, NOW_MS))
 
+    @precondition(lambda self: self.live is not None)
+    @rule(steps=st.integers(2, 12))
+    def go_on(self, steps: int) -> None:
+        """As it goes when nothing breaks."""
+        for _ in range(steps):
+            self.step()
+
+    def step(self) -> bool:
+        """One thing that is under way; False where nothing is."""
+        live = self.live
+        assert live is not None
+        for waits, step in (
+            (live.fetches, self.read_rows),
+            (live.received, self.commit_received),
+            (live.to_client, self.client_reads),
+            (live.rests, self.socket_takes_more),
+            (live.finished, self.commit_finished),
+        ):
+            if waits:
+                step()
+                return True
+        return False
+
     # -- connections
 
     @precondition(lambda self: self.live is None)
@@ -133,6 +156,14 @@ class Broken(RuleBasedStateMachine):
     def crash(self) -> None:
         """What was not committed, and what was not read, is gone."""
         self.live = None
+
+    @precondition(lambda self: self.live is not None)
+    @rule(steps=st.integers(0, 8))
+    def break_on_the_way(self, steps: int) -> None:
+        self.ring()
+        self.go_on(steps)
+        self.crash()
+        self.connect()
 
     @precondition(lambda self: self.live is not None and self.live.rests)
     @rule()
@@ -176,19 +207,11 @@ class Broken(RuleBasedStateMachine):
         """With a connection that holds, everything arrives."""
         if self.live is None:
             self.connect()
-        live = self.live
-        assert live is not None
         self.ring()
-        while live.fetches or live.received or live.finished or live.to_client or live.rests:
-            for waits, step in (
-                (live.fetches, self.read_rows),
-                (live.received, self.commit_received),
-                (live.finished, self.commit_finished),
-                (live.to_client, self.client_reads),
-                (live.rests, self.socket_takes_more),
-            ):
-                if waits:
-                    step()
+        steps = 0
+        while self.step():
+            steps += 1
+            assert steps < 2000, "it goes on for ever"
         assert self.told[2] == self.published[2]
         assert sorted(set(self.told[1])) == self.published[1]
         assert not self.rows

@@ -466,13 +466,15 @@ class Broker:
             self.forget(tx, device_id)
         return rows[-1].session if len(rows) == AT_ONCE else 0
 
-    def trim(self, tx: Transaction, *, before_ms: int, keep: int) -> int:
-        """Forget messages that are old, or more than so many of a device, and that nobody waits for; how many."""
+    def expendable(self, tx: Transaction, *, before_ms: int, keep: int) -> list[int]:
+        """Some messages that are old, or too many of a device. Nobody waits for them, and nobody ever will again."""
         old = store.old_messages(tx, before_ms, AT_ONCE)
         for device_id, many in store.crowded(tx, keep, AT_ONCE):
             old += store.oldest_messages(tx, device_id, min(many - keep, AT_ONCE))
-        store.delete_messages(tx, old)
-        return len(old)
+        return old
+
+    def forget_messages(self, tx: Transaction, numbers: list[int]) -> None:
+        store.delete_messages(tx, numbers)
 
 
 def _is_over(row: StoredSession, now_ms: int) -> bool:
