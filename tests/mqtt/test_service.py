@@ -9,6 +9,7 @@ import pytest
 from entobot.bus.bus_local import LocalBus
 from entobot.mqtt.model import Delivery, Message, Stage
 from entobot.mqtt.packets import Properties, Publish, Reason, Subscribe, Subscription, Unsubscribe, Will
+from entobot.mqtt.retention import expendable, forget
 from entobot.mqtt.service import (
     GONE_NODE_GRACE_S,
     Bounds,
@@ -339,8 +340,8 @@ async def test_a_device_that_is_cut_off_leaves_no_session_and_nothing_retained(w
 
 async def test_filters_that_reach_outside_are_refused_one_by_one(world: World) -> None:
     board = await world.open()
-    found = await world.subscribe(board, "#", f"{ROOT}/command", "devices/+/status", f"$share/a/{ROOT}/x", "$share/a/#")
-    assert found == (
+    first = await world.subscribe(board, "#", f"{ROOT}/command", "devices/+/status")
+    assert first + await world.subscribe(board, f"$share/a/{ROOT}/x", "$share/a/#") == (
         Reason.NOT_AUTHORIZED,
         Reason.GRANTED_QOS_1,
         Reason.NOT_AUTHORIZED,
@@ -351,11 +352,20 @@ async def test_filters_that_reach_outside_are_refused_one_by_one(world: World) -
 
 async def test_a_session_has_a_bounded_number_of_subscriptions(world: World) -> None:
     board = await world.open()
-    assert await world.subscribe(board, *(f"{ROOT}/{n}" for n in range(4))) == (
-        *[Reason.GRANTED_QOS_1] * 3,
-        Reason.QUOTA_EXCEEDED,
-    )
+    assert await world.subscribe(board, *(f"{ROOT}/{n}" for n in range(3))) == (Reason.GRANTED_QOS_1,) * 3
+    assert await world.subscribe(board, f"{ROOT}/3") == (Reason.QUOTA_EXCEEDED,)
     assert await world.subscribe(board, f"{ROOT}/0", qos=2) == (Reason.GRANTED_QOS_2,)
+
+
+async def test_one_packet_names_a_bounded_number_of_filters(world: World) -> None:
+    board = await world.open()
+    filters = [f"{ROOT}/event"] * 4
+    assert set(await world.subscribe(board, *filters)) == {Reason.QUOTA_EXCEEDED}
+    packet = Unsubscribe(2, tuple(filters))
+    found = await world.do(lambda tx: world.broker.unsubscribe(tx, board.held, packet))
+    assert set(found) == {Reason.IMPLEMENTATION_SPECIFIC_ERROR}
+    await world.publish(board, f"{ROOT}/event", b"x")
+    assert board.deliveries == []
 
 
 async def test_who_unsubscribes_hears_no_more(world: World) -> None:
@@ -443,6 +453,18 @@ async def test_a_device_retains_a_bounded_number(world: World) -> None:
     assert await world.publish(board, f"{ROOT}/telemetry/1", b"y", retain=True) is Reason.SUCCESS
     assert await world.publish(board, f"{ROOT}/telemetry/0", b"", retain=True) is Reason.SUCCESS
     assert await world.publish(board, f"{ROOT}/telemetry/2", b"x", retain=True) is Reason.SUCCESS
+
+
+async def test_wills_do_not_lift_the_number_of_retained_messages(world: World) -> None:
+    screen = await world.open("dev_1/screen")
+    await world.subscribe(screen, f"{ROOT}/#")
+    for n in range(4):
+        last = Will(f"{ROOT}/telemetry/{n}", b"gone", 1, True)
+        await world.close(await world.open(will=last), keeps_will=True)
+    assert len(screen.deliveries) == 4
+    late = await world.open("dev_1/late")
+    await world.subscribe(late, f"{ROOT}/#")
+    assert len(await world.waiting(late)) == 2
 
 
 async def test_a_retained_message_that_is_over_is_told_to_nobody(world: World) -> None:
@@ -533,8 +555,8 @@ async def test_messages_are_forgotten_by_age_and_number_unless_somebody_waits_fo
         await world.publish(board, f"{ROOT}/telemetry/t", b"%d" % n)
 
     async def trim(before_ms: int, keep: int) -> int:
-        found = await world.do(lambda tx: world.broker.expendable(tx, before_ms=before_ms, keep=keep))
-        await world.do(lambda tx: world.broker.forget_messages(tx, found))
+        found = await world.do(lambda tx: expendable(tx, before_ms=before_ms, keep=keep))
+        await world.do(lambda tx: forget(tx, found))
         return len(found)
 
     assert await trim(world.now_ms - 2000, 100) == 1

@@ -18,7 +18,8 @@ from entobot.gateway.websocket import Service
 from entobot.mqtt.connection import Terms
 from entobot.mqtt.model import Action
 from entobot.mqtt.parts import MqttParts
-from entobot.mqtt.service import AT_ONCE, Bounds, Broker
+from entobot.mqtt.retention import AT_ONCE, expendable, forget
+from entobot.mqtt.service import Bounds, Broker
 from entobot.mqtt.transport import MqttProtocol
 from entobot.mqtt.websocket import PATH, mqtt_service
 from entobot.storage.database import StorageFailed, Transaction
@@ -128,14 +129,14 @@ class Boards:
 
     async def _trim_messages(self) -> None:
         before_ms = self._ground.clock.now_ms() - round(self._settings.keep_for.total_seconds() * 1000)
-        unit = partial(self.broker.expendable, before_ms=before_ms, keep=self._settings.keep_messages)
+        unit = partial(expendable, before_ms=before_ms, keep=self._settings.keep_messages)
         for _ in range(ROUNDS):
             numbers = await self._ground.database.read(unit)
             if not numbers:
                 return
             for start in range(0, len(numbers), AT_ONCE):
                 some = numbers[start : start + AT_ONCE]
-                await self._ground.database.write(partial(self.broker.forget_messages, numbers=some))
+                await self._ground.database.write(partial(forget, numbers=some))
 
     # -- what others do
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from entobot.bus.bus import Bus
 from entobot.mqtt import session_store, store
 from entobot.mqtt.model import (
@@ -26,6 +28,7 @@ from entobot.mqtt.topics import matches, scope_of, split_share
 from entobot.storage.database import Transaction
 
 AT_ONCE = 200
+TOO_MANY = "name fewer filters in one packet"
 GONE_NODE_GRACE_S = 10
 """A will of somebody whose node went waits so long at least: they come back to another one."""
 
@@ -224,10 +227,12 @@ class Broker:
             self._publish_will(tx, row, will, now_ms)
 
     def _publish_will(self, tx: Transaction, row: StoredSession, will: Will, now_ms: int) -> None:
+        """Not retained where the device has as many as it may: each connection could bring another topic."""
         owner = Owner(row.device_id, row.user_id, row.epoch)
-        self._post(
-            tx, _message(will.topic, will.payload, will.qos, will.properties, owner, now_ms, retain=will.retain), 0
-        )
+        said = _message(will.topic, will.payload, will.qos, will.properties, owner, now_ms, retain=will.retain)
+        if will.retain and self._has_retained_enough(tx, said):
+            said = msgspec.structs.replace(said, retain=False)
+        self._post(tx, said, 0)
 
     # -- messages
 
@@ -327,8 +332,6 @@ class Broker:
         elif (live := self._live.get(int(session))) is not None:
             live.has_news(int(number))
 
-    # -- what a session was sent
-
     def fetch(self, tx: Transaction, held: Held, after: int, count: int) -> tuple[list[Delivery], int]:
         """What waits after `after`, and the number of the newest. Raises Superseded."""
         newest = session_store.last_seq(tx, held.session)
@@ -349,6 +352,8 @@ class Broker:
         """A reason each, and why the last of the refused ones was. Raises Superseded."""
         if not session_store.is_mine(tx, held.session, held.connection):
             raise Superseded
+        if len(packet.subscriptions) > self._bounds.max_subscriptions:
+            return (Reason.QUOTA_EXCEEDED,) * len(packet.subscriptions), TOO_MANY
         there = session_store.filters_of(tx, held.session)
         identifiers = packet.properties.subscription_ids
         reasons: list[Reason] = []
@@ -396,7 +401,10 @@ class Broker:
                 continue
             last_seq = session_store.last_seq(tx, row.session) or 0
             qos = min(found.qos, row.qos)
-            newest = self._enqueue(tx, row.session, last_seq, found.message, qos, identifiers, retain=True) or newest
+            seq = self._enqueue(tx, row.session, last_seq, found.message, qos, identifiers, retain=True)
+            if not seq:
+                break
+            newest = seq
         if newest:
             tx.after_commit(lambda: self._ring(row.session, newest))
 
@@ -409,6 +417,8 @@ class Broker:
         """Raises Superseded."""
         if not session_store.is_mine(tx, held.session, held.connection):
             raise Superseded
+        if len(packet.filters) > self._bounds.max_subscriptions:
+            return (Reason.IMPLEMENTATION_SPECIFIC_ERROR,) * len(packet.filters)
         return tuple(
             Reason.SUCCESS
             if session_store.unsubscribe(tx, held.session, *split_share(text))
@@ -465,16 +475,6 @@ class Broker:
         for device_id in {row.device_id for row in rows}:
             self.forget(tx, device_id)
         return rows[-1].session if len(rows) == AT_ONCE else 0
-
-    def expendable(self, tx: Transaction, *, before_ms: int, keep: int) -> list[int]:
-        """Some messages that are old, or too many of a device. Nobody waits for them, and nobody ever will again."""
-        old = store.old_messages(tx, before_ms, AT_ONCE)
-        for device_id, many in store.crowded(tx, keep, AT_ONCE):
-            old += store.oldest_messages(tx, device_id, min(many - keep, AT_ONCE))
-        return old
-
-    def forget_messages(self, tx: Transaction, numbers: list[int]) -> None:
-        store.delete_messages(tx, numbers)
 
 
 def _is_over(row: StoredSession, now_ms: int) -> bool:
