@@ -114,6 +114,20 @@ def test_never_more_than_burst_plus_rate_times_time_is_admitted(steps: list[Any]
             assert last - first + 1 <= burst + rate * span + 1e-3
 
 
+@given(st.lists(st.tuples(waits, st.integers(1, 40))), st.floats(0.1, 50), st.integers(1, 10))
+def test_what_costs_more_is_paid_for_before_the_next(steps: list[Any], rate: float, burst: int) -> None:
+    limiter = Gcra(rate_per_s=rate, burst=burst)
+    now, admitted = 0.0, []
+    for step, cost in steps:
+        now += step
+        if limiter.try_take("a", now, cost) == 0.0:
+            admitted.append((now, cost))
+    for last in range(len(admitted)):
+        for first in range(last):
+            paid = sum(cost for _, cost in admitted[first:last])
+            assert paid + 1 <= burst + rate * (admitted[last][0] - admitted[first][0]) + 1e-3
+
+
 @given(st.lists(waits, min_size=1, max_size=50), st.floats(0.1, 50), st.integers(1, 10))
 def test_waiting_as_told_is_always_enough(steps: list[Any], rate: float, burst: int) -> None:
     limiter = Gcra(rate_per_s=rate, burst=burst)

@@ -31,6 +31,8 @@ CHECK_EVERY = timedelta(seconds=30)
 TRIM_EVERY = timedelta(minutes=1)
 ROUNDS = 64
 """Of one look; what is left waits for the next."""
+TRIM_ROUNDS = 256
+"""More than what boards can send between two looks, at the rate that a user's devices have together."""
 
 
 class Boards:
@@ -130,7 +132,7 @@ class Boards:
     async def _trim_messages(self) -> None:
         before_ms = self._ground.clock.now_ms() - round(self._settings.keep_for.total_seconds() * 1000)
         unit = partial(expendable, before_ms=before_ms, keep=self._settings.keep_messages)
-        for _ in range(ROUNDS):
+        for _ in range(TRIM_ROUNDS):
             numbers = await self._ground.database.read(unit)
             if not numbers:
                 return

@@ -181,15 +181,18 @@ class Gcra:
         self._rate_per_s, self._burst = rate_per_s, burst
         self.scale(self._nodes)
 
-    def try_take(self, key: str, now_s: float) -> float:
-        """0.0 when admitted, else the seconds to wait before the next try can succeed. `now_s` must not go back."""
+    def try_take(self, key: str, now_s: float, cost: int = 1) -> float:
+        """0.0 when admitted, else the seconds to wait before the next try can succeed. `now_s` must not go back.
+
+        What costs more than one is admitted as if it were one, and paid for by who comes after it.
+        """
         known = self._idle_at.get(key)
         idle_at = self._newcomers_from if known is None else known
         idle_at = max(idle_at, now_s)
         wait_s = idle_at - self._tolerance_s - now_s
         if wait_s > _ROUNDING_S:
             return wait_s
-        idle_at += self._interval_s
+        idle_at += self._interval_s * cost
         if known is None:
             if len(self._idle_at) >= self._max_keys:
                 self._evict_one()

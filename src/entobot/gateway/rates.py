@@ -78,13 +78,13 @@ class Rates:
             self._on_limited(rate)
         return wait_s
 
-    def wait_of_principal(self, rate: Rate, principal: Principal) -> float:
+    def wait_of_principal(self, rate: Rate, principal: Principal, cost: int = 1) -> float:
         """0.0 and counted, else the seconds to wait. The local owner never waits."""
         if principal.is_local:
             return 0.0
         now_s = self._monotonic()
-        wait_s = self._devices[rate].try_take(principal.device_id or principal.session_id or "", now_s)
-        wait_s = wait_s or self._users[rate].try_take(principal.user_id, now_s)
+        wait_s = self._devices[rate].try_take(principal.device_id or principal.session_id or "", now_s, cost)
+        wait_s = wait_s or self._users[rate].try_take(principal.user_id, now_s, cost)
         if wait_s:
             self._on_limited(rate)
         return wait_s

@@ -8,6 +8,8 @@ from itertools import count
 from typing import Protocol
 
 from entobot.core.clock import Clock
+from entobot.core.principal import Principal
+from entobot.core.rates import Rate
 from entobot.gateway.authentication import ConnectionAuthenticator, Refused
 from entobot.gateway.feed import Feed
 from entobot.gateway.hub import Hub
@@ -17,6 +19,7 @@ from entobot.gateway.live import Live
 from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.rates import Rates
 from entobot.gateway.wire import Close
+from entobot.mqtt.codec import Frame
 from entobot.mqtt.connection import Terms
 from entobot.mqtt.model import Action
 from entobot.mqtt.packets import Reason
@@ -36,6 +39,8 @@ MAX_SHOWN_BYTES = 256 * 1024
 """While so much waits in the socket, messages of QoS 0 are dropped."""
 DRAINED_WILL_S = 30
 """A board that is sent away because the gateway restarts comes back: its will waits so long."""
+COUNTED_BYTES = 4 * 1024
+"""A packet counts as one, and one more for each of these: what boards send is stored."""
 EXPIRES_NEVER_MS = 2**62
 
 REASONS = {
@@ -113,6 +118,10 @@ class MqttParts:
     unclosed: "deque[Unit[None]]" = field(default_factory=lambda: deque(maxlen=20_000))
     """Ends that the store did not take; to be tried again."""
     next_number: Callable[[], int] = field(default_factory=lambda: count(1).__next__)
+
+    def wait_s(self, principal: Principal, frame: Frame) -> float:
+        """Until this packet may be taken; 0.0: now."""
+        return self.rates.wait_of_principal(Rate.FRAMES, principal, 1 + len(frame[1]) // COUNTED_BYTES)
 
     def submit_close(self, unit: Unit[None], key: str) -> None:
         """The end of a session. Nobody waits for it, and it is not forgotten while the store does not answer."""

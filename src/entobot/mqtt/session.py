@@ -146,7 +146,7 @@ class MqttSession(HearsNoEvents):
                 self._pause()
                 return
             if self._principal is not None:
-                wait_s = parts.rates.wait_of_principal(Rate.FRAMES, self._principal)
+                wait_s = parts.wait_s(self._principal, self._frames[0])
                 if wait_s > 0:
                     self._resume = parts.timers.after(wait_s, self._go_on)
                     self._pause()
