@@ -269,6 +269,14 @@ def test_a_packet_that_is_too_large_is_refused_before_it_has_come() -> None:
     assert caught.value.reason is Reason.PACKET_TOO_LARGE
 
 
+@pytest.mark.parametrize("bad", [b"\x30\xe6\x07", b"\x30\xff\xff\xff\xff"], ids=["too large", "no length"])
+def test_what_came_before_a_packet_that_is_refused_was_lost(bad: bytes) -> None:
+    framer = Framer(1000)
+    assert framer.feed(b"\xc0\x00\xe0\x00" + bad) == [(0xC0, b""), (0xE0, b"")]
+    with pytest.raises(Malformed):
+        framer.feed(b"")
+
+
 def test_what_is_kept_of_a_packet_that_is_not_whole_is_bounded() -> None:
     framer = Framer(1000)
     for _ in range(99):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from entobot.mqtt.codec import encode
+from entobot.mqtt.packets import ConnAck, Connect, PubAck, Publish, Reason, Version
 from tests.support.board import V3, V5, Board, Heard, mqtt_environment, wait_for
 from tests.support.process import GENEROUS_S, ROOMY, GatewayProcess
 from tests.support.thing import Thing
@@ -69,6 +71,22 @@ def test_the_same_over_a_websocket_on_the_one_port(gateway: GatewayProcess, vers
     gateway.ask("devices", "suspend", thing.device_id)
     board.ended()
     screen.ended()
+
+
+def test_a_large_message_may_follow_connect_without_waiting(gateway: GatewayProcess) -> None:
+    thing = Thing.make(gateway, "Board")
+    connect = Connect(Version.V3, thing.device_id, True, 60, thing.device_id, thing.api_key.encode())
+    message = Publish(f"devices/{thing.device_id}/event", b"x" * 60_000, 1, packet_id=7)
+    port = int(gateway.environment["ENTOBOT_MQTT__PORT"])
+    with (
+        socket.create_connection(("127.0.0.1", port), GENEROUS_S) as plain,
+        gateway.trust().wrap_socket(plain, server_hostname="127.0.0.1") as line,
+    ):
+        line.sendall(encode(connect, Version.V3) + encode(message, Version.V3))
+        said = b""
+        while len(said) < 8 and (more := line.recv(64)):
+            said += more
+    assert said == encode(ConnAck(Reason.SUCCESS), Version.V3) + encode(PubAck(7), Version.V3)
 
 
 def test_who_is_somebody_else_is_refused(gateway: GatewayProcess) -> None:

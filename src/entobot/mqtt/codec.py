@@ -72,20 +72,32 @@ class Framer:
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The packets that are whole now. Raises Malformed, `packet_too_large` included; then it is of no use any more."""
+        """The packets that are whole now. Raises Malformed, `packet_too_large` included; then it is of no use any more.
+
+        What came before a packet that is refused is returned first; the next call raises.
+        """
         buffer = self._buffer + data if self._buffer else data
         found: list[Frame] = []
         at, end = 0, len(buffer)
         while at < end:
-            body, size = _length_at(buffer, at)
-            if body - at + size > self.max_bytes:
-                raise Malformed(Reason.PACKET_TOO_LARGE, f"a packet has at most {self.max_bytes} bytes here")
+            try:
+                body, size = self._measured(buffer, at)
+            except Malformed:
+                if not found:
+                    raise
+                break
             if body == at or end - body < size:
                 break
             found.append((buffer[at], buffer[body : body + size]))
             at = body + size
         self._buffer = buffer[at:] if at else buffer
         return found
+
+    def _measured(self, buffer: bytes, at: int) -> tuple[int, int]:
+        body, size = _length_at(buffer, at)
+        if body - at + size > self.max_bytes:
+            raise Malformed(Reason.PACKET_TOO_LARGE, f"a packet has at most {self.max_bytes} bytes here")
+        return body, size
 
 
 def _length_at(buffer: bytes, at: int) -> tuple[int, int]:
