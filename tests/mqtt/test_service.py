@@ -327,7 +327,9 @@ async def test_a_device_that_is_cut_off_leaves_no_session_and_nothing_retained(w
     await world.subscribe(board, f"{ROOT}/command")
     await world.close(board)
     del world.epochs["dev_1"]
-    assert await world.do(lambda tx: world.broker.forget_all(tx, 0)) == 0
+    assert await world.do(lambda tx: world.broker.fallen(tx, 0)) == (["dev_1"], 0)
+    await world.do(lambda tx: world.broker.forget(tx, "dev_1"))
+    assert await world.do(lambda tx: world.broker.fallen(tx, 0)) == ([], 0)
     world.epochs["dev_1"] = 1
     again = await world.open()
     assert not again.held.is_present

@@ -125,7 +125,9 @@ class Boards:
         """What missed bells left: sessions of devices that may not act any more."""
         after = 0
         while True:
-            after = await self._ground.database.write(partial(self.broker.forget_all, after=after))
+            fallen, after = await self._ground.database.read(partial(self.broker.fallen, after=after))
+            for device_id in fallen:
+                await self._forget(device_id)
             if not after:
                 return
 

@@ -469,12 +469,11 @@ class Broker:
         if not self._is_standing(tx, device_id, None):
             store.unretain_device(tx, device_id)
 
-    def forget_all(self, tx: Transaction, after: int) -> int:
-        """The same for the devices of the next sessions; where to go on, 0 at the end."""
+    def fallen(self, tx: Transaction, after: int) -> tuple[list[str], int]:
+        """Devices of the next sessions for whom `forget` has something to do; where to go on, 0 at the end."""
         rows = session_store.sessions_after(tx, after, AT_ONCE)
-        for device_id in {row.device_id for row in rows}:
-            self.forget(tx, device_id)
-        return rows[-1].session if len(rows) == AT_ONCE else 0
+        found = {row.device_id for row in rows if not self._is_standing(tx, row.device_id, row.epoch)}
+        return sorted(found), rows[-1].session if len(rows) == AT_ONCE else 0
 
 
 def _is_over(row: StoredSession, now_ms: int) -> bool:
