@@ -73,6 +73,13 @@ def test_the_same_over_a_websocket_on_the_one_port(gateway: GatewayProcess, vers
     screen.ended()
 
 
+def test_who_makes_a_key_is_told_the_device_s_id_which_is_the_user_name(gateway: GatewayProcess) -> None:
+    done = gateway.cli("devices", "add-key", "Greenhouse")
+    assert done.stdout.startswith("ent_key_")
+    (device_id,) = [one["device_id"] for one in gateway.ask("devices", "list") if one["device_name"] == "Greenhouse"]
+    assert f"Greenhouse is {device_id} and may: chat" in done.stderr
+
+
 def test_a_large_message_may_follow_connect_without_waiting(gateway: GatewayProcess) -> None:
     thing = Thing.make(gateway, "Board")
     connect = Connect(Version.V3, thing.device_id, True, 60, thing.device_id, thing.api_key.encode())

@@ -64,7 +64,8 @@ def add_key(
     def human() -> None:
         say(made["api_key"])
         until = "until it is revoked" if made["expires_at"] is None else f"until {made['expires_at']}"
-        hint(f"This is shown once; keep it like a password. {name} may: {' '.join(made['scopes'])}, {until}.")
+        may = f"{name} is {made['device_id']} and may: {' '.join(made['scopes'])}, {until}."
+        hint(f"This is shown once; keep it like a password. {may}")
 
     show(made, as_json=as_json, human=human)
 
