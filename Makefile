@@ -14,7 +14,7 @@ menu: ## this menu
 run: setup ## start the gateway and pair a phone
 	@$(BIN)/entobot up --pair
 
-# Tests wait more than they work: for servers, browsers and deadlines. One that hangs fails, and says where it stood.
+# Tests wait for servers, browsers and deadlines: six workers keep two cores busy. One that hangs fails, and says where it stood.
 test: setup-test ## run the tests (sets everything up first)
 	@$(BIN)/pytest -n 6 --dist worksteal -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
