@@ -39,4 +39,32 @@ unpack nginx nginx nginx-common
 unpack fail2ban-regex fail2ban
 unpack caddy caddy
 unpack pebble pebble
+
+# MicroPython's Unix port is in few releases of Debian. It comes from trixie, with the libraries of trixie, from the mirror that this machine uses.
+unpack_micropython() {
+    command -v micropython >/dev/null 2>&1 || [ -x $rigs/usr/bin/micropython ] && return
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep '/debian/$' | sort -u | head -1) || mirror=""
+    keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    folder=$(mktemp -d)
+    chmod 755 "$folder"
+    mkdir -p "$folder/lists/partial" "$folder/archives/partial"
+    echo "deb [signed-by=$keys] $mirror trixie main" >"$folder/sources"
+    from="-qq -o Dir::Etc::SourceList=$folder/sources -o Dir::Etc::SourceParts=/dev/null -o Dir::State::Lists=$folder/lists -o Dir::Cache=$folder"
+    # shellcheck disable=SC2086  a list of options
+    if [ -n "$mirror" ] && [ -f $keys ] && apt-get $from update >/dev/null 2>&1 &&
+        (cd "$folder" && for package in micropython libc6 libffi8 libmbedcrypto16 libmbedtls21 libmbedx509-7; do
+            apt-get $from download $package/trixie >/dev/null 2>&1 || exit 1
+        done); then
+        mkdir -p $rigs/trixie $rigs/usr/bin
+        for package in "$folder"/*.deb; do dpkg-deb -x "$package" $rigs/trixie; done
+        loader=$(cd -P $rigs/trixie && echo "$PWD"/usr/lib/*/ld-linux*.so.*)
+        printf '#!/bin/sh\nexec %s --library-path %s %s "$@"\n' \
+            "$loader" "${loader%/*}" "$(cd -P $rigs/trixie && pwd)/usr/bin/micropython" >$rigs/usr/bin/micropython
+        chmod 755 $rigs/usr/bin/micropython
+    else
+        skipped="$skipped micropython"
+    fi
+    rm -rf "$folder"
+}
+unpack_micropython
 [ -z "$skipped" ] || echo "· some tests will be skipped. They need Debian's packages:$skipped"

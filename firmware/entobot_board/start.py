@@ -1,0 +1,35 @@
+"""Puts a `Board` together, from the settings in a folder and this machine's own network and clock."""
+
+import binascii
+import os
+
+from . import hardware
+from .board import Board
+from .buffer import Buffer
+from .clock import day_ms_of
+from .commands import Commands
+from .https import ask
+from .link import open_link
+from .settings import Settings, read
+
+
+def load(folder: str) -> Board:
+    """Raises `settings.Wrong` with what to write."""
+    settings = Settings(read(folder + "/settings.json"))
+    clock = hardware.clock()
+    boot = binascii.hexlify(os.urandom(4)).decode()
+
+    def ask_time() -> int:
+        return day_ms_of(ask(open_link, clock, settings, "GET", "/api/health")["server_time"])
+
+    return Board(
+        settings,
+        clock,
+        Buffer(folder + "/buffer", settings.buffer_kib * 1024, boot, clock),
+        Commands(folder + "/commands.json", clock),
+        open_link=open_link,
+        ask_time=ask_time,
+        is_online=hardware.network(settings, clock.ms),
+        feed=hardware.watchdog(settings.watchdog_s, clock.ms),
+        random_byte=hardware.random_byte,
+    )

@@ -1,0 +1,161 @@
+"""A day of a board on a bad network, in injected time: nothing is lost, nothing done twice, and nobody is hammered."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from entobot.core.clock import rfc3339
+from tests.firmware.boards import boot
+from tests.firmware.network import EPOCH_MS, Broker, Network, Time, Weather
+
+DAY_MS = 24 * 3600 * 1000
+STEP_MS = 1000
+IN_MEMORY_MS = 16_000
+"""So long a reading may be under way before it is on flash: what a power cut may take."""
+
+
+class Day:
+    """`readings` is what the board's sensors said, by name and millisecond of the world."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.time = Time()
+        self.broker = Broker(self.time)
+        self.weather = Weather(seed)
+        self.network = Network(self.broker, self.weather)
+        self.readings: dict[tuple[str, int], int] = {}
+        self.done: list[str] = []
+        self.boots = 0
+        self.cuts_ms: list[int] = []
+        self.switch_on()
+
+    def switch_on(self) -> None:
+        self.boots += 1
+        self.board = boot(self.folder, self.network, self.time, number=self.boots)
+        for name, every_s in (("temperature", 10), ("humidity", 60)):
+            self.board.reading(name, every_s)(lambda name=name: self._sense(name))
+        self.board.command("count", is_slow=True)(self._count)
+
+    def cut_power(self) -> None:
+        self.cuts_ms.append(self.time.ms)
+        if self.network.connection is not None:
+            self.network.connection.is_open = False
+        self.time.sleep(self.weather.dice.randint(1000, 60_000))
+        self.switch_on()
+
+    def _sense(self, name: str) -> int:
+        value = len(self.readings)
+        self.readings[name, self.time.day_ms] = value
+        return value
+
+    def _count(self, args: dict[str, Any]) -> int:
+        self.done.append(args["id"])
+        return len(self.done)
+
+    def pass_on(self, for_ms: int, falls: float = 0.0) -> Iterator[None]:
+        """`falls` is the chance of a second that there is no way any more; there is one again within some minutes."""
+        until_ms = self.time.ms + for_ms
+        while self.time.ms < until_ms:
+            self.network.blow(STEP_MS / 1000, lambda is_up: falls if is_up else 1 / 120)
+            self.board.step()
+            self.time.sleep(STEP_MS)
+            yield
+
+    def settle(self) -> None:
+        """The network is good from now on."""
+        self.weather.is_up, self.weather.breaks, self.weather.freezes = True, 0, 0
+        if self.network.connection is not None:
+            self.network.connection.close()
+        for _ in self.pass_on(180_000):
+            pass
+
+    def may_be_lost(self, at: int) -> bool:
+        return any(0 <= cut - (at - EPOCH_MS) <= IN_MEMORY_MS for cut in self.cuts_ms)
+
+
+def test_a_day_of_a_bad_network_loses_no_reading_and_does_each_command_once(tmp_path: Path) -> None:
+    day = Day(tmp_path, 1)
+    day.weather.breaks, day.weather.freezes = 1 / 300, 1 / 600
+    for n, _ in enumerate(day.pass_on(DAY_MS, falls=1 / 600)):
+        if n % 600 == 0:
+            day.broker.command(f"cmd_{n}", "count", rfc3339(day.time.day_ms + DAY_MS), id=f"cmd_{n}")
+    commands = [f"cmd_{n}" for n in range(0, DAY_MS // STEP_MS, 600) if f"cmd_{n}" in day.broker.results]
+    day.settle()
+    assert day.broker.readings == day.readings
+    assert len(day.readings) > 9000
+    assert len(commands) > 100
+    assert sorted(day.done) == sorted(set(day.done)) == sorted(day.broker.results)
+    assert all(said[-1]["state"] == "done" for said in day.broker.results.values())
+    assert day.network.opened > 100
+    assert day.broker.repeated_batches > 0
+
+
+def test_power_cuts_cost_what_was_under_way_at_most_and_no_command_is_done_twice(tmp_path: Path) -> None:
+    day = Day(tmp_path, 3)
+    day.weather.breaks = 1 / 60
+    for n, _ in enumerate(day.pass_on(DAY_MS // 4, falls=1 / 120)):
+        if n % 300 == 0:
+            day.broker.command(f"cmd_{n}", "count", rfc3339(day.time.day_ms + DAY_MS), id=f"cmd_{n}")
+        if n % 350 == 325:
+            day.cut_power()
+    day.settle()
+    assert len(day.cuts_ms) > 50
+    told = set(day.broker.readings.values())
+    lost = {at for (_, at), value in day.readings.items() if value not in told}
+    assert [at for at in lost if not day.may_be_lost(at)] == []
+    assert len(lost) < len(day.cuts_ms)
+    assert len(day.broker.readings) == len(told)
+    assert sorted(day.done) == sorted(set(day.done))
+    assert {said[-1]["state"] for said in day.broker.results.values()} <= {"done", "failed"}
+    assert len(day.broker.results) > 60
+
+
+def test_seven_hours_without_a_network_keeps_the_newest_readings_and_says_what_went(tmp_path: Path) -> None:
+    day = Day(tmp_path, 4)
+    day.weather.is_up = False
+    day.network.blow = lambda seconds, flip: None
+    folder = tmp_path / "buffer"
+    for n, _ in enumerate(day.pass_on(7 * DAY_MS // 24)):
+        if n % 2500 == 0:
+            assert sum(path.stat().st_size for path in folder.iterdir()) <= 64 * 1024
+    day.settle()
+    newest = max(at for _, at in day.readings)
+    kept = sorted(at for _, at in day.broker.readings)
+    assert {key: value for key, value in day.readings.items() if key[1] >= kept[0]} == day.broker.readings
+    assert 1500 < len(kept) < len(day.readings)
+    assert newest in kept
+    assert [one["event"] for one in day.broker.events] == ["buffer_full"]
+    assert list(folder.iterdir()) == []
+
+
+def test_it_tries_again_after_1_s_and_at_most_every_minute_and_no_two_boards_in_step(tmp_path: Path) -> None:
+    pauses: list[list[int]] = []
+    for seed in range(3):
+        day = Day(tmp_path / str(seed), seed)
+        day.weather.is_up = False
+        day.network.blow = lambda seconds, flip: None
+        day.weather.silence_ms = (0,)
+        for _ in day.pass_on(3600_000):
+            pass
+        tries = day.network.tries_ms
+        pauses.append([b - a for a, b in itertools.pairwise(tries)])
+    for found in pauses:
+        assert 700 <= found[0] <= 1300 + STEP_MS
+        assert all(1400 <= one <= 2600 + STEP_MS for one in found[1:2])
+        assert all(42_000 <= one <= 78_000 + STEP_MS for one in found[6:])
+        assert len(set(found[6:])) > 20
+    assert pauses[0] != pauses[1] != pauses[2]
+
+
+def test_a_board_that_is_refused_comes_back_each_minute_and_goes_on_when_it_may(tmp_path: Path) -> None:
+    day = Day(tmp_path, 5)
+    day.broker.refuses = True
+    for _ in day.pass_on(600_000):
+        pass
+    assert 7 <= len(day.network.tries_ms) <= 15
+    assert day.broker.readings == {}
+    day.broker.refuses = False
+    day.settle()
+    assert day.broker.readings == day.readings
