@@ -5,7 +5,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,6 +13,7 @@ import pytest
 
 from entobot.core.ids import RandomIds
 from entobot.storage.database import Database
+from tests.rigs import network
 from tests.rigs.campaign import campaign, seed_of, summary
 from tests.support.hangs import told
 from tests.support.loop_guard import loop_guard
@@ -25,6 +26,7 @@ from tests.support.time import ManualClock, SeededEntropy
 __all__ = ["campaign", "loop_guard"]
 
 STDERR: pytest.StashKey[TextIO] = pytest.StashKey()
+LAID: pytest.StashKey[ExitStack] = pytest.StashKey()
 
 # Hundreds of gateways are started as processes: each would compile all of its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -43,6 +45,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.fdopen(os.dup(sys.stderr.fileno()), "w")  # what a test writes is captured
     if config.option.chaos_seed is None:
         config.option.chaos_seed = secrets.randbelow(1_000_000)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[LAID] = ExitStack()
+    if workers := getattr(session.config.option, "numprocesses", None):
+        session.config.stash[LAID].enter_context(network.laid(workers))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    session.config.stash[LAID].close()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

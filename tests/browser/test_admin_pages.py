@@ -210,6 +210,17 @@ def test_the_overview_shows_numbers_the_posture_and_what_happens(
     expect(window.page.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_page_that_is_opened_while_the_network_changes_is_asked_for_again(
+    gateway_with_devices: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = signed_in(new_window, gateway_with_devices)
+    window.may_lose_network = True
+    window.page.route("**/api/v1/me", lambda route: route.abort("connectionreset"), times=2)
+    window.open("/admin/tokens")
+    window.heading("API tokens")
+    expect(window.page.get_by_role("alert")).to_have_count(0)
+
+
 def test_metrics_are_drawn_and_told_in_words_and_tables(
     gateway_with_devices: GatewayProcess, new_window: NewWindow
 ) -> None:

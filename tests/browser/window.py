@@ -1,6 +1,7 @@
 """One browser profile in front of a gateway, and everything that must not happen in it."""
 
 import json
+import logging
 import re
 from typing import Any, TypedDict
 
@@ -8,6 +9,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request,
 
 from entobot.client.local import LocalGateway
 from tests.support.process import GatewayProcess
+
+log = logging.getLogger(__name__)
 
 GENEROUS_MS = 30_000
 expect.set_options(timeout=GENEROUS_MS)
@@ -106,6 +109,7 @@ class Window:
         self.context.on("console", self._heard)
         self.context.on("weberror", self._failed)
         self.context.on("request", lambda request: self._contacted(request.url))
+        self.context.on("requestfailed", lambda request: log.warning("%s: %s", request.failure, request.url))
         self.page = self.new_tab()
 
     def new_tab(self) -> Page:

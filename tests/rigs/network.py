@@ -1,13 +1,17 @@
 """A part in a network of its own: a namespace with one cable to this machine, whose packets nft drops as told."""
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 _TABLE = "inet faults"
+_LAID = "TESTS_LAID_NETWORKS"
 
 
 @cache
@@ -31,6 +35,7 @@ class Network:
 
     def __init__(self, name: str, number: int) -> None:
         self.name = name
+        self.number = number
         self.launcher = ("ip", "netns", "exec", name)
         self.outside = f"10.213.{number}.1"
         self.inside = f"10.213.{number}.2"
@@ -66,8 +71,44 @@ class Network:
 
 
 @contextmanager
+def laid(count: int) -> Generator[None]:
+    """
+    Networks for as many tests at once, made before the first begins, where this machine can make any.
+
+    A browser gives up its requests when an address comes to this machine or goes (ERR_NETWORK_CHANGED), so tests that
+    run beside a browser's only take and return them.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ento-networks-")))
+        with suppress(OSError, subprocess.CalledProcessError):
+            for place in range(count):
+                made = stack.enter_context(_made(f"laid-{place}"))
+                (folder / f"{made.number}").write_text(made.name)
+        os.environ[_LAID] = str(folder)
+        stack.callback(os.environ.pop, _LAID)
+        yield
+
+
+@contextmanager
 def network(name: str) -> Generator[Network]:
-    """Made for the time of the context."""
+    """One that was laid and that nobody uses, else a new one for the time of the context."""
+    with ExitStack() as stack:
+        free = _taken(stack) or stack.enter_context(_made(name))
+        stack.callback(free.heal)
+        yield free
+
+
+def _taken(stack: ExitStack) -> Network | None:
+    for path in sorted(Path(os.environ[_LAID]).iterdir()) if _LAID in os.environ else ():
+        file = stack.enter_context(path.open())
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return Network(file.read(), int(path.name))
+    return None
+
+
+@contextmanager
+def _made(name: str) -> Generator[Network]:
     number = _new_cable()
     there, link = Network(f"ento-{os.getpid()}-{name}", number), f"ento{number}"
     try:

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,18 @@ def test_a_partition_is_silent_and_heals_and_loss_only_delays() -> None:
                 for number in range(5):
                     link.sendall(b"%d" % number)
                     assert link.recv(100) == b"%d" % number
+
+
+def test_a_network_that_was_laid_is_taken_by_one_at_a_time_and_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (3, 7):
+        (tmp_path / f"{number}").write_text(f"ento-laid-{number}")
+    monkeypatch.setenv("TESTS_LAID_NETWORKS", str(tmp_path))
+    monkeypatch.setattr(network, "_made", None)
+    with network.network("first") as first:
+        with network.network("second") as second:
+            assert {first.name, second.name} == {"ento-laid-3", "ento-laid-7"}
+            assert second.inside == "10.213.7.2"
+        with network.network("third") as third:
+            assert third.name == second.name

@@ -5,7 +5,22 @@
 import createClient from "openapi-fetch";
 import type { components, paths } from "../shared/openapi.d.ts";
 
-export const api = createClient<paths>({ credentials: "same-origin", cache: "no-store" });
+/** A device that changes networks loses what is under way: what only reads is asked again before anybody is told. */
+const AGAIN_AFTER_MS = [300, 1_500];
+
+async function patient(request: Request): Promise<Response> {
+  for (const wait of request.method === "GET" ? AGAIN_AFTER_MS : []) {
+    try {
+      return await fetch(request.clone());
+    } catch (error) {
+      if (request.signal.aborted) throw error;
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+  return fetch(request);
+}
+
+export const api = createClient<paths>({ credentials: "same-origin", cache: "no-store", fetch: patient });
 
 type Schemas = components["schemas"];
 export type Problem = Schemas["Problem"];
