@@ -9,3 +9,10 @@ def load(folder: str = "."):
     from .start import load as start
 
     return start(folder)
+
+
+def talk(on_answer, folder: str = "."):
+    """A `Talk` with the agent, likewise; what it answers goes to `on_answer(text)`."""
+    from .start import talk as start
+
+    return start(folder, on_answer)

@@ -42,6 +42,8 @@ class Commands:
             args = said.get("args") or {}
         except (ValueError, KeyError, TypeError, AttributeError):
             return  # no command
+        if not (isinstance(command_id, str) and isinstance(name, str) and isinstance(args, dict)):
+            return
         for known in self._known:
             if known[0] == command_id:
                 if known[1] is not None:

@@ -13,6 +13,22 @@ from .link import open_link
 from .settings import Settings, read
 
 
+def talk(folder: str, on_answer):
+    """Raises `settings.Wrong` with what to write."""
+    from .talk import Talk
+
+    settings = Settings(read(folder + "/settings.json"))
+    clock = hardware.clock()
+    return Talk(
+        settings,
+        clock,
+        open_link=open_link,
+        is_online=hardware.network(settings, clock.ms),
+        random_byte=hardware.random_byte,
+        on_answer=on_answer,
+    )
+
+
 def load(folder: str) -> Board:
     """Raises `settings.Wrong` with what to write."""
     settings = Settings(read(folder + "/settings.json"))

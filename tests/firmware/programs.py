@@ -53,6 +53,7 @@ class Program:
         environment = {"PYTHONPATH": str(FIRMWARE), "MICROPYPATH": str(FIRMWARE), "PATH": "/usr/bin:/bin"}
         self._process = subprocess.Popen(
             [*command, str(folder), *more],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -72,9 +73,9 @@ class Program:
             lines.append(self.line())
         return lines
 
-    def rest(self) -> str:
-        """To its own end."""
-        return self._process.communicate(timeout=GENEROUS_S)[0]
+    def rest(self, typed: str = "") -> str:
+        """To its own end, with what is typed."""
+        return self._process.communicate(typed, timeout=GENEROUS_S)[0]
 
     def kill(self) -> None:
         self._process.kill()

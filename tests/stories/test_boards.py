@@ -79,3 +79,13 @@ def test_a_board_says_nothing_to_whom_it_does_not_know(
     finally:
         program.kill()
     assert gateway.ask("devices", "show", thing.device_id)["last_seen_at"] is None
+
+
+def test_a_board_talks_with_the_agent_by_the_simple_protocol(
+    gateway: GatewayProcess, tmp_path: Path, python: list[str]
+) -> None:
+    thing = Thing.make(gateway, "Board")
+    talk = str(ROOT / "firmware" / "examples" / "talk.py")
+    program = Program([*python, talk], tmp_path / "board", settings_for(gateway, thing))
+    said = program.rest("hello\nis the garage warm?\n")
+    assert said.splitlines() == ["connected to 127.0.0.1", "hello", "is the garage warm?"]
