@@ -59,11 +59,13 @@ class Program:
             env=environment,
             text=True,
         )
+        self.said = ""
 
     def line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, "it ended"
+        self.said += line
+        assert line, self.said
         return line.rstrip("\n")
 
     def until(self, text: str) -> list[str]:

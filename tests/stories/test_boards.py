@@ -1,6 +1,12 @@
 """The board client against a real gateway: as it runs on MicroPython's Unix port, and on CPython."""
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +15,8 @@ import pytest
 
 from tests.firmware.programs import Program, interpreter, settings_for
 from tests.support.board import Board, mqtt_environment
-from tests.support.process import ROOMY, ROOT, GatewayProcess
+from tests.support.process import GENEROUS_S, ROOMY, ROOT, GatewayProcess
+from tests.support.programs import program
 from tests.support.thing import Thing
 
 COUNTING = str(ROOT / "tests" / "firmware" / "counting.py")
@@ -89,3 +96,62 @@ def test_a_board_talks_with_the_agent_by_the_simple_protocol(
     program = Program([*python, talk], tmp_path / "board", settings_for(gateway, thing))
     said = program.rest("hello\nis the garage warm?\n")
     assert said.splitlines() == ["connected to 127.0.0.1", "hello", "is the garage warm?"]
+
+
+PAGE = (ROOT / "docs" / "start" / "board.md").read_text("utf-8")
+
+
+def walk(name: str) -> str:
+    found = re.search(rf"<!-- walk: {name} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def test_the_page_from_a_blank_board_to_the_first_reading_is_followed(gateway: GatewayProcess, tmp_path: Path) -> None:
+    micropython = program("micropython")
+    assert tomllib.loads(walk("settings")) == {"mqtt": {"enabled": True}}
+    shims = tmp_path / "bin"
+    shims.mkdir()
+    for name, command in (("entobot", f"{sys.executable} -m entobot"), ("micropython", micropython)):
+        (shims / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (shims / name).chmod(0o755)
+    (tmp_path / "firmware").symlink_to(ROOT / "firmware")
+    environment = {**gateway.environment, "PATH": f"{shims}:{os.environ['PATH']}"}
+
+    def bash(block: str) -> subprocess.Popen[str]:
+        command = ["bash", "-euc", block]
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    assert bash(walk("folder")).communicate(timeout=GENEROUS_S) == ("", None)
+    device_id = json.loads((tmp_path / "greenhouse" / "settings.json").read_text())["device"]["id"]
+    screen = Board(gateway, Thing(gateway, "", key_of(tmp_path)), name="screen").opened()
+    screen.subscribe(f"devices/{device_id}/#")
+    board = bash(walk("unix"))
+    try:
+        assert board.stdout is not None
+        assert board.stdout.readline() == "connected to 127.0.0.1\n"
+        while not (heard := screen.heard()).topic.startswith(f"devices/{device_id}/telemetry"):
+            pass
+        assert b"21.5" in heard.payload
+        shown = bash(walk("see"))
+        assert "is_online: True" in shown.communicate(timeout=GENEROUS_S)[0]
+    finally:
+        os.killpg(board.pid, signal.SIGKILL)
+        board.communicate()
+        screen.disconnect()
+
+
+def key_of(folder: Path) -> dict[str, str]:
+    device = json.loads((folder / "greenhouse" / "settings.json").read_text())["device"]
+    return {"device_id": device["id"], "api_key": device["key"]}
+
+
+def test_settings_for_a_board_are_refused_before_a_key_is_made_where_mqtt_is_off(
+    shared_gateway: GatewayProcess,
+) -> None:
+    before = shared_gateway.ask("devices", "list")
+    done = shared_gateway.cli("devices", "add-key", "Greenhouse", "--board")
+    assert (done.returncode, "mqtt.enabled = true" in done.stderr) == (1, True)
+    assert shared_gateway.ask("devices", "list") == before

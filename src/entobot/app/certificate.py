@@ -124,16 +124,20 @@ def _certificate(
     left_out: tuple[str, ...] = (),
 ) -> Certificate:
     about = describe(leaf)
-    return Certificate(source, files, leaf, about, b64u(spki_sha256(leaf)), public_files(about, authority), left_out)
+    spki = b64u(spki_sha256(leaf))
+    return Certificate(source, files, leaf, about, spki, public_files(about, authority, spki), left_out)
 
 
-def public_files(about: Description | None, authority: x509.Certificate | None) -> CertificateFiles:
+def public_files(
+    about: Description | None, authority: x509.Certificate | None, spki: str | None = None
+) -> CertificateFiles:
     """What anybody may know of the certificate, and what a phone installs to trust a local CA."""
     description = {
         "kind": "none" if about is None else "local-ca" if authority is not None else "given",
         "ca_fingerprint": None if authority is None else fingerprint_sha256(authority),
         "not_after": None if about is None else rfc3339(about.not_after_ms),
         "names": [] if about is None else list(about.names),
+        "pin": spki,
     }
     return CertificateFiles(
         description=json.dumps(description).encode(),

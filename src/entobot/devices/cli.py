@@ -1,5 +1,6 @@
 """`entobot devices …`."""
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -54,15 +55,26 @@ def add_key(
     platform: Annotated[str, typer.Option(help="iot or desktop.")] = "iot",
     expires_in: Annotated[int | None, typer.Option(help="Seconds until the key ends. Without it: never.")] = None,
     as_json: AsJson = False,
+    board: Annotated[
+        bool, typer.Option("--board", help="Print settings.json for a board, with the key in it.")
+    ] = False,
 ) -> None:
     """Make an API key for a board or script. It is shown once."""
+    from entobot.devices.board_settings import board_settings, reach
+
+    if board:
+        reach(place(context).gateway)  # before a key is made that leads nowhere
     body: dict[str, Any] = {"device_name": name, "platform": platform, "scopes": scopes.replace(",", " ").split()}
     if expires_in is not None:
         body["expires_in_s"] = expires_in
     made = place(context).gateway.request("POST", "/api/v1/api-keys", json=body)
 
     def human() -> None:
-        say(made["api_key"])
+        if board:
+            settings = board_settings(place(context).gateway, made["device_id"], made["api_key"])
+            say(json.dumps(settings, indent=2))
+        else:
+            say(made["api_key"])
         until = "until it is revoked" if made["expires_at"] is None else f"until {made['expires_at']}"
         may = f"{name} is {made['device_id']} and may: {' '.join(made['scopes'])}, {until}."
         hint(f"This is shown once; keep it like a password. {may}")
