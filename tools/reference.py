@@ -152,6 +152,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "device.renamed": "A device got another name.",
     "device.revoked": "A device was cut off for good.",
     "device.suspended": "A device was shut out until it is reactivated.",
+    "device.topic_denied": "A board published or subscribed where it may not, by MQTT. The first of ten minutes is told at once, the others by `facts.count`.",
     "file.added": "A file arrived as a whole; `facts` say of which kind and size. Its name is not in the log.",
     "file.deleted": "A person deleted a file.",
     "file.expired": "A file was not finished, or found no message in time, and was swept.",

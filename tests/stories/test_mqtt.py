@@ -105,6 +105,15 @@ def test_who_is_somebody_else_is_refused(gateway: GatewayProcess) -> None:
     assert Board(gateway, thing, client_id="sensor").connect() == BAD_CLIENT_ID
 
 
+def denials(gateway: GatewayProcess, thing: Thing) -> list[tuple[str, str, int]]:
+    found = gateway.ask("audit", "list", "--event", "device.topic_denied")
+    return sorted(
+        (one["facts"]["action"], one["personal"]["topic"], one["facts"]["count"])
+        for one in found
+        if one["subject"] == thing.device_id
+    )
+
+
 def test_a_board_reaches_its_own_topics_only(gateway: GatewayProcess, version: int) -> None:
     thing, other = Thing.make(gateway, "Board"), Thing.make(gateway, "Other")
     board, victim = Board(gateway, thing, version=version).opened(), Board(gateway, other).opened()
@@ -118,6 +127,8 @@ def test_a_board_reaches_its_own_topics_only(gateway: GatewayProcess, version: i
     assert victim.publish(f"{victim.root}/status", b"mine") == 0
     assert victim.heard().payload == b"mine"
     assert board.nothing_more()
+    wait_for(lambda: len(denials(gateway, thing)) == 2)
+    assert denials(gateway, thing) == [("publish", f"{victim.root}/status", 1), ("subscribe", "#", 1)]
 
 
 def test_a_will_is_told_when_a_board_vanishes_and_not_when_it_was_revoked(gateway: GatewayProcess) -> None:

@@ -5,8 +5,10 @@ from datetime import timedelta
 from functools import partial
 
 from entobot.app.cluster import who_lives
+from entobot.app.denials import Denials
 from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
+from entobot.audit.service import Audit
 from entobot.core import topics
 from entobot.core.errors import StartupRefused
 from entobot.devices.model import Status
@@ -16,14 +18,12 @@ from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import SessionParts
 from entobot.gateway.websocket import Service
 from entobot.mqtt.connection import Terms
-from entobot.mqtt.model import Action
 from entobot.mqtt.parts import MqttParts
 from entobot.mqtt.retention import AT_ONCE, expendable, forget
 from entobot.mqtt.service import Bounds, Broker
 from entobot.mqtt.transport import MqttProtocol
 from entobot.mqtt.websocket import PATH, mqtt_service
 from entobot.storage.database import StorageFailed, Transaction
-from entobot.telemetry.log import RefusalLog, get_logger
 from entobot.web.endpoints import TcpEndpoint
 
 LOOK_EVERY = timedelta(seconds=1)
@@ -39,21 +39,26 @@ class Boards:
     """`shared` are the parts of WebSocket sessions, `on_refused` hears of bad credentials."""
 
     def __init__(
-        self, ground: Ground, shared: SessionParts, devices: Devices, on_refused: Callable[[Refused, str], None]
+        self,
+        ground: Ground,
+        shared: SessionParts,
+        devices: Devices,
+        audit: Audit,
+        on_refused: Callable[[Refused, str], None],
     ) -> None:
         settings = ground.settings.mqtt
         self._ground = ground
         self._settings = settings
         self._devices = devices
         self._alive = who_lives(ground)
-        self._denied = RefusalLog(get_logger("mqtt"), ground.clock, ground.meters)
+        self._denials = Denials(ground, audit)
         self.broker = Broker(
             bus=ground.bus,
             node=ground.node_id,
             is_standing=self._is_standing,
             bounds=Bounds(max_queued=settings.max_queued, max_retained=settings.max_retained),
         )
-        self.broker.on_dropped = lambda _: self._denied.refused("mqtt_queue_full")
+        self.broker.on_dropped = lambda _: self._denials.dropped()
         self.parts = MqttParts(
             broker=self.broker,
             database=ground.database,
@@ -66,7 +71,7 @@ class Boards:
             rates=shared.rates,
             spawn=shared.spawn,
             on_refused=on_refused,
-            on_denied=self._note_denied,
+            on_denied=self._denials.note,
             meters=ConnectionMeters(ground.meters, "mqtt"),
             terms=Terms(
                 max_packet_bytes=settings.max_packet_bytes,
@@ -100,6 +105,7 @@ class Boards:
         periodic.every(LOOK_EVERY, self._look_at_sessions)
         periodic.every(CHECK_EVERY, self._check_sessions)
         periodic.every(TRIM_EVERY, self._trim_messages)
+        periodic.every(LOOK_EVERY, self._denials.settle)
 
     def stop(self) -> None:
         self._unsubscribe()
@@ -156,6 +162,3 @@ class Boards:
     def _is_standing(self, tx: Transaction, device_id: str, epoch: int | None) -> bool:
         device = self._devices.find_device(tx, device_id)
         return device is not None and device.status is Status.ACTIVE and epoch in (None, device.epoch)
-
-    def _note_denied(self, device_id: str, action: Action, text: str) -> None:
-        self._denied.refused(f"mqtt_{action}", device_id=device_id, topic=text[:256])

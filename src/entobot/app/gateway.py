@@ -283,7 +283,7 @@ class Gateway:
         ground = self.ground
         gateway, files = ground.settings.gateway, None if ground.certificate is None else ground.certificate.files
         parts = self._session_parts()
-        self._boards = make_boards(ground, parts, self.devices, partial(self._refused, "mqtt"))
+        self._boards = make_boards(ground, parts, self.devices, self.audit, partial(self._refused, "mqtt"))
         told = partial(self._credentials.refused, "http")
         api = Api(self.devices, self._idempotency, self.rates, ground.meters, on_guess=told, clock=ground.clock)
         self._add_routes(api)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
 from entobot.app.simple import BearerPairing, DeviceConversations
+from entobot.audit.service import Audit
 from entobot.config import GatewaySettings
 from entobot.core.rates import Rate
 from entobot.devices.service import Devices
@@ -43,13 +44,15 @@ class NoBoards:
     def stop(self) -> None: ...
 
 
-def make_boards(ground: Ground, parts: SessionParts, devices: Devices, on_refused: OnRefused) -> "Boards | NoBoards":
+def make_boards(
+    ground: Ground, parts: SessionParts, devices: Devices, audit: Audit, on_refused: OnRefused
+) -> "Boards | NoBoards":
     """Most gateways have no boards, and need not load what only boards need."""
     if not ground.settings.mqtt.enabled:
         return NoBoards()
     from entobot.app.boards import Boards
 
-    return Boards(ground, parts, devices, on_refused)
+    return Boards(ground, parts, devices, audit, on_refused)
 
 
 def pace_of(gateway: GatewaySettings) -> Pace:

@@ -39,6 +39,7 @@ class AuditEvent(StrEnum):
     DEVICE_RENAMED = "device.renamed"
     DEVICE_REVOKED = "device.revoked"
     DEVICE_SUSPENDED = "device.suspended"
+    DEVICE_TOPIC_DENIED = "device.topic_denied"
     FILE_ADDED = "file.added"
     FILE_DELETED = "file.deleted"
     FILE_EXPIRED = "file.expired"
