@@ -17,6 +17,7 @@ from entobot.client import cli as client_cli
 from entobot.client.console import AsJson, Exit, Place, give_up, hint, place, say, table, told
 from entobot.devices import cli as devices_cli
 from entobot.mcp import cli as mcp_cli
+from entobot.mqtt.cli import simulate_things
 from entobot.notifications import cli as notifications_cli
 from entobot.pairing import cli as pairing_cli
 
@@ -223,4 +224,7 @@ root.command("mcp")(mcp_cli.mcp)
 root.command("approve-hook")(mcp_cli.approve_hook)
 root.command("notify")(notifications_cli.notify)
 root.command("restore")(backup_cli.restore)
-root.command("simulate")(client_cli.simulate)
+simulations = typer.Typer(rich_markup_mode=None)
+simulations.callback(invoke_without_command=True)(client_cli.simulate)
+simulations.command("things")(simulate_things)
+root.add_typer(simulations, name="simulate")

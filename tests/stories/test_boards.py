@@ -155,3 +155,18 @@ def test_settings_for_a_board_are_refused_before_a_key_is_made_where_mqtt_is_off
     done = shared_gateway.cli("devices", "add-key", "Greenhouse", "--board")
     assert (done.returncode, "mqtt.enabled = true" in done.stderr) == (1, True)
     assert shared_gateway.ask("devices", "list") == before
+
+
+def test_simulated_things_tell_readings_through_losses_and_malice_achieves_nothing(gateway: GatewayProcess) -> None:
+    options = ("--things", "6", "--every", "0.2", "--seconds", "3", "--drops", "2", "--malice", "0.34", "--seed", "1")
+    summary = gateway.ask("simulate", "things", *options)
+    assert (summary["things"], summary["malicious"], summary["violations"]) == (6, 2, [])
+    assert summary["readings"] == summary["acknowledged"] > 20
+    assert summary["dropped"] > 0
+    assert summary["batches"] > 0
+    tried = {"foreign_topics", "forged_ids", "nonsense", "oversized", "own_commands", "wildcards"}
+    assert tried <= set(summary["refused"])
+    left = [one for one in gateway.ask("devices", "list") if one["device_name"].startswith("Simulated")]
+    assert [one["status"] for one in left] == ["revoked"] * 6
+    refused = gateway.cli("simulate", "things", "--kinds", "rocket")
+    assert (refused.returncode, "thermometer" in refused.stderr) == (1, True)

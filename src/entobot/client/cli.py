@@ -47,6 +47,8 @@ def simulate(
     Without --credentials they are paired with the gateway of the data folder, as the owner's; what they say stays in
     the owner's conversations, so use a folder of its own.
     """
+    if context.invoked_subcommand is not None:
+        return
     from entobot.client.simulation import Plan
 
     plan = Plan(rate, seconds, ramp, drops, storm_every, approvals, slow)

@@ -60,10 +60,11 @@ def add_key(
     ] = False,
 ) -> None:
     """Make an API key for a board or script. It is shown once."""
-    from entobot.devices.board_settings import board_settings, reach
+    from entobot.client.boards import find_for_boards
+    from entobot.devices.board_settings import board_settings
 
     if board:
-        reach(place(context).gateway)  # before a key is made that leads nowhere
+        find_for_boards(place(context).gateway)  # before a key is made that leads nowhere
     body: dict[str, Any] = {"device_name": name, "platform": platform, "scopes": scopes.replace(",", " ").split()}
     if expires_in is not None:
         body["expires_in_s"] = expires_in
