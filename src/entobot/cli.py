@@ -20,6 +20,7 @@ from entobot.mcp import cli as mcp_cli
 from entobot.mqtt.cli import simulate_things
 from entobot.notifications import cli as notifications_cli
 from entobot.pairing import cli as pairing_cli
+from entobot.things import cli as things_cli
 
 root = typer.Typer(
     name="entobot",
@@ -218,6 +219,7 @@ root.add_typer(devices_cli.app, name="devices")
 root.add_typer(node, name="node")
 root.add_typer(notifications_cli.app, name="notifications")
 root.add_typer(pairing_cli.app, name="pair")
+root.add_typer(things_cli.app, name="things")
 root.add_typer(accounts_cli.app, name="users")
 root.command("chat")(agents_cli.chat)
 root.command("mcp")(mcp_cli.mcp)

@@ -26,6 +26,7 @@ from entobot.config_files import FileSettings
 from entobot.config_mqtt import MqttSettings
 from entobot.config_notifications import NotificationSettings
 from entobot.config_sms import SmsSettings
+from entobot.config_things import ThingSettings
 from entobot.config_types import Duration, Section, Words
 from entobot.config_voice import VoiceSettings
 from entobot.core.networks import Networks, parse_network
@@ -389,6 +390,7 @@ class Settings(Section):
     approvals: ApprovalsSettings = ApprovalsSettings()
     callbacks: CallbackSettings = CallbackSettings()
     mqtt: MqttSettings = MqttSettings()
+    things: ThingSettings = ThingSettings()
     notifications: NotificationSettings = NotificationSettings()
     sms: SmsSettings = SmsSettings()
     stream: StreamSettings = StreamSettings()

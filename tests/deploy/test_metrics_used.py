@@ -148,6 +148,8 @@ ONLY_ELSEWHERE = {
     "entobot_sms_receipts_total",
     "entobot_sms_refused_total",
     "entobot_sweep_seconds_count",
+    "entobot_thing_commands_total",  # before the first
+    "entobot_thing_refused_total",
     "entobot_transcription_seconds_bucket",  # before the first recording
 }
 """Not there in a gateway that has just started on SQLite and has had no trouble."""

@@ -108,9 +108,11 @@ ABSENT_BY_DEFAULT = {
     Metric.SMS_MESSAGES,
     Metric.SMS_RECEIPTS,
     Metric.SMS_REFUSED,
+    Metric.THING_COMMANDS,
+    Metric.THING_REFUSED,
     Metric.TRANSCRIPTION_SECONDS,
 }
-"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no recording."""
+"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no thing, no recording."""
 ABSENT_ON_SQLITE = {
     Metric.BUS_BEHIND,
     Metric.BUS_MADE_GOOD,

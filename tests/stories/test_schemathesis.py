@@ -46,6 +46,7 @@ NEVER_2XX = {
         "Only the provider signs what it sends: tests/stories/test_sms.py.",
     ),
     "transcribe_recording": "Nothing transcribes here: tests/stories/test_voice.py.",
+    "show_history": "Nothing was read here: tests/stories/test_things.py.",
     "test_alert_channel": "No channel is set up here: tests/stories/test_alerts.py.",
     "speak_mcp": "It takes an API key, which no device has: tests/stories/test_mcp.py.",
     "send_code": "No mail server is set up here: tests/stories/test_notifications.py.",
@@ -283,6 +284,44 @@ class Existing:
 
     def take_twilio_receipt(self) -> dict[str, Any]:
         return {"path_parameters": {"message_id": "sms_00000000000000000000000000"}}
+
+    def thing(self) -> dict[str, Any]:
+        """One that can be told to blink. Types are the owner's."""
+        local = self.operator.local
+        name = f"t{self.operator.gateway.new_device().new_id().lower()}"
+        local.request("PUT", f"/api/v1/thing-types/{name}", json={"commands": {"blink": {"risk": "none"}}})
+        device_id = local.request("POST", "/api/v1/api-keys", json={"device_name": "Board"})["device_id"]
+        local.request("PUT", f"/api/v1/things/{device_id}/type", json={"type": name})
+        return {"path_parameters": {"device_id": device_id}}
+
+    show_thing = thing
+
+    def show_history(self) -> dict[str, Any]:
+        return self.thing() | {"query": {"reading": "temperature"}}
+
+    def set_thing_type(self) -> dict[str, Any]:
+        return self.thing() | {"body": {"type": None}}
+
+    def command_thing(self) -> dict[str, Any]:
+        return self.thing() | {"body": {"name": "blink"}}
+
+    def told_thing(self) -> dict[str, Any]:
+        device_id = self.thing()["path_parameters"]["device_id"]
+        at = f"/api/v1/things/{device_id}/commands"
+        made = self.operator.local.request("POST", at, json={"name": "blink"})
+        return {"path_parameters": {"device_id": device_id, "command_id": made["command_id"]}}
+
+    show_command = cancel_command = told_thing
+
+    def thing_type(self) -> dict[str, Any]:
+        name = f"t{self.operator.gateway.new_device().new_id().lower()}"
+        self.operator.local.request("PUT", f"/api/v1/thing-types/{name}", json={})
+        return {"path_parameters": {"name": name}}
+
+    def put_thing_type(self) -> dict[str, Any]:
+        return self.thing_type() | {"body": {"readings": {"temperature": {"kind": "number", "unit": "K"}}}}
+
+    show_thing_type = remove_thing_type = thing_type
 
     def question(self) -> dict[str, Any]:
         asked = self.operator.local.request("POST", "/api/v1/questions", json={"text": "When is dinner?"})

@@ -238,8 +238,8 @@ class Agents:
             return replace(call, state=CallState.REFUSED, result="There is no such tool.")
         try:
             args = parse_args(requested.args_json)
-            risk = self._tools.judge(spec.name, args)
-            if not spec.needs_approval:
+            risk = self._tools.weigh(tx, spec, args, run.user_id)
+            if risk is None:
                 return call
             asked = self._question(tx, run, call, spec, risk)
             expires_at_ms = now_ms + to_ms(self._limits.approval_timeout)

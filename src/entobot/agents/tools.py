@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -15,6 +15,7 @@ from entobot.approvals.action import Args
 from entobot.approvals.model import Risk
 from entobot.core.clock import Clock, rfc3339
 from entobot.core.errors import Code, Problem
+from entobot.storage.database import Transaction
 
 MAX_READ_BYTES = 256 * 1024
 MAX_ENTRIES = 500
@@ -31,15 +32,23 @@ class ToolFailed(Exception):  # noqa: N818  reads as what happened
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """`run` blocks and is called in a thread of its own; `title` sums a call up for the person who is asked."""
+    """`run` blocks and is called in a thread of its own; `act` takes its place where a tool acts for the person whose
+    run it is. `title` sums a call up for the person who is asked.
+    """
 
     name: str
     description: str
     arguments: type[Arguments]
-    run: Callable[[Any], str]
+    run: Callable[[Any], str] = lambda _: ""
     needs_approval: bool = False
     risk: Risk = Risk.LOW
     title: Callable[[Any], str] = lambda _: ""
+    act: Callable[[Any, str], Awaitable[str]] | None = None
+    """`act(arguments, user_id)`, on the event loop."""
+    weigh: Callable[[Transaction, Any, str], Risk | None] | None = None
+    """`weigh(tx, arguments, user_id)`: what is at stake in this very call; None: nobody need be asked. `needs_approval`
+    and `risk` are for where that cannot be known.
+    """
     asks_leave: bool = False
     """An agent outside carries it out, once it may; models are not offered it and cannot call it."""
     is_durable: bool = False
@@ -82,6 +91,22 @@ class Toolbox:
         """What is at stake with these arguments. Raises `invalid`. Also the check of an edited action."""
         self.check(name, args)
         return self._specs[name].risk
+
+    def weigh(self, tx: Transaction, spec: ToolSpec, args: Args, user_id: str) -> Risk | None:
+        """As `judge`, of a call that this person's run makes; None where nobody need be asked. Raises Problem."""
+        checked = self.check(spec.name, args)
+        if spec.weigh is not None:
+            return spec.weigh(tx, checked, user_id)
+        return spec.risk if spec.needs_approval else None
+
+    async def carry_out(
+        self, name: str, args: Args, user_id: str, in_thread: Callable[[Callable[[], str]], Awaitable[str]]
+    ) -> str:
+        """Raises as `run` does."""
+        spec = self.find(name)
+        if spec is None or spec.act is None:
+            return await in_thread(lambda: self.run(name, args))
+        return await spec.act(self.check(name, args), user_id)
 
     def run(self, name: str, args: Args) -> str:
         """Blocks. Raises ToolFailed when nothing was done, anything else when that is not known."""

@@ -398,7 +398,7 @@ class Worker:
 
     async def _carry_out(self, run: Run, call: ToolCall, args: Args) -> str:
         if not self._tools.asks_leave(call.name):
-            return await self._threads.run(lambda: self._tools.run(call.name, args))
+            return await self._tools.carry_out(call.name, args, run.user_id, self._threads.run)
         if self._waiting is None:
             raise LeaveRefused("No agent waits for this.")
         self._waiting.allow(run.run_id, call.model_call_id, args, run.runner_state or "")

@@ -26,6 +26,7 @@ from entobot.agents.workspace import Workspace
 from entobot.app.bridging import Doors, build_bridges, join, outside_tools
 from entobot.app.cluster import who_lives
 from entobot.app.ground import Ground
+from entobot.app.things import ThingDesk
 from entobot.approvals.service import Approvals
 from entobot.audit.service import Audit
 from entobot.config import AgentSettings
@@ -66,13 +67,15 @@ class Answering:
     agents: Agents
     worker: Worker
     doors: Doors
+    things: ThingDesk
 
 
 def build_answering(ground: Ground, features: Features, environment: Mapping[str, str], rows: Rows) -> Answering:
     """`rows` are the stored providers."""
     settings = ground.settings.agent
     workspace = Workspace(settings.workspace or ground.home.workspace)
-    tools = built_in_tools(ground.clock, workspace).plus(outside_tools(ground))
+    things = ThingDesk(ground, features)
+    tools = built_in_tools(ground.clock, workspace).plus(outside_tools(ground)).plus(things.tools())
     approvals = _approvals(ground, features, tools)
     providers = Providers(
         ground.database,
@@ -112,7 +115,7 @@ def build_answering(ground: Ground, features: Features, environment: Mapping[str
     features.conversations.begin, approvals.go_on = worker.begin, worker.go_on
     follows = Parts(ground.database, ground.bus, ground.clock, features.stream, approvals, features.devices.guard)
     doors = Doors(ground, bridges, AgUi(follows, features.conversations, bridges))
-    return Answering(approvals, bot, providers, agents, worker, doors)
+    return Answering(approvals, bot, providers, agents, worker, doors, things)
 
 
 def _approvals(ground: Ground, features: Features, tools: Toolbox) -> Approvals:

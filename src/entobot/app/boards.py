@@ -8,6 +8,7 @@ from entobot.app.cluster import who_lives
 from entobot.app.denials import Denials
 from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
+from entobot.app.things import ThingDesk
 from entobot.audit.service import Audit
 from entobot.core import topics
 from entobot.core.errors import StartupRefused
@@ -18,6 +19,7 @@ from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import SessionParts
 from entobot.gateway.websocket import Service
 from entobot.mqtt.connection import Terms
+from entobot.mqtt.packets import Properties
 from entobot.mqtt.parts import MqttParts
 from entobot.mqtt.retention import AT_ONCE, expendable, forget
 from entobot.mqtt.service import Bounds, Broker
@@ -44,6 +46,7 @@ class Boards:
         shared: SessionParts,
         devices: Devices,
         audit: Audit,
+        things: ThingDesk,
         on_refused: Callable[[Refused, str], None],
     ) -> None:
         settings = ground.settings.mqtt
@@ -59,6 +62,8 @@ class Boards:
             bounds=Bounds(max_queued=settings.max_queued, max_retained=settings.max_retained),
         )
         self.broker.on_dropped = lambda _: self._denials.dropped()
+        self.broker.arrived, self.broker.subscribed = things.arrived, things.subscribed
+        things.service.send = self._send_down
         self.parts = MqttParts(
             broker=self.broker,
             database=ground.database,
@@ -149,6 +154,19 @@ class Boards:
                 await self._ground.database.write(partial(forget, numbers=some))
 
     # -- what others do
+
+    def _send_down(
+        self, tx: Transaction, device_id: str, user_id: str, topic: str, payload: bytes, now_ms: int, ends_at_ms: int
+    ) -> None:
+        lasts_s = max(1, (ends_at_ms - now_ms + 999) // 1000)
+        self.broker.send(
+            tx,
+            f"devices/{device_id}/{topic}",
+            payload,
+            user_id=user_id,
+            now_ms=now_ms,
+            properties=Properties(message_expiry_s=lasts_s),
+        )
 
     def _device_changed(self, _: str, payload: bytes) -> None:
         self.parts.spawn(self._forget(payload.decode("ascii", "replace")))

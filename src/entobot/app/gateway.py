@@ -106,8 +106,7 @@ class Gateway:
     ) -> None:
         """`ground.settings` are those of `layers` with what of `stored` can be used; `rows` are stored providers."""
         self.ground = ground
-        self._is_draining = False
-        self._stopped = False
+        self._is_draining = self._stopped = False
         clock, database, bus, ids = ground.clock, ground.database, ground.bus, ground.ids
         limits = ground.settings.limits
         self.stream = Stream(bus, ids)
@@ -167,6 +166,7 @@ class Gateway:
         answering = build_answering(self.ground, features, environment, rows)
         self.approvals, self.bot, self.providers = answering.approvals, answering.bot, answering.providers
         self.agents, self._worker, self.doors = answering.agents, answering.worker, answering.doors
+        self.things = answering.things
         self.people = gather_people(self.ground, features, answering, self.sign_in)
         self._by_sms = BySms(self.ground, features, answering, self.people, self.notifying, self.texts)
         self.outside = Outside(self.ground, self.approvals, self.devices, self.people, self.audit, self.notifying)
@@ -192,7 +192,7 @@ class Gateway:
         self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
         told = self.notifying.service
         self.alerting = Alerting(ground, self.audit, self.accounts, self.stream, self.devices, self.backups, told)
-        self._edges = (self.alerting, self.notifying, self.outside, self._by_sms, self.texts)
+        self._edges = (self.alerting, self.notifying, self.outside, self._by_sms, self.texts, self.things)
         self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 
     @classmethod
@@ -282,8 +282,8 @@ class Gateway:
     async def _open_listener(self) -> Listener:
         ground = self.ground
         gateway, files = ground.settings.gateway, None if ground.certificate is None else ground.certificate.files
-        parts = self._session_parts()
-        self._boards = make_boards(ground, parts, self.devices, self.audit, partial(self._refused, "mqtt"))
+        parts, refused = self._session_parts(), partial(self._refused, "mqtt")
+        self._boards = make_boards(ground, parts, self.devices, self.audit, self.things, refused)
         told = partial(self._credentials.refused, "http")
         api = Api(self.devices, self._idempotency, self.rates, ground.meters, on_guess=told, clock=ground.clock)
         self._add_routes(api)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
 from entobot.app.simple import BearerPairing, DeviceConversations
+from entobot.app.things import ThingDesk
 from entobot.audit.service import Audit
 from entobot.config import GatewaySettings
 from entobot.core.rates import Rate
@@ -45,14 +46,14 @@ class NoBoards:
 
 
 def make_boards(
-    ground: Ground, parts: SessionParts, devices: Devices, audit: Audit, on_refused: OnRefused
+    ground: Ground, parts: SessionParts, devices: Devices, audit: Audit, things: ThingDesk, on_refused: OnRefused
 ) -> "Boards | NoBoards":
     """Most gateways have no boards, and need not load what only boards need."""
     if not ground.settings.mqtt.enabled:
         return NoBoards()
     from entobot.app.boards import Boards
 
-    return Boards(ground, parts, devices, audit, on_refused)
+    return Boards(ground, parts, devices, audit, things, on_refused)
 
 
 def pace_of(gateway: GatewaySettings) -> Pace:

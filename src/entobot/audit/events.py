@@ -88,6 +88,10 @@ class AuditEvent(StrEnum):
     SMS_REFUSED = "sms.refused"
     SMS_STARTED = "sms.started"
     SMS_STOPPED = "sms.stopped"
+    THING_COMMANDED = "thing.commanded"
+    THING_TYPED = "thing.typed"
+    THING_TYPE_CHANGED = "thing_type.changed"
+    THING_TYPE_REMOVED = "thing_type.removed"
     TOKEN_FAMILY_CAUGHT_UP = "token.family_caught_up"  # noqa: S105  an event name
     TOKEN_FAMILY_REVOKED = "token.family_revoked"  # noqa: S105  an event name
     TOKEN_REFRESH_REFUSED = "token.refresh_refused"  # noqa: S105  an event name

@@ -81,6 +81,13 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/settings/mobile": Scope.SETTINGS,
     "GET /api/v1/settings/providers": Scope.SETTINGS,
     "GET /api/v1/sign-in": Open.ANYONE,
+    "GET /api/v1/thing-types": Scope.CHAT,
+    "GET /api/v1/thing-types/{name}": Scope.CHAT,
+    "GET /api/v1/things": Scope.CHAT,
+    "GET /api/v1/things/{device_id}": Scope.CHAT,
+    "GET /api/v1/things/{device_id}/commands": Scope.CHAT,
+    "GET /api/v1/things/{device_id}/commands/{command_id}": Scope.CHAT,
+    "GET /api/v1/things/{device_id}/history": Scope.CHAT,
     "GET /api/v1/users": Scope.USERS_MANAGE,
     "GET /api/v1/users/{user_id}": Open.AUTHENTICATED,
     "GET /api/v1/voice": Scope.CHAT,
@@ -136,6 +143,7 @@ ROUTES: dict[str, Access] = {
     "POST /api/v1/sms/answers/webhook": Open.ANYONE,
     "POST /api/v1/sms/receipts/twilio/{message_id}": Open.ANYONE,
     "POST /api/v1/sms/receipts/webhook": Open.ANYONE,
+    "POST /api/v1/things/{device_id}/commands": Scope.APPROVE,
     "POST /api/v1/users": Scope.USERS_MANAGE,
     "POST /api/v1/users/{user_id}/disable": Scope.USERS_MANAGE,
     "POST /api/v1/users/{user_id}/enable": Scope.USERS_MANAGE,
@@ -151,6 +159,8 @@ ROUTES: dict[str, Access] = {
     "PUT /api/v1/settings/enterprise": Scope.SETTINGS,
     "PUT /api/v1/settings/mobile": Scope.SETTINGS,
     "PUT /api/v1/settings/providers/{name}": Scope.SETTINGS,
+    "PUT /api/v1/thing-types/{name}": Scope.SETTINGS,
+    "PUT /api/v1/things/{device_id}/type": Scope.DEVICES_MANAGE,
     "DELETE /api/v1/approval-requests/{request_id}": Scope.NOTIFY,
     "DELETE /api/v1/approval-rules/{rule_id}": Scope.APPROVE,
     "DELETE /api/v1/devices/{device_id}": Open.AUTHENTICATED,
@@ -163,6 +173,8 @@ ROUTES: dict[str, Access] = {
     "DELETE /api/v1/pairing/invites/{invite_id}": Scope.PAIR,
     "DELETE /api/v1/questions/{question_id}": Scope.NOTIFY,
     "DELETE /api/v1/sessions/{session_id}": Open.AUTHENTICATED,
+    "DELETE /api/v1/thing-types/{name}": Scope.SETTINGS,
+    "DELETE /api/v1/things/{device_id}/commands/{command_id}": Scope.APPROVE,
 }
 """REST. `AUTHENTICATED` routes narrow to the caller's own objects in their service."""
 
@@ -199,6 +211,8 @@ FRESH = frozenset(
         "PUT /api/v1/settings/enterprise",
         "PUT /api/v1/settings/mobile",
         "PUT /api/v1/settings/providers/{name}",
+        "PUT /api/v1/thing-types/{name}",
+        "DELETE /api/v1/thing-types/{name}",
     }
 )
 """What a browser may do only within five minutes of a sign-in: else `step_up_required`."""

@@ -20,6 +20,7 @@ class Prefix(StrEnum):
     AUDIT = "aud_"
     CALLBACK = "cbk_"
     CLAIM = "clm_"
+    COMMAND = "cmd_"
     CONVERSATION = "cnv_"
     DEVICE = "dev_"
     FAMILY = "fam_"

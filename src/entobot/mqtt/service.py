@@ -105,7 +105,8 @@ def _nothing(_tx: Transaction, _message: Message) -> None: ...
 
 class Broker:
     """`arrived` is called in the unit that stores a device's message, so that a feature can make something of it in the
-    same commit. `on_dropped` hears how many messages a full queue did not take.
+    same commit; `subscribed(tx, device_id, filter, now_ms)` in the one that makes a subscription that was not there.
+    `on_dropped` hears how many messages a full queue did not take.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Broker:
         self._live: dict[int, LiveSession] = {}
         self._unsubscribe = bus.subscribe_others(f"mqtt.{node}", self._rung)
         self.arrived: Callable[[Transaction, Message], None] = _nothing
+        self.subscribed: Callable[[Transaction, str, str, int], None] = lambda _tx, _device, _filter, _now: None
         self.on_dropped: Callable[[int], None] = lambda _: None
 
     def stop(self) -> None:
@@ -390,6 +392,8 @@ class Broker:
         session_store.subscribe(tx, row, scope_of(text))
         if not share and (one.retain_handling == 0 or (one.retain_handling == 1 and is_new)):
             self._queue_retained(tx, row, now_ms)
+        if is_new and not share:
+            self.subscribed(tx, held.owner.device_id, text, now_ms)
         return Reason(one.qos), ""
 
     def _queue_retained(self, tx: Transaction, row: StoredSubscription, now_ms: int) -> None:
@@ -397,7 +401,7 @@ class Broker:
         identifiers = () if row.identifier is None else (row.identifier,)
         newest = 0
         for found in store.retained_in(tx, scope_of(row.filter), self._bounds.max_queued):
-            if not matches(row.filter, found.topic) or _is_gone(found, now_ms):
+            if not matches(row.filter, found.topic) or _is_over(found, now_ms):
                 continue
             last_seq = session_store.last_seq(tx, row.session) or 0
             qos = min(found.qos, row.qos)
@@ -476,12 +480,8 @@ class Broker:
         return sorted(found), rows[-1].session if len(rows) == AT_ONCE else 0
 
 
-def _is_over(row: StoredSession, now_ms: int) -> bool:
+def _is_over(row: StoredSession | RetainedMessage, now_ms: int) -> bool:
     return row.expires_at_ms is not None and row.expires_at_ms <= now_ms
-
-
-def _is_gone(found: RetainedMessage, now_ms: int) -> bool:
-    return found.expires_at_ms is not None and found.expires_at_ms <= now_ms
 
 
 def _message(

@@ -283,6 +283,13 @@ class Metric(Enum):
     SWEEP_SECONDS = _histogram(
         "entobot_sweep_seconds", FAST_SECONDS, "Periodic work: `ok` or `failed`.", "sweep", "outcome"
     )
+    THING_COMMANDS = _counter(
+        "entobot_thing_commands_total", "Commands to things that are over, by how they ended.", "state"
+    )
+    THING_READINGS = _counter("entobot_thing_readings_total", "Readings of things that were taken.")
+    THING_REFUSED = _counter(
+        "entobot_thing_refused_total", "What things said that did not fit, and changed nothing, by reason.", "reason"
+    )
     TOOL_CALL_SECONDS = _histogram(
         "entobot_tool_call_seconds", SLOW_SECONDS, "One tool call: the state in which it ended.", "outcome"
     )

@@ -1,0 +1,1 @@
+"""What boards read and do: types, state, history, commands."""

@@ -1,0 +1,107 @@
+"""What time does to things: they fall silent, and what they read long ago becomes hours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from entobot.core.clock import Clock
+from entobot.storage.database import Database, Transaction
+from entobot.things import command_store, history_store, store
+from entobot.things.intake import OnStatus, forget_thing
+from entobot.things.model import KNOWN_BATCH_MS, MAX_EVENTS, Thing
+
+AT_ONCE = 100
+FOLD_AT_ONCE = 2000
+"""Readings of one unit: what else is written waits for it."""
+FOLDS = 200
+"""Units of one look; what is left waits for the next."""
+SERIES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    readings_ms: int
+    hours_ms: int
+    commands_ms: int
+
+
+class Keeping:
+    """`on_status` is called in the unit in which a thing falls silent. Of several nodes one notes it."""
+
+    def __init__(self, database: Database, clock: Clock, keep: Keep, on_status: list[OnStatus]) -> None:
+        self._database = database
+        self._clock = clock
+        self._keep = keep
+        self._on_status = on_status
+
+    async def look(self) -> None:
+        """Note who has fallen silent."""
+        now_ms = self._clock.now_ms()
+        while await self._database.read(lambda tx: store.fallen(tx, now_ms, 1)):
+            if await self._database.write(lambda tx: self._fall(tx, now_ms)) < AT_ONCE:
+                return
+
+    def _fall(self, tx: Transaction, now_ms: int) -> int:
+        found = store.fallen(tx, now_ms, AT_ONCE)
+        for one in found:
+            status = one.status_at(now_ms)
+            if status is not one.status and store.fall(tx, one, status, now_ms):
+                forget_thing(tx, one.device_id)
+                for tell in self._on_status:
+                    tell(tx, one.device_id, status, now_ms)
+        return len(found)
+
+    async def tidy(self) -> None:
+        """Old readings become part of their hours, old hours, batches, commands and events are forgotten."""
+        now_ms = self._clock.now_ms()
+        await self._fold_all(now_ms)
+        await self._database.write(lambda tx: history_store.forget_batches(tx, now_ms - KNOWN_BATCH_MS))
+        await self._database.write(lambda tx: command_store.delete_old(tx, now_ms - self._keep.commands_ms))
+        await self._trim_events()
+
+    async def _fold_all(self, now_ms: int) -> None:
+        before_ms = now_ms - self._keep.readings_ms
+        before_ms -= before_ms % history_store.HOUR_MS
+        after, folds = 0, 0
+        while True:
+            numbers = await self._database.read(
+                lambda tx, after=after: history_store.series_after(tx, after, SERIES_AT_ONCE)
+            )
+            if not numbers:
+                return
+            after = numbers[-1]
+            for number in numbers:
+                while (at_ms := await self._oldest(number)) is not None and at_ms < before_ms:
+                    if (folds := folds + 1) > FOLDS:
+                        return
+                    await self._database.write(_folding(number, at_ms))
+            await self._database.write(_dropping(numbers, now_ms - self._keep.hours_ms))
+
+    async def _oldest(self, number: int) -> int | None:
+        return await self._database.read(lambda tx: history_store.first_reading_ms(tx, number))
+
+    async def _trim_events(self) -> None:
+        after = ""
+        while True:
+            found: list[Thing] = await self._database.read(lambda tx, after=after: store.page(tx, None, after, AT_ONCE))
+            if not found:
+                return
+            after = found[-1].device_id
+            crowded = await self._database.read(
+                lambda tx, found=found: [
+                    one for one in found if history_store.has_more_events(tx, one.device_id, MAX_EVENTS)
+                ]
+            )
+            for one in crowded:
+                await self._database.write(lambda tx, one=one: history_store.trim_events(tx, one.device_id, MAX_EVENTS))
+
+
+def _folding(number: int, at_ms: int) -> Callable[[Transaction], None]:
+    return lambda tx: history_store.fold(tx, number, at_ms, FOLD_AT_ONCE)
+
+
+def _dropping(numbers: list[int], before_ms: int) -> Callable[[Transaction], None]:
+    def unit(tx: Transaction) -> None:
+        for one in numbers:
+            history_store.delete_hours(tx, one, before_ms)
+
+    return unit

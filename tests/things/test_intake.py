@@ -1,0 +1,286 @@
+"""What boards say becomes state and history: the same on every store."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from entobot.mqtt.model import Message
+from entobot.storage.database import Database, Transaction
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
+from entobot.things import history_store, store
+from entobot.things.intake import Bounds, Intake, forget_thing, forget_type
+from entobot.things.keeping import Keep, Keeping
+from entobot.things.model import Pace, Point, Reading, Status, Thing
+from entobot.things.service import merged, width_of
+from entobot.things.types import type_of
+from tests.support.time import ManualClock
+
+ON_EVERY_STORE = True
+BOARD = "dev_1"
+HOUR_MS = 3600_000
+DAY_MS = 24 * HOUR_MS
+KEEP = Keep(readings_ms=7 * DAY_MS, hours_ms=30 * DAY_MS, commands_ms=DAY_MS)
+GARAGE = {
+    "readings": {
+        "temperature": {"kind": "number", "unit": "°C", "minimum": -40, "maximum": 85},
+        "door_open": {"kind": "boolean"},
+        "mode": {"kind": "choice", "options": ["day", "night"]},
+    },
+    "every_s": 60,
+}
+
+
+class World:
+    def __init__(self, database: Database, clock: ManualClock) -> None:
+        self.database = database
+        self.clock = clock
+        self.meters = Meters()
+        self.intake = Intake(Bounds(Pace(900_000, HOUR_MS), KEEP.hours_ms), self.meters)
+        self.keeping = Keeping(database, clock, KEEP, self.intake.on_status)
+        self.statuses: list[tuple[str, Status]] = []
+        self.told: list[Reading] = []
+        self.intake.on_status.append(lambda _tx, device_id, status, _now: self.statuses.append((device_id, status)))
+        self.intake.on_reading.append(lambda _device, one: self.told.append(one))
+
+    async def say(self, topic: str, payload: Any, device_id: str = BOARD) -> None:
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        message = Message(f"devices/{BOARD}/{topic}", data, 1, False, device_id, "usr_1", self.clock.now_ms())
+        await self.database.write(lambda tx: self.intake.take(tx, message))
+
+    async def assign(self, body: dict[str, Any], name: str = "garage") -> None:
+        def unit(tx: Transaction) -> None:
+            store.add_thing(tx, BOARD, "usr_1", 0)
+            store.put_type(tx, name, type_of(name, body).to_json(), 0)
+            store.assign(tx, BOARD, name)
+            forget_type(tx, name)
+            forget_thing(tx, BOARD)
+
+        await self.database.write(unit)
+
+    async def thing(self) -> Thing:
+        found = await self.database.read(lambda tx: store.find_thing(tx, BOARD))
+        assert found is not None
+        return found
+
+    async def state(self) -> dict[str, Any]:
+        states = await self.database.read(lambda tx: store.states_of(tx, BOARD))
+        return {one.name: one.value for one in states}
+
+    async def history(self, name: str = "temperature", width_ms: int = 1000) -> list[tuple[int, float | None]]:
+        """Of what is kept of each reading: how long ago, and its mean."""
+        now_ms = self.clock.now_ms()
+
+        def unit(tx: Transaction) -> list[Point]:
+            number = store.find_series(tx, BOARD, name)
+            assert number is not None
+            return history_store.points(tx, number, 0, now_ms + DAY_MS, width_ms)
+
+        return [((now_ms - one.at_ms) // 1000, one.mean) for one in await self.database.read(unit)]
+
+    async def hours(self, name: str = "temperature") -> list[Point]:
+        def unit(tx: Transaction) -> list[Point]:
+            number = store.find_series(tx, BOARD, name)
+            assert number is not None
+            return history_store.hour_rows(tx, number, 0, self.clock.now_ms())
+
+        return await self.database.read(unit)
+
+    async def refused(self) -> tuple[int, str]:
+        one = await self.thing()
+        return one.refused, one.refused_why
+
+
+@pytest.fixture
+def world(database: Database, clock: ManualClock) -> World:
+    clock.at_ms -= clock.at_ms % HOUR_MS
+    return World(database, clock)
+
+
+async def test_the_newest_reading_is_the_state_and_all_are_history(world: World) -> None:
+    await world.say("telemetry/temperature", 21.5)
+    world.clock.advance(10)
+    await world.say("telemetry/temperature", {"value": 22, "at": world.clock.now_ms()})
+    await world.say("telemetry/temperature", {"value": 5, "age_ms": 3000})
+    await world.say("telemetry/door_open", True)
+    await world.say("telemetry/mode", "night")
+    assert await world.state() == {"temperature": 22, "door_open": True, "mode": "night"}
+    assert await world.history() == [(10, 21.5), (3, 5), (0, 22)]
+    assert [one.name for one in world.told] == ["temperature"] * 3 + ["door_open", "mode"]
+    assert world.meters.counter(Metric.THING_READINGS).value == 5
+
+
+async def test_a_batch_that_is_sent_again_counts_once_and_a_reading_that_comes_twice_too(world: World) -> None:
+    await world.say("telemetry/temperature", 21)
+    batch = {
+        "batch": "b1",
+        "readings": [{"name": "temperature", "value": n, "age_ms": n * 60_000} for n in range(1, 4)],
+    }
+    await world.say("telemetry", batch)
+    world.clock.advance(1)
+    await world.say("telemetry", batch)
+    assert len(await world.history()) == 4
+    again = {"value": 1, "at": world.clock.now_ms() - 61_000}
+    await world.say("telemetry/temperature", again)
+    assert len(await world.history()) == 4
+    assert await world.state() == {"temperature": 21}
+    assert world.meters.counter(Metric.THING_READINGS).value == 5
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        ("telemetry/temperature", "warm"),
+        ("telemetry/temperature", True),
+        ("telemetry/temperature", 1000),
+        ("telemetry/temperature", b"1e999"),
+        ("telemetry/temperature", b"nan"),
+        ("telemetry/temperature", {"value": 1, "at": 5}),
+        ("telemetry/temperature", {"value": 1, "at": "2099-01-01T00:00:00Z"}),
+        ("telemetry/temperature", {"value": 1, "age_ms": -1}),
+        ("telemetry/temperature", {"value": 1, "unit": "K"}),
+        ("telemetry/temperature", {"value": [1]}),
+        ("telemetry/temperature", b"\xff\xfe"),
+        ("telemetry/temperature", b"[" * 20_000),
+        ("telemetry/humidity", 3),
+        ("telemetry/Tempe", 3),
+        ("telemetry/a/b", 3),
+        ("telemetry/mode", "dawn"),
+        ("telemetry/door_open", 1),
+        ("telemetry", {"batch": "b", "readings": []}),
+        ("telemetry", {"batch": "b", "readings": [1] * 501}),
+        ("telemetry", {"readings": [{"name": "temperature", "value": 1}]}),
+        ("status", "away"),
+        ("status", {"status": "online", "every_s": 0}),
+        ("event", {"event": "X"}),
+        ("event", {"event": "x", "data": {"a": "x" * 5000}}),
+        ("result", {"command_id": "cmd_1", "state": "done"}),
+        ("result", {"command_id": "cmd_1", "state": "queued"}),
+    ],
+)
+async def test_what_does_not_fit_changes_nothing_and_is_counted(world: World, topic: str, payload: Any) -> None:
+    await world.assign(GARAGE)
+    await world.say("telemetry/temperature", 21)
+    await world.say(topic, payload)
+    assert await world.state() == {"temperature": 21}
+    assert await world.history() == [(0, 21)]
+    count, why = await world.refused()
+    assert (count, bool(why)) == (1, True)
+    assert await world.database.read(lambda tx: history_store.events_of(tx, BOARD, 5)) == []
+
+
+async def test_of_a_batch_what_fits_counts(world: World) -> None:
+    await world.assign(GARAGE)
+    rows: list[Any] = [{"name": "temperature", "value": 20}, {"name": "temperature", "value": "x"}, {"name": "x"}, 7]
+    await world.say("telemetry", {"batch": "b", "readings": rows})
+    assert await world.state() == {"temperature": 20}
+    assert (await world.refused())[0] == 3
+
+
+async def test_nobody_else_speaks_for_a_thing(world: World) -> None:
+    await world.say("telemetry/temperature", 21)
+    await world.say("telemetry/temperature", 99, device_id="dev_2")
+    assert await world.state() == {"temperature": 21}
+
+
+async def test_a_thing_has_so_many_readings(world: World) -> None:
+    for n in range(65):
+        await world.say(f"telemetry/r{n}", n)
+    assert len(await world.state()) == 64
+    assert (await world.refused())[0] == 1
+
+
+async def test_a_changed_type_holds_from_then_on(world: World) -> None:
+    await world.say("telemetry/humidity", 40)
+    await world.assign(GARAGE)
+    await world.say("telemetry/humidity", 41)
+    assert (await world.state(), (await world.refused())[0]) == ({"humidity": 40}, 1)
+    await world.assign(GARAGE | {"readings": {"humidity": {"kind": "integer"}}})
+    await world.say("telemetry/humidity", 42)
+    assert await world.state() == {"humidity": 42}
+
+
+# -- status
+
+
+async def test_a_silent_thing_is_stale_then_offline_and_online_when_it_speaks(world: World) -> None:
+    await world.assign(GARAGE)
+    await world.say("telemetry/temperature", 21)
+    for seconds, status in ((149, Status.ONLINE), (1, Status.STALE), (299, Status.STALE), (1, Status.OFFLINE)):
+        world.clock.advance(seconds)
+        assert (await world.thing()).status_at(world.clock.now_ms()) is status
+        await world.keeping.look()
+        assert (await world.thing()).status is status
+    await world.say("telemetry", {"batch": "b", "readings": [{"name": "temperature", "value": 1, "age_ms": 10_000}]})
+    assert (await world.thing()).status is Status.OFFLINE, "a batch is of before"
+    await world.say("event", {"event": "button", "data": {"n": 2}})
+    assert (await world.thing()).status is Status.ONLINE
+    assert [status for _, status in world.statuses] == [Status.ONLINE, Status.STALE, Status.OFFLINE, Status.ONLINE]
+
+
+@pytest.mark.parametrize("last_words", [b"offline", b'"offline"', {"status": "offline"}])
+async def test_a_last_will_makes_it_offline_at_once(world: World, last_words: Any) -> None:
+    await world.say("status", {"status": "online", "firmware": "1.4.0", "every_s": 1000})
+    one = await world.thing()
+    assert (one.status, one.firmware, one.stale_at_ms) == (Status.ONLINE, "1.4.0", world.clock.now_ms() + 2_500_000)
+    await world.say("status", last_words)
+    assert ((await world.thing()).status, (await world.thing()).firmware) == (Status.OFFLINE, "1.4.0")
+    world.clock.advance(10_000)
+    await world.keeping.look()
+    assert [status for _, status in world.statuses] == [Status.ONLINE, Status.OFFLINE]
+
+
+# -- retention
+
+
+async def test_old_readings_become_hours_and_old_hours_are_forgotten(world: World) -> None:
+    for minutes, value in ((0, 10), (20, 20), (40, 60), (60, 5)):
+        await world.say("telemetry/temperature", {"value": value, "at": world.clock.now_ms() + minutes})
+        world.clock.advance(20 * 60)
+    await world.say("telemetry/note", "x")
+    world.clock.advance(KEEP.readings_ms / 1000 - 20 * 60)
+    await world.keeping.tidy()
+    (hour,) = await world.hours()
+    assert (hour.count, hour.low, hour.mean, hour.high) == (3, 10, 30, 60)
+    assert [mean for _, mean in await world.history()] == [5]
+    late = {"value": 90, "age_ms": KEEP.readings_ms + 1800_000}
+    await world.say("telemetry", {"batch": "late", "readings": [{"name": "temperature", **late}]})
+    await world.keeping.tidy()
+    (hour, *_) = await world.hours()
+    assert (hour.count, hour.low, hour.mean, hour.high) == (4, 10, 45, 90)
+    world.clock.advance(KEEP.hours_ms / 1000)
+    await world.keeping.tidy()
+    assert (await world.hours(), await world.history()) == ([], [])
+
+
+async def test_an_hour_with_many_readings_is_folded_in_parts(world: World) -> None:
+    start = world.clock.now_ms()
+
+    def fill(tx: Transaction) -> None:
+        number = store.insert_series(tx, BOARD, Reading("temperature", 0.0, start))
+        for n in range(4500):
+            history_store.add_reading(tx, number, Reading("temperature", float(n), start + n))
+
+    await world.database.write(fill)
+    world.clock.advance(KEEP.readings_ms / 1000 + 3600)
+    await world.keeping.tidy()
+    (hour,) = await world.hours()
+    assert (hour.count, hour.low, hour.high, hour.mean) == (4500, 0, 4499, 2249.5)
+    assert await world.history() == []
+
+
+async def test_of_events_the_newest_are_kept(world: World) -> None:
+    for n in range(205):
+        await world.say("event", {"event": f"e{n}"})
+    await world.keeping.tidy()
+    names = [one.name for one in await world.database.read(lambda tx: history_store.events_of(tx, BOARD, 500))]
+    assert names == [f"e{n}" for n in range(204, 4, -1)]
+
+
+def test_points_of_several_widths_become_one_line() -> None:
+    day = width_of(int(timedelta(days=30) / timedelta(milliseconds=1)), 60)
+    assert day == 12 * HOUR_MS or day == 24 * HOUR_MS
+    found = merged([Point(0, 3, 1, 2, 4), Point(HOUR_MS, 1, 0, 6, 6), Point(day, 1, 5, 5, 5)], day)
+    assert found == [Point(0, 4, 0, 3, 6), Point(day, 1, 5, 5, 5)]
