@@ -294,7 +294,7 @@ class Existing:
         local.request("PUT", f"/api/v1/things/{device_id}/type", json={"type": name})
         return {"path_parameters": {"device_id": device_id}}
 
-    show_thing = thing
+    show_thing = list_commands = thing
 
     def show_history(self) -> dict[str, Any]:
         return self.thing() | {"query": {"reading": "temperature"}}
