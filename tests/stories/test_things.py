@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,11 @@ def test_a_command_waits_for_a_board_that_is_away_comes_once_and_its_result_is_t
 def test_who_commands_hears_what_became_of_it(gateway: GatewayProcess) -> None:
     _, board = a_garage(gateway, "Quick")
     board.subscribe(f"{board.root}/command")
-    board.client.on_message = lambda _c, _u, one: board.client.publish(
-        f"{board.root}/result",
-        json.dumps({"command_id": json.loads(one.payload)["command_id"], "state": "failed", "error": "no bulb"}),
-        1,
-    )
+    said = {"state": "failed", "error": "no bulb"}
+    answering = threading.Thread(target=answer, args=(board,), kwargs=said)
+    answering.start()
     done = gateway.cli("things", "command", "Quick", "light", "on=true", "--wait", "30")
+    answering.join()
     assert (done.returncode, done.stdout) == (1, "Quick could not do it: no bulb\n")
     for wrong in (["light", "on=maybe"], ["light"], ["dance"]):
         assert gateway.cli("things", "command", "Quick", *wrong).returncode != 0
