@@ -11,6 +11,7 @@ from entobot.core.clock import SystemClock
 from entobot.core.ids import Prefix
 from entobot.core.permissions import DEFAULT_DEVICE_SCOPES, Role, Scope
 from entobot.core.secrets import SystemEntropy
+from entobot.devices import credential_store
 from entobot.devices import store as devices_store
 from entobot.devices.api_keys import ApiKeys
 from entobot.devices.keys import parse_public_jwk
@@ -111,7 +112,7 @@ class _Seed:
             confirmed_by_mode="api_key",
         )
         devices_store.insert_device(tx, device)
-        devices_store.insert_key(tx, ApiKey(key_id, device_id, self._api_keys.digest(secret), now_ms, None))
+        credential_store.insert_key(tx, ApiKey(key_id, device_id, self._api_keys.digest(secret), now_ms, None))
         return Seeded(device_id, user_id, api_key=secret)
 
     def _add_paired(self, tx: Transaction, user_id: str, key: DeviceKey) -> Seeded:

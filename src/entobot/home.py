@@ -28,6 +28,7 @@ class Purpose(StrEnum):
     AUTHENTICATORS = "authenticators"
     BUS = "bus"
     CURSORS = "cursors"
+    ENROLMENT_KEYS = "enrolment keys"
     IDENTITY = "identity"
     INVITE_CODES = "invite codes"
     MODEL_KEYS = "model keys"

@@ -81,6 +81,8 @@ async def test_the_list_and_its_alias_show_the_callers_devices(house: House, cli
                     "last_seen_at": "2026-09-21T14:13:20.000Z",
                     "is_online": True,
                     "credential": "device_key",
+                    "device_type": "",
+                    "tags": [],
                 }
             ],
         }

@@ -8,7 +8,7 @@ from entobot.audit.events import AuditEvent, Outcome
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import ALL_SCOPES, DEFAULT_DEVICE_SCOPES, Scope
 from entobot.core.principal import Principal
-from entobot.devices.api_keys import write_key
+from entobot.devices.api_keys import parse_key, write_key
 from entobot.devices.key_authentication import FAILURES_AT_ONCE
 from entobot.devices.key_desk import CreatedKey
 from entobot.devices.model import ConnectionRefused, Platform, Refusal
@@ -66,7 +66,15 @@ async def test_who_failed_too_often_is_told_when_to_come_back_and_that_is_enough
 async def test_a_key_lets_its_device_in_with_its_scopes(house: House) -> None:
     made = await make(house, scopes=frozenset({Scope.CHAT, Scope.NOTIFY}), platform=Platform.DESKTOP)
     owner = await house.owner()
-    expected = Principal(owner.user_id, frozenset({Scope.CHAT, Scope.NOTIFY}), made.device.device_id, 1, None, None)
+    expected = Principal(
+        owner.user_id,
+        frozenset({Scope.CHAT, Scope.NOTIFY}),
+        made.device.device_id,
+        1,
+        None,
+        None,
+        credential_id=parse_key(made.secret),
+    )
     assert await house.devices.authenticate(show(made.secret)) == expected
     found = await house.devices.authenticate_key_connection(made.secret, "192.0.2.7")
     assert (found.principal, found.expires_at_ms) == (expected, None)

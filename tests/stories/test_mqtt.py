@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,35 @@ def test_who_makes_a_key_is_told_the_device_s_id_which_is_the_user_name(gateway:
     assert done.stdout.startswith("ent_key_")
     (device_id,) = [one["device_id"] for one in gateway.ask("devices", "list") if one["device_name"] == "Greenhouse"]
     assert f"Greenhouse is {device_id} and may: chat" in done.stderr
+
+
+def test_a_board_enrols_itself_and_each_of_its_keys_ends_alone(gateway: GatewayProcess) -> None:
+    key = gateway.cli("enrolment", "create", "Greenhouse", "--uses", "1", "--type", "thermometer").stdout.strip()
+    asked: dict[str, Any] = {
+        "headers": {"Authorization": f"Bearer {key}"},
+        "json": {"nonce": "n" * 43, "hardware_id": "a4:cf:12"},
+    }
+    first, again = (gateway.http().request("POST", "/api/v1/enrol", **asked).json() for _ in range(2))
+    assert (first["device_id"], first["topics"]) == (again["device_id"], f"devices/{first['device_id']}/")
+    assert again["mqtt_port"] == int(gateway.environment["ENTOBOT_MQTT__PORT"])
+    assert Board(gateway, Thing(gateway, "Lost", first)).connect() == BAD_CREDENTIALS
+    thing = Thing(gateway, "Board", again)
+    assert Board(gateway, thing).opened().publish(f"devices/{thing.device_id}/telemetry/t", b"21") == 0
+    assert gateway.http().request("POST", "/api/v1/enrol", **asked).json()["code"] == "enrolment_used"
+    (row,) = gateway.ask("enrolment", "list")
+    assert (row["state"], row["uses"], row["device_type"]) == ("spent", 1, "thermometer")
+    assert thing.request("GET", "/api/v1/conversations").status_code == 403
+
+    other = Thing(gateway, "Board", gateway.ask("devices", "rotate-key", thing.device_id, "--overlap", "60"))
+    old, new = Board(gateway, thing, name="old").opened(), Board(gateway, other, name="new").opened()
+    (newest, oldest) = gateway.ask("devices", "keys", thing.device_id)
+    assert (newest["expires_at"], oldest["state"]) == (None, "good")
+    gateway.cli("devices", "revoke-key", thing.device_id, oldest["credential_id"])
+    assert old.ended() == NOT_AUTHORIZED
+    assert new.publish(f"{new.root}/telemetry/t", b"22") == 0
+    assert Board(gateway, thing).connect() == NOT_AUTHORIZED
+    gateway.cli("enrolment", "revoke", "Greenhouse", "--with-devices")
+    assert new.ended() == NOT_AUTHORIZED
 
 
 def test_a_large_message_may_follow_connect_without_waiting(gateway: GatewayProcess) -> None:

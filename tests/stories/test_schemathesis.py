@@ -39,6 +39,7 @@ CHECKS = [
 ]
 ENDLESS = "stream_events"
 NEVER_2XX = {
+    "enrol": "It takes an enrolment key, which no device has: tests/stories/test_mqtt.py.",
     "change_approval_policies": "An owner who is signed in, or at the machine: tests/approvals/test_policies.py.",
     "resend_invite": "Only invites by SMS can be sent again, and no provider is set up here: tests/stories/test_sms.py.",
     **dict.fromkeys(
@@ -253,6 +254,32 @@ class Existing:
 
     def list_device_push(self) -> dict[str, Any]:
         return {"path_parameters": {"device_id": self.victim()}}
+
+    def machine(self) -> dict[str, Any]:
+        body = {"device_name": "Board"}
+        return self.operator.local.request("POST", "/api/v1/api-keys", json=body)
+
+    def rotate_api_key(self) -> dict[str, Any]:
+        return {"path_parameters": {"device_id": self.machine()["device_id"]}, "body": {"overlap_s": 60}}
+
+    def list_credentials(self) -> dict[str, Any]:
+        return {"path_parameters": {"device_id": self.machine()["device_id"]}}
+
+    def revoke_credential(self) -> dict[str, Any]:
+        made = self.machine()
+        which = {"device_id": made["device_id"], "credential_id": "key_" + made["api_key"][8:34]}
+        return {"path_parameters": which}
+
+    def enrolment_key(self) -> dict[str, Any]:
+        return self.operator.local.request("POST", "/api/v1/enrolment-keys", json={"name": "Boards", "max_uses": 9})
+
+    def create_enrolment_key(self) -> dict[str, Any]:
+        return {"body": {"name": "Boards"}}
+
+    def get_enrolment_key(self) -> dict[str, Any]:
+        return {"path_parameters": {"key_id": self.enrolment_key()["key_id"]}}
+
+    revoke_enrolment_key = get_enrolment_key
 
     def memo(self) -> dict[str, Any]:
         made = self.device.request("POST", "/api/v1/memos", json={"kind": "todo", "text": "Call Bob"})

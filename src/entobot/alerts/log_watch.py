@@ -65,6 +65,7 @@ HITS: dict[str, Callable[[Entry], Hit | None]] = {
     AuditEvent.CERTIFICATE_ISSUED: _renewed,
     AuditEvent.CERTIFICATE_RENEWAL_FAILED: _counted(RuleId.CERTIFICATE_RENEWAL_FAILED),
     AuditEvent.CERTIFICATE_REPLACED: _renewed,
+    AuditEvent.DEVICE_ENROLLED: _thing(RuleId.DEVICE_PAIRED),
     AuditEvent.DEVICE_PAIRED: _thing(RuleId.DEVICE_PAIRED),
     AuditEvent.INVITE_CLAIM_REFUSED: _counted(RuleId.PAIRING_REFUSED),
     AuditEvent.SIGN_IN_REFUSED: _counted(RuleId.SIGN_INS_REFUSED),

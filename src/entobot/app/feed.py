@@ -1,5 +1,7 @@
 """What the gateway kit needs of the features: where a connection starts, snapshots, standing, credentials."""
 
+from functools import partial
+
 from entobot.approvals.rows import approval_row
 from entobot.approvals.service import Approvals
 from entobot.conversations.rows import conversation_row
@@ -41,6 +43,21 @@ class Snapshots:
         return {"conversations": conversations, "pending_approvals": approvals, "unread": unread}
 
 
+def _standing(devices: Devices, tx: Transaction, principal: Principal) -> Standing | None:
+    if principal.device_id is None:
+        return None
+    device = devices.get_device(tx, principal.device_id)
+    if device.status is Status.REVOKED:
+        return Standing(Close.REVOKED, "this device was revoked")
+    if device.status is Status.SUSPENDED:
+        return Standing(Close.SUSPENDED, "this device is suspended")
+    if device.epoch != principal.epoch:
+        return Standing(Close.TOKEN_EXPIRED, "the credentials were replaced")
+    if devices.machines.has_ended(tx, principal):
+        return Standing(Close.REVOKED, "this key was revoked, or has run out")
+    return None
+
+
 def make_feed(stream: Stream, devices: Devices, snapshots: Snapshots) -> Feed:
     def open_(tx: Transaction, principal: Principal, resume: Resume | None) -> Opening:
         head = stream.head(tx, principal.user_id)
@@ -50,18 +67,6 @@ def make_feed(stream: Stream, devices: Devices, snapshots: Snapshots) -> Feed:
         if reason is None and resume is not None:
             return Opening(head.stream_id, head.seq, resume.after, None, None, seen)
         return Opening(head.stream_id, head.seq, head.seq, reason, snapshots.compose(tx, principal, seen), seen)
-
-    def standing(tx: Transaction, principal: Principal) -> Standing | None:
-        if principal.device_id is None:
-            return None
-        device = devices.get_device(tx, principal.device_id)
-        if device.status is Status.REVOKED:
-            return Standing(Close.REVOKED, "this device was revoked")
-        if device.status is Status.SUSPENDED:
-            return Standing(Close.SUSPENDED, "this device is suspended")
-        if device.epoch != principal.epoch:
-            return Standing(Close.TOKEN_EXPIRED, "the credentials were replaced")
-        return None
 
     def acknowledge(tx: Transaction, device_id: str, user_id: str, seq: int, now_ms: int) -> None:
         def is_known() -> bool:
@@ -73,7 +78,7 @@ def make_feed(stream: Stream, devices: Devices, snapshots: Snapshots) -> Feed:
     return Feed(
         open=open_,
         after=stream.after,
-        standing=standing,
+        standing=partial(_standing, devices),
         acknowledge=acknowledge,
         writing=stream.writing,
     )

@@ -30,7 +30,7 @@ from entobot.app.feed import Snapshots, make_feed
 from entobot.app.filing import Filing
 from entobot.app.front import endpoints_of, per_address_of, plain_listener, rates_of, retention_of, strangers_of
 from entobot.app.ground import Ground, lay_ground, leave_ground
-from entobot.app.inviting import make_pairing
+from entobot.app.inviting import Enrolling, make_pairing
 from entobot.app.links import make_boards, make_websockets, pace_of
 from entobot.app.measuring import Counts, Measuring
 from entobot.app.notifying import Notifying
@@ -141,8 +141,8 @@ class Gateway:
         self.notifying = Notifying(ground, self.audit, self.accounts, self.stream, self.devices, self.texts)
         self._answer(environment, rows)
         self._timers = TimerWheel(clock, lambda delay, call: asyncio.get_running_loop().call_later(delay, call))
-        snapshots = Snapshots(self.conversations, self.approvals)
-        self.hub = Hub(database, bus, clock, make_feed(self.stream, self.devices, snapshots))
+        feed = make_feed(self.stream, self.devices, Snapshots(self.conversations, self.approvals))
+        self.hub = Hub(database, bus, clock, feed)
         self.devices.directory.find_online = self.hub.online
         self.devices.directory.find_connections = connections_of(self.hub, clock)
         self.stream.appended = self.hub.appended
@@ -182,17 +182,18 @@ class Gateway:
         self._credentials = CredentialLog(get_logger("gateway"), self.ground.clock)
         ground = self.ground
         self._periodic = Periodic(ground.clock, ground.meters)
-        row = random_secret(ground.entropy, 9)
         parts = parts_of(lambda: self._is_draining, lambda: self._listener, lambda: self._worker.is_running, ground.bus)
         parts["renewal"] = self.certificates.check
         parts[AGENTS] = self.doors.check
+        row = random_secret(ground.entropy, 9)
         self.readiness = Readiness(ground.database, ground.clock, ground.meters, row, parts)
         self.measuring = Measuring(ground.database, ground.clock, ground.meters, self.count, self.readiness.report)
         self._desk = Desk(self)
         self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
         told = self.notifying.service
         self.alerting = Alerting(ground, self.audit, self.accounts, self.stream, self.devices, self.backups, told)
-        self._edges = (self.alerting, self.notifying, self.outside, self._by_sms, self.texts, self.things)
+        more = (Enrolling(ground, self.audit, self.accounts, self.devices, self.people),)
+        self._edges = (self.alerting, self.notifying, self.outside, self._by_sms, self.texts, self.things, *more)
         self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 
     @classmethod
@@ -423,8 +424,7 @@ class Gateway:
         return self._listener.port
 
     def _admit(self, address: str) -> float | None:
-        wait_s = self.rates.wait_of_address(Rate.REQUESTS, address)
-        return wait_s if wait_s > 0 else None
+        return self.rates.wait_of_address(Rate.REQUESTS, address) or None
 
     def _certificate_changed(self, certificate: Certificate) -> None:
         self.pairing.spki = certificate.spki

@@ -1,12 +1,19 @@
-"""Pairing of the running gateway."""
+"""How devices come to the running gateway: pairing, and boards that enrol themselves."""
 
+from entobot.accounts.people import People
 from entobot.accounts.service import Accounts
 from entobot.app.ground import Ground
+from entobot.app.periodic import Periodic
 from entobot.audit.service import Audit
+from entobot.devices.api_keys import ApiKeys
 from entobot.devices.service import Devices
+from entobot.enrolment import http
+from entobot.enrolment.model import ENROLMENT_KEY
+from entobot.enrolment.service import Enrolments
 from entobot.home import Purpose
 from entobot.notifications.sms_outbox import Outbox
 from entobot.pairing.service import Pairing
+from entobot.web.routes import Api
 
 
 def make_pairing(ground: Ground, audit: Audit, accounts: Accounts, devices: Devices, outbox: Outbox | None) -> Pairing:
@@ -25,3 +32,26 @@ def make_pairing(ground: Ground, audit: Audit, accounts: Accounts, devices: Devi
         spki=None if ground.certificate is None else ground.certificate.spki,
         outbox=outbox,
     )
+
+
+class Enrolling:
+    def __init__(self, ground: Ground, audit: Audit, accounts: Accounts, devices: Devices, people: People) -> None:
+        self._ground = ground
+        server_key = ground.keys.key(Purpose.ENROLMENT_KEYS)
+        self.service = Enrolments(
+            database=ground.database,
+            clock=ground.clock,
+            ids=ground.ids,
+            audit=audit,
+            accounts=accounts,
+            devices=devices,
+            keys=ApiKeys(server_key, ground.entropy, ENROLMENT_KEY),
+            nonce_key=server_key,
+        )
+        people.on_leaving.append(self.service.end_all)
+
+    def add_routes(self, api: Api) -> None:
+        mqtt = self._ground.settings.mqtt
+        http.add_routes(api, self.service, self._ground.clock, (mqtt.port or None) if mqtt.enabled else None)
+
+    def start(self, periodic: Periodic) -> None: ...

@@ -13,6 +13,7 @@ class Code(StrEnum):
     DEVICE_SUSPENDED = "device_suspended"
     DRAINING = "draining"
     EDIT_TOO_RISKY = "edit_too_risky"
+    ENROLMENT_USED = "enrolment_used"
     FILE_NOT_WHOLE = "file_not_whole"
     FORBIDDEN = "forbidden"
     HASH_MISMATCH = "hash_mismatch"
@@ -66,6 +67,7 @@ STATUS: dict[Code, int] = {
     Code.DEVICE_SUSPENDED: 403,
     Code.DRAINING: 503,
     Code.EDIT_TOO_RISKY: 403,
+    Code.ENROLMENT_USED: 409,
     Code.FILE_NOT_WHOLE: 409,
     Code.FORBIDDEN: 403,
     Code.HASH_MISMATCH: 409,

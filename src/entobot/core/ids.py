@@ -23,6 +23,7 @@ class Prefix(StrEnum):
     COMMAND = "cmd_"
     CONVERSATION = "cnv_"
     DEVICE = "dev_"
+    ENROLMENT_KEY = "enk_"
     FAMILY = "fam_"
     FILE = "fil_"
     INVITE = "inv_"

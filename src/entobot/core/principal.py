@@ -15,7 +15,8 @@ class Principal:
     `address` is where the request or connection comes from, as the gateway sees it; it says nothing of who it is.
     `key_thumbprint` is the RFC 7638 thumbprint of the device key. `expires_at_ms` is when the credentials end, wall
     clock; None when they do not. `fresh_until_ms` is until when a session counts as freshly signed in. `is_by_sms` is a
-    person known by the number alone, which can be forged: whoever holds no key and proves nothing.
+    person known by the number alone, which can be forged: whoever holds no key and proves nothing. `credential_id` is
+    the API key or certificate that was shown, where it can end before its device does.
     """
 
     user_id: str
@@ -27,6 +28,7 @@ class Principal:
     session_id: str | None = None
     fresh_until_ms: int | None = None
     is_by_sms: bool = False
+    credential_id: str = ""
     address: str = field(default="", compare=False)
 
     @property

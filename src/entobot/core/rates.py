@@ -59,7 +59,7 @@ RATES: dict[Rate, Rule] = {
         CountedBy.DEVICE, "pages and verifications of the audit log, and tries of model providers", Allowance(5, 50)
     ),
     Rate.FRAMES: Rule(CountedBy.DEVICE, "WebSocket frames, and commands over HTTP", Allowance(100, 400)),
-    Rate.PAIRING: Rule(CountedBy.ADDRESS, "claims and collects", Allowance(5, 100)),
+    Rate.PAIRING: Rule(CountedBy.ADDRESS, "claims, collects and enrolments", Allowance(5, 100)),
     Rate.PINGS: Rule(CountedBy.CONNECTION, "WebSocket pings and pongs", Allowance(10, 200)),
     Rate.READS: Rule(CountedBy.DEVICE, "reading requests of a device", Allowance(50, 300)),
     Rate.RECEIPTS: Rule(CountedBy.ADDRESS, "receipts of providers of SMS, and SMS that arrive", Allowance(20, 200)),
@@ -84,6 +84,8 @@ ROUTE_RATES: dict[str, Rate] = {
     "POST /api/v1/auth/refresh": Rate.CREDENTIALS,
     "POST /api/v1/auth/ws-ticket": Rate.CREDENTIALS,
     "POST /api/v1/commands": Rate.FRAMES,
+    "POST /api/v1/devices/{device_id}/api-keys": Rate.CREDENTIALS,
+    "POST /api/v1/enrol": Rate.PAIRING,
     "POST /api/v1/notifications/places/{place_id}/code": Rate.EXPENSIVE,
     "POST /api/v1/notifications/places/{place_id}/test": Rate.EXPENSIVE,
     "POST /api/v1/settings/providers/{name}/test": Rate.EXPENSIVE,

@@ -13,6 +13,7 @@ from entobot.devices import dpop, store
 from entobot.devices.api_keys import API_KEY_PREFIX, ApiKeys
 from entobot.devices.dpop import Proof
 from entobot.devices.key_authentication import KeyAuthentication
+from entobot.devices.machine_standing import has_ended
 from entobot.devices.model import (
     Authenticated,
     ConnectionRefused,
@@ -181,6 +182,8 @@ class Authentication:
         reason = refusal(device, user_id=principal.user_id, epoch=principal.epoch, thumbprint=principal.key_thumbprint)
         if reason is not None:
             raise refused_request(reason)
+        if has_ended(tx, principal, self._clock.now_ms()):
+            raise NoLonger(Code.UNAUTHENTICATED, "This key was revoked, or has run out.")
 
     def _admit(self, tx: Transaction, claims: AccessClaims, now_ms: int) -> Device | Refusal:
         device = store.find_device(tx, claims.device_id)

@@ -29,5 +29,9 @@ class Changes:
         if after.status is Status.REVOKED:
             self._stream.forget_device(tx, after.device_id)
         if after.epoch != before.epoch:
-            store.note_change(tx, after.device_id, move_mark(tx, Mark.DEVICES))
-            tx.after_commit(lambda: self._bus.publish(topics.CONTROL_DEVICES, after.device_id.encode("ascii")))
+            self.ring(tx, after.device_id)
+
+    def ring(self, tx: Transaction, device_id: str) -> None:
+        """Have every node look again at its connections of the device."""
+        store.note_change(tx, device_id, move_mark(tx, Mark.DEVICES))
+        tx.after_commit(lambda: self._bus.publish(topics.CONTROL_DEVICES, device_id.encode("ascii")))

@@ -54,6 +54,8 @@ def add_key(
     scopes: Annotated[str, typer.Option(help="Separated by spaces or commas.")] = "chat",
     platform: Annotated[str, typer.Option(help="iot or desktop.")] = "iot",
     expires_in: Annotated[int | None, typer.Option(help="Seconds until the key ends. Without it: never.")] = None,
+    device_type: Annotated[str, typer.Option("--type", help="What it is, as in 'thermometer'.")] = "",
+    tags: Annotated[str, typer.Option(help="Separated by spaces or commas.")] = "",
     as_json: AsJson = False,
     board: Annotated[
         bool, typer.Option("--board", help="Print settings.json for a board, with the key in it.")
@@ -66,6 +68,7 @@ def add_key(
     if board:
         find_for_boards(place(context).gateway)  # before a key is made that leads nowhere
     body: dict[str, Any] = {"device_name": name, "platform": platform, "scopes": scopes.replace(",", " ").split()}
+    body |= {"device_type": device_type, "tags": tags.replace(",", " ").split()}
     if expires_in is not None:
         body["expires_in_s"] = expires_in
     made = place(context).gateway.request("POST", "/api/v1/api-keys", json=body)
@@ -81,6 +84,61 @@ def add_key(
         hint(f"This is shown once; keep it like a password. {may}")
 
     show(made, as_json=as_json, human=human)
+
+
+@app.command("rotate-key")
+@told
+def rotate_key(
+    context: typer.Context,
+    device: Name,
+    overlap: Annotated[int, typer.Option(help="Seconds that the earlier keys still hold.", min=0)] = 24 * 3600,
+    expires_in: Annotated[
+        int | None, typer.Option(help="Seconds until the new key ends. Default: as long as the last one had.", min=1)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make another API key for a device. It is shown once; the earlier ones end after the overlap."""
+    row = _find(context, device)
+    body: dict[str, Any] = {"overlap_s": overlap} | ({} if expires_in is None else {"expires_in_s": expires_in})
+    made = place(context).gateway.request("POST", _path(row) + "/api-keys", json=body)
+
+    def human() -> None:
+        say(made["api_key"])
+        when = "at once" if overlap == 0 else f"in {overlap} seconds"
+        hint(f"This is shown once; keep it like a password. The earlier keys of {row['device_name']} end {when}.")
+
+    show(made, as_json=as_json, human=human)
+
+
+@app.command()
+@told
+def keys(context: typer.Context, device: Name, as_json: AsJson = False) -> None:
+    """The API keys of a device: until when each holds, and when it was used last."""
+    rows = place(context).gateway.request("GET", _path(_find(context, device)) + "/credentials")["rows"]
+    lines = [
+        (row["credential_id"], row["kind"], row["state"], row["expires_at"] or "no end", row["last_used_at"] or "never")
+        for row in rows
+    ]
+    head = ("ID", "KIND", "STATE", "UNTIL", "LAST USED")
+    show(
+        rows, as_json=as_json, human=lambda: table(lines, head, empty="It holds a key pair of its own, and no API key.")
+    )
+
+
+@app.command("revoke-key")
+@told
+def revoke_key(
+    context: typer.Context,
+    device: Name,
+    credential: Annotated[str, typer.Argument(help="The key's id or its end, as 'devices keys' shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """End one key of a device, felt at once; what else it holds stays."""
+    row = _find(context, device)
+    held = place(context).gateway.request("GET", _path(row) + "/credentials")["rows"]
+    which = only(held, credential, "credential_id")["credential_id"]
+    left = place(context).gateway.request("DELETE", f"{_path(row)}/credentials/{which}")["rows"]
+    show(left, as_json=as_json, human=lambda: say(f"{which} of {row['device_name']} is revoked."))
 
 
 @app.command()

@@ -10,8 +10,9 @@ from entobot.core.clock import rfc3339, rfc3339_or_none
 from entobot.core.errors import Code
 from entobot.core.permissions import Scope
 from entobot.devices.directory import MAX_PAGE
-from entobot.devices.key_desk import MAX_LIFE_S
-from entobot.devices.model import Credentials, Device, Platform, Status
+from entobot.devices.key_desk import MAX_LIFE_S, CreatedKey
+from entobot.devices.machines import DEFAULT_OVERLAP_S, MAX_OVERLAP_S
+from entobot.devices.model import MAX_TAGS, ApiKey, Credentials, Device, Platform, Status
 from entobot.devices.search import MAX_TEXT_CHARACTERS, Search, Sort
 from entobot.devices.service import Devices
 from entobot.web.authentication import Caller, presented
@@ -39,6 +40,8 @@ class DeviceRow(_Body):
         description="RFC 7638 thumbprint of the device's key; null for a device that holds an API key."
     )
     credential: Literal["device_key", "api_key"] = Field(description="`api_key` is the weaker one: a bearer secret.")
+    device_type: str = Field(description="A word that the operator chose, or empty.")
+    tags: list[str]
     created_at: str
     last_seen_at: str | None = Field(description="To the minute.")
     is_online: bool
@@ -87,6 +90,8 @@ class NewApiKey(_Body):
     expires_in_s: int | None = Field(
         default=None, strict=True, ge=1, le=MAX_LIFE_S, description="Seconds; without it the key has no end."
     )
+    device_type: str = Field(default="", max_length=64, description="A word for policies and lists.")
+    tags: list[str] = Field(default_factory=list, max_length=MAX_TAGS)
 
 
 class CreatedApiKey(_Body):
@@ -94,6 +99,37 @@ class CreatedApiKey(_Body):
     api_key: str = Field(description="Shown once.")
     scopes: list[str]
     expires_at: str | None
+
+
+class RotateApiKey(_Body):
+    overlap_s: int = Field(
+        default=DEFAULT_OVERLAP_S,
+        strict=True,
+        ge=0,
+        le=MAX_OVERLAP_S,
+        description="So long the earlier keys still hold.",
+    )
+    expires_in_s: int | None = Field(
+        default=None,
+        strict=True,
+        ge=1,
+        le=MAX_LIFE_S,
+        description="As long as the newest key was made for, by default.",
+    )
+
+
+class CredentialRow(_Body):
+    credential_id: str
+    kind: Literal["api_key"]
+    state: Literal["good", "expired", "revoked"]
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None = Field(description="To the minute.")
+    revoked_at: str | None
+
+
+class CredentialList(_Body):
+    rows: list[CredentialRow]
 
 
 class TicketBody(_Body):
@@ -143,6 +179,9 @@ def add_routes(api: Api, devices: Devices) -> None:
     api.add("GET", one + "/connections", routes.list_connections, problems=_ONE)
     api.add("PATCH", one, routes.rename_device, problems=(*_ONE, Code.FORBIDDEN))
     api.add("DELETE", one, routes.revoke_device, problems=(*_ONE, Code.FORBIDDEN))
+    api.add("POST", one + "/api-keys", routes.rotate_api_key, status_code=201, redact=_without_key, problems=_KEYS)
+    api.add("GET", one + "/credentials", routes.list_credentials, problems=_ONE)
+    api.add("DELETE", one + "/credentials/{credential_id}", routes.revoke_credential, problems=_ONE)
     api.add("POST", one + "/suspend", routes.suspend_device, problems=_ONE)
     api.add("POST", one + "/reactivate", routes.reactivate_device, problems=_ONE)
 
@@ -154,6 +193,7 @@ def _without_key(created: dict[str, Any]) -> dict[str, Any]:
 
 _PROOF = (Code.PROOF_INVALID, Code.PROOF_REQUIRED, Code.PROOF_STALE)
 _ONE = (Code.NOT_FOUND,)
+_KEYS = (*_ONE, Code.QUOTA_EXCEEDED)
 
 
 class _Routes:
@@ -176,13 +216,30 @@ class _Routes:
             platform=Platform(body.platform),
             scopes=None if body.scopes is None else frozenset(body.scopes),
             expires_in_s=body.expires_in_s,
+            device_type=body.device_type,
+            tags=body.tags,
         )
-        return CreatedApiKey(
-            device_id=made.device.device_id,
-            api_key=made.secret,
-            scopes=sorted(made.device.scopes),
-            expires_at=rfc3339_or_none(made.expires_at_ms),
+        return _created(made)
+
+    async def rotate_api_key(
+        self, device_id: str, body: RotateApiKey, principal: Caller, response: Response
+    ) -> CreatedApiKey:
+        """Another key for the same device; those that it has end after the overlap."""
+        response.headers["Cache-Control"] = "no-store"
+        made = await self._devices.machines.rotate(
+            principal, device_id, overlap_s=body.overlap_s, expires_in_s=body.expires_in_s
         )
+        return _created(made)
+
+    async def list_credentials(self, device_id: str, principal: Caller) -> CredentialList:
+        """The device's API keys, the newest first; those that are over for 30 days."""
+        held = await self._devices.machines.held(principal, device_id)
+        return CredentialList(rows=[_credential(key, held.now_ms) for key in held.keys])
+
+    async def revoke_credential(self, device_id: str, credential_id: str, principal: Caller) -> CredentialList:
+        """One key; the device, and what else it holds, stays."""
+        await self._devices.machines.revoke(principal, device_id, credential_id)
+        return await self.list_credentials(device_id, principal)
 
     async def create_ticket(self, principal: Caller, request: Request, response: Response) -> TicketBody:
         response.headers["Cache-Control"] = "no-store"
@@ -239,6 +296,27 @@ class _Routes:
         return [_row(device, names[device.user_id], is_online=device.device_id in online) for device in devices]
 
 
+def _created(made: CreatedKey) -> CreatedApiKey:
+    return CreatedApiKey(
+        device_id=made.device.device_id,
+        api_key=made.secret,
+        scopes=sorted(made.device.scopes),
+        expires_at=rfc3339_or_none(made.expires_at_ms),
+    )
+
+
+def _credential(key: ApiKey, now_ms: int) -> CredentialRow:
+    return CredentialRow(
+        credential_id=key.key_id,
+        kind="api_key",
+        state="revoked" if key.revoked_at_ms is not None else "expired" if key.is_over(now_ms) else "good",
+        created_at=rfc3339(key.created_at_ms),
+        expires_at=rfc3339_or_none(key.expires_at_ms),
+        last_used_at=rfc3339_or_none(key.last_used_at_ms),
+        revoked_at=rfc3339_or_none(key.revoked_at_ms),
+    )
+
+
 def _row(device: Device, user_name: str, *, is_online: bool) -> DeviceRow:
     return DeviceRow(
         device_id=device.device_id,
@@ -252,6 +330,8 @@ def _row(device: Device, user_name: str, *, is_online: bool) -> DeviceRow:
         scopes=sorted(device.scopes),
         key_thumbprint=device.thumbprint,
         credential="api_key" if device.jwk is None else "device_key",
+        device_type=device.device_type,
+        tags=list(device.tags),
         created_at=rfc3339(device.created_at_ms),
         last_seen_at=rfc3339_or_none(device.last_seen_at_ms),
         is_online=is_online,

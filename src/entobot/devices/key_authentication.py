@@ -7,7 +7,7 @@ from entobot.core.clock import Clock
 from entobot.core.permissions import Scope, narrow
 from entobot.core.principal import Principal
 from entobot.core.secrets import same
-from entobot.devices import store
+from entobot.devices import credential_store, store
 from entobot.devices.api_keys import API_KEY_SCOPES, ApiKeys, KeyMalformed, parse_key
 from entobot.devices.model import (
     ApiKey,
@@ -18,7 +18,7 @@ from entobot.devices.model import (
     refusal,
     refused_connection,
 )
-from entobot.devices.seen import is_due, note_use
+from entobot.devices.seen import SEEN_EVERY_MS, is_due, note_use
 from entobot.gateway.limits import Gcra
 from entobot.storage.database import Database, Transaction
 from entobot.web.addresses import address_key
@@ -70,9 +70,11 @@ class KeyAuthentication:
             raise ConnectionRefused(Refusal.BAD_CREDENTIALS, "This API key is not known here.")
         self._remember(digest)
         self._check(row, device, now_ms)
-        await self._note(device, now_ms)
+        await self._note(row, device, now_ms)
         scopes = narrow(device.scopes, user_scopes, API_KEY_SCOPES)
-        principal = Principal(device.user_id, scopes, device.device_id, device.epoch, None, row.expires_at_ms)
+        principal = Principal(
+            device.user_id, scopes, device.device_id, device.epoch, None, row.expires_at_ms, credential_id=row.key_id
+        )
         return Authenticated(principal, device, row.expires_at_ms)
 
     def scale(self, nodes: int) -> None:
@@ -80,7 +82,7 @@ class KeyAuthentication:
         self._failures.scale(nodes)
 
     def _find(self, tx: Transaction, key_id: str) -> tuple[ApiKey | None, Device | None, frozenset[Scope]]:
-        row = store.find_key(tx, key_id)
+        row = credential_store.find_key(tx, key_id)
         device = None if row is None else store.find_device(tx, row.device_id)
         if device is None:
             return row, None, frozenset()
@@ -93,6 +95,8 @@ class KeyAuthentication:
             raise ConnectionRefused(reason, "This API key was revoked. Make a new one.")
         if reason is not None:
             raise refused_connection(reason)
+        if row.revoked_at_ms is not None:
+            raise ConnectionRefused(Refusal.REVOKED, "This API key was revoked. Make a new one.")
         if row.is_over(now_ms):
             raise refused_connection(Refusal.EXPIRED)
 
@@ -101,10 +105,18 @@ class KeyAuthentication:
             del self._known[next(iter(self._known))]
         self._known[digest] = None
 
-    async def _note(self, device: Device, now_ms: int) -> None:
+    async def _note(self, key: ApiKey, device: Device, now_ms: int) -> None:
         """Most uses write nothing: a reconnect storm of boards costs reads only."""
-        if is_due(device, now_ms):
-            await self._database.write(lambda tx: note_use(tx, device, now_ms))
+        is_first = key.last_used_at_ms is None or now_ms - key.last_used_at_ms >= SEEN_EVERY_MS
+        if not is_first and not is_due(device, now_ms):
+            return
+
+        def unit(tx: Transaction) -> None:
+            note_use(tx, device, now_ms)
+            if is_first:
+                credential_store.note_key_used(tx, key.key_id, now_ms)
+
+        await self._database.write(unit)
 
     async def _alert(self, row: ApiKey, now_ms: int) -> None:
         """Audit that somebody shows a key's id with another secret, at most once a minute."""

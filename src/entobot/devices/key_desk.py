@@ -1,5 +1,6 @@
 """Make API keys: a device without a key pair, and the secret that it shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from entobot.accounts.service import Accounts
@@ -11,11 +12,11 @@ from entobot.core.ids import Ids, Prefix
 from entobot.core.names import clean_name
 from entobot.core.permissions import Scope, narrow, scope_text
 from entobot.core.principal import Principal
-from entobot.devices import store
+from entobot.devices import credential_store, store
 from entobot.devices.api_keys import API_KEY_SCOPES, DEFAULT_API_KEY_SCOPES, ApiKeys
 from entobot.devices.authentication import Authentication
 from entobot.devices.changes import Changes
-from entobot.devices.model import ApiKey, Change, Device, Platform, Status
+from entobot.devices.model import ApiKey, Change, Device, Platform, Status, clean_tags, clean_word
 from entobot.storage.database import Database, Transaction
 
 MAX_LIFE_S = 10 * 365 * 24 * 3600
@@ -65,6 +66,8 @@ class KeyDesk:
         platform: Platform,
         scopes: frozenset[Scope] | None,
         expires_in_s: int | None,
+        device_type: str = "",
+        tags: Sequence[str] = (),
     ) -> CreatedKey:
         """A new device of the maker's user that holds a key. Raises `forbidden`, `invalid`, and what `guard` raises."""
         maker.require(Scope.DEVICES_MANAGE)
@@ -73,6 +76,7 @@ class KeyDesk:
         if expires_in_s is not None and not 1 <= expires_in_s <= MAX_LIFE_S:
             raise Problem(Code.INVALID, f"expires_in_s is 1 to {MAX_LIFE_S} seconds. Leave it out for no end.")
         name, now_ms = clean_name(name), self._clock.now_ms()
+        device_type, kept = clean_word(device_type, "type"), clean_tags(tags)
         device_id, key_id = self._ids.new(Prefix.DEVICE), self._ids.new(Prefix.API_KEY)
         secret = self._api_keys.mint(key_id)
         expires_at_ms = None if expires_in_s is None else now_ms + expires_in_s * 1000
@@ -80,7 +84,7 @@ class KeyDesk:
 
         def unit(tx: Transaction) -> Device:
             self._authentication.guard(tx, maker)
-            granted = _granted(scopes, maker.scopes, self._accounts.get_user(tx, maker.user_id).scopes)
+            held = granted(scopes, maker.scopes, self._accounts.get_user(tx, maker.user_id).scopes)
             device = Device(
                 device_id=device_id,
                 user_id=maker.user_id,
@@ -90,7 +94,7 @@ class KeyDesk:
                 os_version="",
                 jwk=None,
                 thumbprint=None,
-                scopes=granted,
+                scopes=held,
                 status=Status.ACTIVE,
                 epoch=1,
                 created_at_ms=now_ms,
@@ -98,25 +102,32 @@ class KeyDesk:
                 first_used_at_ms=None,
                 paired_by=maker.device_id or maker.user_id,
                 confirmed_by_mode=CONFIRMED_BY,
+                device_type=device_type,
+                tags=kept,
             )
             if not store.insert_device(tx, device):
                 raise RuntimeError("a new id was there already")
-            store.insert_key(tx, key)
+            credential_store.insert_key(tx, key)
             self._record(tx, maker, device, key, now_ms)
             return device
 
         return CreatedKey(await self._database.write(unit), secret, expires_at_ms)
 
-    def register_bearer(self, tx: Transaction, device: Device, now_ms: int) -> str:
-        """Store a device that was paired without a key, with an API key of 30 days; the key. The audit entry is the
-        caller's.
+    def register(self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None) -> str:
+        """Store a device that has no key pair, with an API key that ends after `life_ms`; the key. The audit entry is
+        the caller's.
         """
-        key_id = self._ids.new(Prefix.API_KEY)
-        secret = self._api_keys.mint(key_id)
         if not store.insert_device(tx, device):
             raise RuntimeError("a reserved id was there already")
-        key = ApiKey(key_id, device.device_id, self._api_keys.digest(secret), now_ms, now_ms + BEARER_LIFE_MS)
-        store.insert_key(tx, key)
+        return self.add(tx, device.device_id, now_ms, life_ms)
+
+    def add(self, tx: Transaction, device_id: str, now_ms: int, life_ms: int | None) -> str:
+        """One more key of a device."""
+        key_id = self._ids.new(Prefix.API_KEY)
+        secret = self._api_keys.mint(key_id)
+        expires_at_ms = None if life_ms is None else now_ms + life_ms
+        key = ApiKey(key_id, device_id, self._api_keys.digest(secret), now_ms, expires_at_ms)
+        credential_store.insert_key(tx, key)
         return secret
 
     def _record(self, tx: Transaction, maker: Principal, device: Device, key: ApiKey, now_ms: int) -> None:
@@ -137,7 +148,7 @@ class KeyDesk:
         )
 
 
-def _granted(wanted: frozenset[Scope] | None, held: frozenset[Scope], of_user: frozenset[Scope]) -> frozenset[Scope]:
+def granted(wanted: frozenset[Scope] | None, held: frozenset[Scope], of_user: frozenset[Scope]) -> frozenset[Scope]:
     """What the key will hold. Asking for more than may be given is refused, never cut down in silence."""
     if wanted is not None and not wanted:
         raise Problem(Code.INVALID, "Name at least one scope, or leave scopes out for 'chat'.")

@@ -1,5 +1,7 @@
 """Devices, and the families of refresh tokens they hold. Pure: transitions return a new value or raise."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -9,6 +11,8 @@ from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 
 MAX_VERSION_CHARACTERS = 64
+MAX_TAGS = 16
+_WORD = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 IDLE_LIFE_MS = 14 * 24 * 3600_000
 WHOLE_LIFE_MS = 90 * 24 * 3600_000
 SUPERSEDED_GRACE_MS = 10_000
@@ -71,7 +75,7 @@ class Device:
 
     `jwk` is its public key as RFC 7638 canonical JSON text; a device that holds an API key has none. A revoked device stays as a tombstone, so that its
     key is known for ever. `confirmed_by_mode` is how the pairing was confirmed: `type`, `approve` or `none`, or
-    `api_key` where there was none.
+    `api_key` or `enrolment` where there was none. `device_type` and `tags` are words that its operator chose.
     """
 
     device_id: str
@@ -90,6 +94,8 @@ class Device:
     first_used_at_ms: int | None
     paired_by: str
     confirmed_by_mode: str
+    device_type: str = ""
+    tags: tuple[str, ...] = ()
 
     def suspend(self) -> "Device":
         return self._move(Status.SUSPENDED)
@@ -198,9 +204,14 @@ class ApiKey:
     digest: str
     created_at_ms: int
     expires_at_ms: int | None
+    last_used_at_ms: int | None = None
+    revoked_at_ms: int | None = None
 
     def is_over(self, now_ms: int) -> bool:
         return self.expires_at_ms is not None and now_ms >= self.expires_at_ms
+
+    def is_good(self, now_ms: int) -> bool:
+        return self.revoked_at_ms is None and not self.is_over(now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +314,22 @@ def rotate(family: Family, presented_generation: int, thumbprint: str, now_ms: i
     if presented_generation == family.generation - 2 and now_ms - family.rotated_at_ms <= SUPERSEDED_GRACE_MS:
         return Superseded()
     return RevokeFamily()
+
+
+def clean_word(text: str, what: str) -> str:
+    """A word that policies may name, in lower case: empty, or 1 to 32 of a-z, 0-9 and . _ -. Raises `invalid`."""
+    word = text.strip().lower()
+    if word and _WORD.fullmatch(word) is None:
+        raise Problem(Code.INVALID, f"A {what} has 1 to 32 of a-z, 0-9 and . _ - and begins with a letter or a digit.")
+    return word
+
+
+def clean_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """Sorted, each once. Raises `invalid`."""
+    found = sorted({clean_word(tag, "tag") for tag in tags} - {""})
+    if len(found) > MAX_TAGS:
+        raise Problem(Code.INVALID, f"A device has at most {MAX_TAGS} tags.")
+    return tuple(found)
 
 
 def clean_version(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from entobot.accounts.service import Accounts
 from entobot.audit.events import AuditEvent
@@ -21,9 +22,10 @@ from entobot.devices.changes import Changes
 from entobot.devices.credentials import CredentialsDesk
 from entobot.devices.directory import Directory
 from entobot.devices.dpop import Proof
-from entobot.devices.key_desk import CreatedKey, KeyDesk
+from entobot.devices.key_desk import BEARER_LIFE_MS, CreatedKey, KeyDesk
 from entobot.devices.keys import PublicKey, parse_stored_key
 from entobot.devices.lifecycle import Lifecycle
+from entobot.devices.machines import Machines
 from entobot.devices.model import (
     Authenticated,
     Change,
@@ -101,6 +103,15 @@ class Devices:
             authentication=self._authentication,
         )
         self._key_desk, self._ticket_desk = self._open_desks(ids, api_keys, entropy)
+        self.machines = Machines(
+            database=database,
+            clock=clock,
+            audit=audit,
+            changes=self._changes,
+            keys=self._key_desk,
+            directory=self.directory,
+            reach=partial(self._reach, is_own_enough=False),
+        )
         self._rotation = asyncio.Lock()
 
     def _open_desks(self, ids: Ids, api_keys: ApiKeys, entropy: Entropy) -> tuple[KeyDesk, TicketDesk]:
@@ -209,7 +220,7 @@ class Devices:
             paired_by=paired_by,
             confirmed_by_mode=confirm_mode,
         )
-        secret = self._key_desk.register_bearer(tx, device, now_ms)
+        secret = self._key_desk.register(tx, device, now_ms, BEARER_LIFE_MS)
         self._changes.announce(tx, user_id, device_id, Change.PAIRED, now_ms)
         return secret
 
@@ -300,10 +311,18 @@ class Devices:
         platform: Platform = Platform.IOT,
         scopes: frozenset[Scope] | None = None,
         expires_in_s: int | None = None,
+        device_type: str = "",
+        tags: Sequence[str] = (),
     ) -> CreatedKey:
         """A new device that holds an API key, scopes `chat` unless named. Raises `forbidden`, `invalid`."""
         return await self._key_desk.create(
-            maker, name=name, platform=platform, scopes=scopes, expires_in_s=expires_in_s
+            maker,
+            name=name,
+            platform=platform,
+            scopes=scopes,
+            expires_in_s=expires_in_s,
+            device_type=device_type,
+            tags=tags,
         )
 
     async def refresh(self, refresh_token: str, presented: Presented) -> Credentials:
@@ -351,13 +370,13 @@ class Devices:
     async def revoke(self, principal: Principal, device_id: str) -> Device:
         """End a device for good; its key stays known. Raises `not_found`, `forbidden`."""
         now_ms = self._clock.now_ms()
+        return await self._database.write(lambda tx: self.revoke_in(tx, principal, device_id, now_ms))
 
-        def unit(tx: Transaction) -> Device:
-            device = self._reach(tx, principal, device_id, is_own_enough=True)
-            store.delete_family(tx, device_id)
-            return self._lifecycle.move(tx, principal, (device, device.revoke()), lifecycle.REVOKED, now_ms)
-
-        return await self._database.write(unit)
+    def revoke_in(self, tx: Transaction, principal: Principal, device_id: str, now_ms: int) -> Device:
+        """Raises `not_found`, `forbidden`."""
+        device = self._reach(tx, principal, device_id, is_own_enough=True)
+        store.delete_family(tx, device_id)
+        return self._lifecycle.move(tx, principal, (device, device.revoke()), lifecycle.REVOKED, now_ms)
 
     def _reach(self, tx: Transaction, principal: Principal, device_id: str, *, is_own_enough: bool) -> Device:
         """A device that the principal may change: any with `devices.manage` but those of people above them, else at

@@ -1,4 +1,4 @@
-"""Tables of devices, their refresh families, API keys and tickets, and the DPoP proofs already spent."""
+"""Tables of devices, their refresh families and tickets, and the DPoP proofs already spent."""
 
 from sqlalchemy import (
     BigInteger,
@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from entobot.core.permissions import parse_scopes, scope_text
-from entobot.devices.model import ApiKey, Binding, Device, Family, Platform, Status, Ticket
+from entobot.devices.model import Binding, Device, Family, Platform, Status, Ticket
 from entobot.storage.database import Row, Transaction, metadata
 from entobot.storage.upsert import upsert
 
@@ -43,6 +43,8 @@ devices = Table(
     Column("bearer_alert_at_ms", BigInteger),
     Column("key_alert_at_ms", BigInteger),
     Column("changed_no", BigInteger, nullable=False, server_default="0"),
+    Column("device_type", Text, nullable=False, server_default=""),
+    Column("tags", Text, nullable=False, server_default=""),
     Index("ix_devices_user_id", "user_id"),
     Index("ix_devices_changed_no", "changed_no"),
 )
@@ -64,15 +66,6 @@ proofs = Table(
     Column("jti", Text, primary_key=True),
     Column("expires_at_ms", BigInteger, nullable=False),
     Index("ix_device_proofs_expires_at_ms", "expires_at_ms"),
-)
-api_keys = Table(
-    "device_api_keys",
-    metadata,
-    Column("key_id", Text, primary_key=True),
-    Column("device_id", Text, nullable=False, unique=True),
-    Column("digest", Text, nullable=False),
-    Column("created_at_ms", BigInteger, nullable=False),
-    Column("expires_at_ms", BigInteger),
 )
 tickets = Table(
     "ws_tickets",
@@ -166,6 +159,8 @@ def insert_device(tx: Transaction, device: Device) -> bool:
                 "first_used_at_ms": device.first_used_at_ms,
                 "paired_by": device.paired_by,
                 "confirmed_by_mode": device.confirmed_by_mode,
+                "device_type": device.device_type,
+                "tags": " ".join(device.tags),
             },
         )
         == 1
@@ -254,6 +249,8 @@ def to_device(row: Row) -> Device:
         first_used_at_ms=None if first_used is None else int(first_used),
         paired_by=row["paired_by"],
         confirmed_by_mode=row["confirmed_by_mode"],
+        device_type=row["device_type"],
+        tags=tuple(row["tags"].split()),
     )
 
 
@@ -329,39 +326,6 @@ def count_idleness_from(tx: Transaction, idle_since_ms: int, now_ms: int) -> Non
 
 def delete_family(tx: Transaction, device_id: str) -> bool:
     return tx.run(_DELETE_FAMILY, {"device": device_id}) > 0
-
-
-# -- API keys
-
-_INSERT_KEY = insert(api_keys)
-_KEY = select(api_keys).where(api_keys.c.key_id == bindparam("key"))
-
-
-def insert_key(tx: Transaction, key: ApiKey) -> None:
-    tx.run(
-        _INSERT_KEY,
-        {
-            "key_id": key.key_id,
-            "device_id": key.device_id,
-            "digest": key.digest,
-            "created_at_ms": key.created_at_ms,
-            "expires_at_ms": key.expires_at_ms,
-        },
-    )
-
-
-def find_key(tx: Transaction, key_id: str) -> ApiKey | None:
-    row = tx.first(_KEY, {"key": key_id})
-    if row is None:
-        return None
-    expires_at_ms = row["expires_at_ms"]
-    return ApiKey(
-        key_id=row["key_id"],
-        device_id=row["device_id"],
-        digest=row["digest"],
-        created_at_ms=int(row["created_at_ms"]),
-        expires_at_ms=None if expires_at_ms is None else int(expires_at_ms),
-    )
 
 
 # -- WebSocket tickets

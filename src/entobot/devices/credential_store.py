@@ -1,0 +1,108 @@
+"""Tables of what machines hold: API keys."""
+
+from sqlalchemy import BigInteger, Column, Index, Table, Text, bindparam, delete, insert, or_, select, update
+
+from entobot.devices.model import ApiKey
+from entobot.storage.database import Row, Transaction, metadata
+
+MAX_LISTED = 64
+
+api_keys = Table(
+    "device_api_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("device_id", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger),
+    Column("last_used_at_ms", BigInteger),
+    Column("revoked_at_ms", BigInteger),
+    Index("ix_device_api_keys_device", "device_id"),
+)
+_K = api_keys.c
+_INSERT_KEY = insert(api_keys)
+_KEY = select(api_keys).where(_K.key_id == bindparam("key"))
+_KEYS_OF = (
+    select(api_keys)
+    .where(_K.device_id == bindparam("device"))
+    .order_by(_K.created_at_ms.desc(), _K.key_id.desc())
+    .limit(bindparam("count"))
+)
+_END_KEYS = (
+    update(api_keys)
+    .where(
+        _K.device_id == bindparam("device"),
+        _K.revoked_at_ms.is_(None),
+        or_(_K.expires_at_ms.is_(None), _K.expires_at_ms > bindparam("end")),
+    )
+    .values(expires_at_ms=bindparam("end"))
+)
+_REVOKE_KEY = (
+    update(api_keys)
+    .where(_K.key_id == bindparam("key"), _K.revoked_at_ms.is_(None))
+    .values(revoked_at_ms=bindparam("now"))
+)
+_KEY_USED = update(api_keys).where(_K.key_id == bindparam("key")).values(last_used_at_ms=bindparam("now"))
+_DELETE_KEYS = delete(api_keys).where(_K.device_id == bindparam("device"))
+_FORGET_KEYS = delete(api_keys).where(
+    _K.device_id == bindparam("device"),
+    or_(_K.expires_at_ms <= bindparam("before"), _K.revoked_at_ms <= bindparam("before")),
+)
+
+
+def insert_key(tx: Transaction, key: ApiKey) -> None:
+    tx.run(
+        _INSERT_KEY,
+        {
+            "key_id": key.key_id,
+            "device_id": key.device_id,
+            "digest": key.digest,
+            "created_at_ms": key.created_at_ms,
+            "expires_at_ms": key.expires_at_ms,
+        },
+    )
+
+
+def find_key(tx: Transaction, key_id: str) -> ApiKey | None:
+    row = tx.first(_KEY, {"key": key_id})
+    return None if row is None else _key(row)
+
+
+def keys_of(tx: Transaction, device_id: str) -> list[ApiKey]:
+    """The newest first."""
+    return [_key(row) for row in tx.rows(_KEYS_OF, {"device": device_id, "count": MAX_LISTED})]
+
+
+def end_keys(tx: Transaction, device_id: str, at_ms: int) -> None:
+    """Every key of the device ends then, unless it ends before."""
+    tx.run(_END_KEYS, {"device": device_id, "end": at_ms})
+
+
+def revoke_key(tx: Transaction, key_id: str, now_ms: int) -> bool:
+    """False where it was revoked before."""
+    return tx.run(_REVOKE_KEY, {"key": key_id, "now": now_ms}) == 1
+
+
+def note_key_used(tx: Transaction, key_id: str, now_ms: int) -> None:
+    tx.run(_KEY_USED, {"key": key_id, "now": now_ms})
+
+
+def delete_keys(tx: Transaction, device_id: str) -> None:
+    tx.run(_DELETE_KEYS, {"device": device_id})
+
+
+def forget_keys(tx: Transaction, device_id: str, before_ms: int) -> None:
+    """Those that were over by then."""
+    tx.run(_FORGET_KEYS, {"device": device_id, "before": before_ms})
+
+
+def _key(row: Row) -> ApiKey:
+    return ApiKey(
+        key_id=row["key_id"],
+        device_id=row["device_id"],
+        digest=row["digest"],
+        created_at_ms=int(row["created_at_ms"]),
+        expires_at_ms=row["expires_at_ms"],
+        last_used_at_ms=row["last_used_at_ms"],
+        revoked_at_ms=row["revoked_at_ms"],
+    )

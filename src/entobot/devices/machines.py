@@ -1,0 +1,179 @@
+"""What machines hold: look at their API keys, rotate them with an overlap, revoke one of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from entobot.audit.events import AuditEvent
+from entobot.audit.service import Audit
+from entobot.core.clock import Clock
+from entobot.core.errors import Code, Problem
+from entobot.core.ids import Prefix, is_id
+from entobot.core.principal import Principal
+from entobot.devices import credential_store
+from entobot.devices.api_keys import parse_key
+from entobot.devices.changes import Changes
+from entobot.devices.directory import Directory
+from entobot.devices.key_desk import MAX_LIFE_S, CreatedKey, KeyDesk
+from entobot.devices.machine_standing import has_ended
+from entobot.devices.model import ApiKey, Change, Device, Status
+from entobot.storage.database import Database, Transaction
+
+DEFAULT_OVERLAP_S = 24 * 3600
+MAX_OVERLAP_S = 30 * 24 * 3600
+MAX_GOOD_KEYS = 4
+"""Of one device: who rotates faster than boards take up what is new has a mistake in a script."""
+KEPT_MS = 30 * 24 * 3600_000
+"""So long keys that are over are shown."""
+
+Reach = Callable[[Transaction, Principal, str], Device]
+"""The device, where the principal may change it. Raises `not_found`, `forbidden`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one device holds."""
+
+    device: Device
+    keys: list[ApiKey]
+    now_ms: int
+
+
+class Machines:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        audit: Audit,
+        changes: Changes,
+        keys: KeyDesk,
+        directory: Directory,
+        reach: Reach,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._audit = audit
+        self._changes = changes
+        self._keys = keys
+        self._directory = directory
+        self._reach = reach
+
+    # -- for enrolment
+
+    def enrol(self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None) -> str:
+        """Add a device with an API key of its own, and tell its user; the key. The audit entry is the caller's."""
+        secret = self._keys.register(tx, device, now_ms, life_ms)
+        self._changes.announce(tx, device.user_id, device.device_id, Change.PAIRED, now_ms)
+        return secret
+
+    def replace_unused(self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None) -> str | None:
+        """A new key for a device that has never used the one it was given, which is void; None for one that has."""
+        if device.first_used_at_ms is not None:
+            return None
+        credential_store.delete_keys(tx, device.device_id)
+        self._changes.apply(tx, device, device.renew_credentials())
+        return self._keys.add(tx, device.device_id, now_ms, life_ms)
+
+    # -- standing
+
+    def has_ended(self, tx: Transaction, principal: Principal) -> bool:
+        """Whether the principal's API key does not hold any more."""
+        return has_ended(tx, principal, self._clock.now_ms())
+
+    # -- for people
+
+    async def held(self, principal: Principal, device_id: str) -> Held:
+        """Raises `not_found`."""
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> Held:
+            device = self._directory.view(tx, principal, device_id)
+            return Held(device, credential_store.keys_of(tx, device_id), now_ms)
+
+        return await self._database.read(unit)
+
+    async def rotate(
+        self,
+        principal: Principal,
+        device_id: str,
+        *,
+        overlap_s: int = DEFAULT_OVERLAP_S,
+        expires_in_s: int | None = None,
+    ) -> CreatedKey:
+        """A new API key; those that there were end after the overlap.
+
+        Without `expires_in_s` it lives as long as the newest one was made to. Raises `not_found`, `forbidden`,
+        `invalid`, `quota_exceeded`.
+        """
+        if not 0 <= overlap_s <= MAX_OVERLAP_S:
+            raise Problem(Code.INVALID, f"overlap_s is 0 to {MAX_OVERLAP_S} seconds.")
+        if expires_in_s is not None and not 1 <= expires_in_s <= MAX_LIFE_S:
+            raise Problem(Code.INVALID, f"expires_in_s is 1 to {MAX_LIFE_S} seconds.")
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> CreatedKey:
+            device = self._reach(tx, principal, device_id)
+            _check_holds_keys(device)
+            credential_store.forget_keys(tx, device_id, now_ms - KEPT_MS)
+            known = credential_store.keys_of(tx, device_id)
+            if overlap_s and sum(key.is_good(now_ms) for key in known) >= MAX_GOOD_KEYS:
+                raise Problem(
+                    Code.QUOTA_EXCEEDED,
+                    f"This device has {MAX_GOOD_KEYS} keys that hold. Revoke one, or end the overlap.",
+                )
+            life_ms = _life_ms(known, expires_in_s)
+            credential_store.end_keys(tx, device_id, now_ms + overlap_s * 1000)
+            secret = self._keys.add(tx, device_id, now_ms, life_ms)
+            self._changes.ring(tx, device_id)
+            self._audit.record(
+                tx,
+                AuditEvent.API_KEY_ROTATED,
+                now_ms=now_ms,
+                actor=principal,
+                subject=device_id,
+                facts={"key_id": parse_key(secret), "overlap_s": overlap_s},
+                personal={"device_name": device.name},
+            )
+            return CreatedKey(device, secret, None if life_ms is None else now_ms + life_ms)
+
+        return await self._database.write(unit)
+
+    async def revoke(self, principal: Principal, device_id: str, credential_id: str) -> None:
+        """End one credential for good, and every connection that it opened. Idempotent. Raises `not_found`, `forbidden`."""
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> None:
+            device = self._reach(tx, principal, device_id)
+            key = credential_store.find_key(tx, credential_id) if is_id(credential_id, Prefix.API_KEY) else None
+            if key is None or key.device_id != device_id:
+                raise Problem(Code.NOT_FOUND, "This device holds no such key.")
+            if not credential_store.revoke_key(tx, credential_id, now_ms):
+                return
+            self._changes.ring(tx, device_id)
+            self._audit.record(
+                tx,
+                AuditEvent.API_KEY_REVOKED,
+                now_ms=now_ms,
+                actor=principal,
+                subject=device_id,
+                facts={"key_id": credential_id},
+                personal={"device_name": device.name},
+            )
+
+        await self._database.write(unit)
+
+
+def _check_holds_keys(device: Device) -> None:
+    if device.jwk is not None:
+        raise Problem(Code.INVALID, "This device has a key pair of its own and holds no API keys.")
+    if device.status is Status.REVOKED:
+        raise Problem(Code.INVALID, "This device was revoked, which is final. Make a new one.")
+
+
+def _life_ms(known: list[ApiKey], expires_in_s: int | None) -> int | None:
+    if expires_in_s is not None:
+        return expires_in_s * 1000
+    newest = known[0] if known else None
+    if newest is None or newest.expires_at_ms is None:
+        return None
+    return newest.expires_at_ms - newest.created_at_ms

@@ -1,0 +1,125 @@
+"""Several API keys of one device: rotated with an overlap, revoked one by one."""
+
+import pytest
+
+from entobot.audit.events import AuditEvent
+from entobot.core.errors import Code, Problem
+from entobot.core.permissions import Scope
+from entobot.core.principal import Principal
+from entobot.devices.api_keys import parse_key
+from entobot.devices.key_desk import CreatedKey
+from entobot.devices.machines import MAX_GOOD_KEYS
+from entobot.devices.model import ConnectionRefused, Refusal
+from tests.devices.conftest import House
+
+ADDRESS = "192.0.2.7"
+
+
+async def make(house: House, expires_in_s: int | None = None) -> CreatedKey:
+    return await house.devices.create_api_key(await house.devices.local_owner(), "Board", expires_in_s=expires_in_s)
+
+
+async def rotate(house: House, made: CreatedKey, overlap_s: int, expires_in_s: int | None = None) -> CreatedKey:
+    owner = await house.devices.local_owner()
+    return await house.devices.machines.rotate(
+        owner, made.device.device_id, overlap_s=overlap_s, expires_in_s=expires_in_s
+    )
+
+
+async def enter(house: House, key: str) -> Principal | Refusal:
+    try:
+        return (await house.devices.authenticate_key_connection(key, ADDRESS)).principal
+    except ConnectionRefused as refused:
+        return refused.reason
+
+
+async def refused(house: House, principal: Principal) -> Code | None:
+    try:
+        await house.database.read(lambda tx: house.devices.guard(tx, principal))
+    except Problem as problem:
+        return problem.code
+    return None
+
+
+async def test_after_a_rotation_both_keys_hold_until_the_overlap_is_over(house: House) -> None:
+    old = await make(house)
+    new = await rotate(house, old, overlap_s=60)
+    before, after = await enter(house, old.secret), await enter(house, new.secret)
+    assert isinstance(before, Principal)
+    assert isinstance(after, Principal)
+    assert (before.device_id, after.expires_at_ms) == (after.device_id, None)
+    assert before.expires_at_ms == house.now_ms + 60_000
+    house.clock.advance(60)
+    assert await enter(house, old.secret) is Refusal.EXPIRED
+    assert [await refused(house, one) for one in (before, after)] == [Code.UNAUTHENTICATED, None]
+    assert house.rung == [old.device.device_id]
+
+
+async def test_who_came_in_before_the_rotation_goes_with_the_old_key(house: House) -> None:
+    """Its principal says that the key has no end: what the row says counts."""
+    old = await make(house)
+    before = await enter(house, old.secret)
+    assert isinstance(before, Principal)
+    await rotate(house, old, overlap_s=60)
+    assert await refused(house, before) is None
+    house.clock.advance(60)
+    assert await refused(house, before) is Code.UNAUTHENTICATED
+    assert await house.database.read(lambda tx: house.devices.machines.has_ended(tx, before))
+
+
+async def test_one_key_is_revoked_and_the_other_stays(house: House) -> None:
+    old = await make(house)
+    house.clock.advance(1)
+    new = await rotate(house, old, overlap_s=60)
+    owner, device_id = await house.devices.local_owner(), old.device.device_id
+    entered = await enter(house, old.secret)
+    assert isinstance(entered, Principal)
+    for _ in range(2):
+        await house.devices.machines.revoke(owner, device_id, parse_key(old.secret))
+    assert await enter(house, old.secret) is Refusal.REVOKED
+    assert isinstance(await enter(house, new.secret), Principal)
+    assert await refused(house, entered) is Code.UNAUTHENTICATED
+    assert house.audit.events()[-2:] == [AuditEvent.API_KEY_ROTATED, AuditEvent.API_KEY_REVOKED]
+    held = await house.devices.machines.held(owner, device_id)
+    assert [(key.key_id, key.is_good(held.now_ms)) for key in held.keys] == [
+        (parse_key(new.secret), True),
+        (parse_key(old.secret), False),
+    ]
+    assert held.keys[0].last_used_at_ms == house.now_ms
+    stranger = await make(house)
+    with pytest.raises(Problem) as caught:
+        await house.devices.machines.revoke(owner, device_id, parse_key(stranger.secret))
+    assert caught.value.code is Code.NOT_FOUND
+
+
+async def test_a_rotated_key_lives_as_long_as_the_one_before_was_made_for(house: House) -> None:
+    made = await make(house, expires_in_s=3600)
+    house.clock.advance(3000)
+    again = await rotate(house, made, overlap_s=86_400)
+    assert again.expires_at_ms == house.now_ms + 3_600_000
+    house.clock.advance(600)
+    assert await enter(house, made.secret) is Refusal.EXPIRED  # no overlap makes it longer
+    assert (await rotate(house, made, overlap_s=0, expires_in_s=60)).expires_at_ms == house.now_ms + 60_000
+    assert await enter(house, again.secret) is Refusal.EXPIRED
+
+
+async def test_what_cannot_be_rotated_says_so(house: House) -> None:
+    owner = await house.devices.local_owner()
+    made = await make(house)
+    for _ in range(MAX_GOOD_KEYS - 1):
+        await rotate(house, made, overlap_s=60)
+    cases = [(owner, made.device.device_id, Code.QUOTA_EXCEEDED)]
+    _, phone = await house.pair()
+    cases.append((owner, phone, Code.INVALID))
+    entered = await enter(house, made.secret)
+    assert isinstance(entered, Principal)
+    cases.append((entered, made.device.device_id, Code.FORBIDDEN))
+    assert Scope.DEVICES_MANAGE not in entered.scopes
+    for who, device_id, code in cases:
+        with pytest.raises(Problem) as caught:
+            await house.devices.machines.rotate(who, device_id)
+        assert caught.value.code is code
+    await house.devices.revoke(owner, made.device.device_id)
+    with pytest.raises(Problem) as caught:
+        await house.devices.machines.rotate(owner, made.device.device_id)
+    assert caught.value.code is Code.INVALID
