@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.firmware.programs import Program, interpreter, settings_for
-from tests.support.board import Board, mqtt_environment
+from tests.support.board import Board, Heard, mqtt_environment
 from tests.support.process import GENEROUS_S, ROOMY, ROOT, GatewayProcess
 from tests.support.programs import program
 from tests.support.thing import Thing
@@ -25,7 +25,8 @@ COUNTING = str(ROOT / "tests" / "firmware" / "counting.py")
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     home = tmp_path_factory.mktemp("boards") / "home"
-    process = GatewayProcess(home, environment=mqtt_environment() | ROOMY).start()
+    layouts = {"ENTOBOT_MQTT__LAYOUTS": '[{"name": "topdog"}, {"name": "unhidra"}]'}
+    process = GatewayProcess(home, environment=mqtt_environment() | ROOMY | layouts).start()
     yield process
     process.close()
 
@@ -170,3 +171,29 @@ def test_simulated_things_tell_readings_through_losses_and_malice_achieves_nothi
     assert [one["status"] for one in left] == ["revoked"] * 6
     refused = gateway.cli("simulate", "things", "--kinds", "rocket")
     assert (refused.returncode, "thermometer" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("layout", "root", "name", "ours"),
+    [
+        ("topdog", "topdog/{user}/{device}", "heartbeat", "event/heartbeat"),
+        ("unhidra", "unhidra/devices/{device}", "event", "event"),
+    ],
+)
+def test_boards_of_earlier_systems_keep_their_topics(
+    gateway: GatewayProcess, layout: str, root: str, name: str, ours: str
+) -> None:
+    thing, other = Thing.make(gateway, "Board"), Thing.make(gateway, "Other")
+    user_id = gateway.ask("devices", "show", thing.device_id)["user_id"]
+    theirs, foreign = (root.format(user=user_id, device=one.device_id) for one in (thing, other))
+    board, screen = Board(gateway, thing, name=layout), Board(gateway, thing, name="screen").opened()
+    board.client.will_set(f"{theirs}/{name}", b"gone", 1)
+    assert board.opened().subscribe(f"{theirs}/#", f"{foreign}/#") == [1, 0x87]
+    screen.subscribe(f"{screen.root}/#")
+    assert board.publish(f"{theirs}/{name}", b"beat") == 0
+    assert screen.heard() == Heard(f"{screen.root}/{ours}", b"beat", 1, False, False)
+    assert board.heard() == Heard(f"{theirs}/{name}", b"beat", 1, False, False)
+    assert board.publish(f"{foreign}/{name}", b"forged") == 0x87
+    board.vanish()
+    assert screen.heard() == Heard(f"{screen.root}/{ours}", b"gone", 1, False, False)
+    assert screen.nothing_more()

@@ -19,6 +19,7 @@ from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import SessionParts
 from entobot.gateway.websocket import Service
 from entobot.mqtt.connection import Terms
+from entobot.mqtt.layouts import Layout
 from entobot.mqtt.packets import Properties
 from entobot.mqtt.parts import MqttParts
 from entobot.mqtt.retention import AT_ONCE, expendable, forget
@@ -82,6 +83,7 @@ class Boards:
                 max_packet_bytes=settings.max_packet_bytes,
                 max_session_expiry_s=int(settings.session_expiry.total_seconds()),
             ),
+            layouts={one.name: Layout(one.root, one.names) for one in settings.layouts},
         )
         self._unsubscribe = ground.bus.subscribe(topics.CONTROL_DEVICES, self._device_changed)
 

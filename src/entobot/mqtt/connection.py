@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 from entobot.mqtt import codec
 from entobot.mqtt.effects import Effect, End, Join, Open, Part, Release, Send, Store
+from entobot.mqtt.layouts import OURS, Names
 from entobot.mqtt.model import NEVER_EXPIRES, Delivery
 from entobot.mqtt.outgoing import Outgoing
 from entobot.mqtt.packets import (
@@ -75,17 +76,20 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What the store knows of the session. `received` are identifiers of QoS 2 that were not released."""
+    """What the store knows of the session. `received` are identifiers of QoS 2 that were not released, `names` how this
+    connection names topics.
+    """
 
     session_present: bool
     last_seq: int
     received: frozenset[int] = frozenset()
+    names: Names = OURS
 
 
 class Connection:
     """Every method returns the effects to carry out, in order. After an `End` nothing follows."""
 
-    __slots__ = ("_aliases", "_connect", "_deadline_s", "_expiry_s", "_heard_s", "_keep_alive_s", "_next", "_out", "_received", "_terms", "_unfinished", "_version", "_work", "_work_by", "state")  # fmt: skip
+    __slots__ = ("_aliases", "_connect", "_deadline_s", "_expiry_s", "_heard_s", "_keep_alive_s", "_names", "_next", "_out", "_received", "_terms", "_unfinished", "_version", "_work", "_work_by", "state")  # fmt: skip
 
     def __init__(self, *, terms: Terms, now_s: float) -> None:
         self.state = State.WAITING
@@ -95,6 +99,7 @@ class Connection:
         self._heard_s = now_s
         self._deadline_s = now_s + terms.connect_within_s
         self._keep_alive_s = 0
+        self._names = OURS
         self._expiry_s = 0
         self._received: set[int] = set()
         self._unfinished: set[int] = set()
@@ -191,9 +196,9 @@ class Connection:
             case PingReq():
                 return [Send(codec.encode(PingResp(), self._version))]
             case Subscribe():
-                return self._ask(packet.packet_id, Join(self._next, packet))
+                return self._ask(packet.packet_id, Join(self._next, self._names.subscribe(packet)))
             case Unsubscribe():
-                return self._ask(packet.packet_id, Part(self._next, packet))
+                return self._ask(packet.packet_id, Part(self._next, self._names.unsubscribe(packet)))
             case Disconnect():
                 return self._disconnected(packet)
             case Auth():
@@ -240,6 +245,7 @@ class Connection:
         self.state = State.READY
         self._heard_s = now_s
         self._received = set(found.received)
+        self._names = found.names
         self._keep_alive_s = connect.keep_alive_s
         asked = connect.properties
         said = NOTHING
@@ -253,6 +259,7 @@ class Connection:
             max_packet_bytes=asked.max_packet_bytes,
             topic_alias_maximum=min(asked.topic_alias_maximum or 0, terms.topic_alias_maximum),
             last_seq=found.last_seq,
+            names=found.names,
         )
         answer = ConnAck(Reason.SUCCESS, found.session_present, said)
         return [Send(codec.encode(answer, self._version)), *self._out.start()]
@@ -272,7 +279,7 @@ class Connection:
     # what the client publishes
 
     def _publish(self, packet: Publish) -> list[Effect]:
-        packet = self._resolved(packet)
+        packet = self._names.publish(self._resolved(packet))
         if packet.qos:
             # what this connection sent and has not finished: a quota begins anew with each (MQTT 5 §4.9)
             is_repeat = packet.packet_id in self._unfinished

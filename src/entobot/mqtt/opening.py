@@ -1,10 +1,17 @@
 """Who sent a CONNECT, and whether it may be let in as it asks."""
 
+import msgspec
+
+from entobot.core.principal import Principal
 from entobot.gateway.authentication import Authenticated, Refused
 from entobot.gateway.wire import Auth, Close
+from entobot.mqtt.connection import Opened
+from entobot.mqtt.effects import Open
+from entobot.mqtt.layouts import Names, names_of
 from entobot.mqtt.model import Action
 from entobot.mqtt.packets import Connect, Reason
 from entobot.mqtt.parts import MqttParts
+from entobot.mqtt.service import Held
 
 Refusal = tuple[Reason, str]
 
@@ -18,6 +25,21 @@ async def authenticate(parts: MqttParts, connect: Connect, peer: str) -> Authent
     if found.principal.device_id != connect.username:
         raise Refused(Close.BAD_CREDENTIALS, "this key is another device's")
     return found
+
+
+def opened_as(parts: MqttParts, connect: Connect, principal: Principal, held: Held) -> Opened:
+    """What the state machine is told of a session that is open."""
+    return Opened(held.is_present, held.last_seq, held.received, _names_for(parts, connect, principal))
+
+
+def _names_for(parts: MqttParts, connect: Connect, principal: Principal) -> Names:
+    return names_of(parts.layouts, connect.client_id, principal.device_id or "", principal.user_id)
+
+
+def in_our_names(parts: MqttParts, effect: Open, principal: Principal) -> Open:
+    """With the will's topic as ours."""
+    connect = _names_for(parts, effect.connect, principal).connect(effect.connect)
+    return msgspec.structs.replace(effect, connect=connect)
 
 
 def refusal_of(parts: MqttParts, connect: Connect, device_id: str) -> Refusal | None:

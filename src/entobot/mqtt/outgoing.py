@@ -6,6 +6,7 @@ import msgspec
 
 from entobot.mqtt import codec
 from entobot.mqtt.effects import Effect, Fetch, Finished, Received, Rest, Send
+from entobot.mqtt.layouts import OURS, Names
 from entobot.mqtt.model import Delivery, Stage
 from entobot.mqtt.packets import FAILURE, PubAck, PubComp, Publish, PubRec, PubRel, Reason, Version
 
@@ -18,7 +19,7 @@ MAX_BURST_BYTES = 128 * 1024
 class Outgoing:
     """`last_seq` is the number of the session's newest message. Every method returns effects, in order."""
 
-    __slots__ = ("_alias_maximum", "_aliases", "_fetching", "_in_flight", "_is_resting", "_known", "_last", "_max_bytes", "_receive_maximum", "_version", "_waiting", "sent_seq")  # fmt: skip
+    __slots__ = ("_alias_maximum", "_aliases", "_fetching", "_in_flight", "_is_resting", "_known", "_last", "_max_bytes", "_names", "_receive_maximum", "_version", "_waiting", "sent_seq")  # fmt: skip
 
     def __init__(
         self,
@@ -28,8 +29,10 @@ class Outgoing:
         max_packet_bytes: int | None,
         topic_alias_maximum: int,
         last_seq: int,
+        names: Names = OURS,
     ) -> None:
         self._version = version
+        self._names = names
         self._receive_maximum = receive_maximum
         self._max_bytes = max_packet_bytes
         self._alias_maximum = topic_alias_maximum
@@ -118,7 +121,7 @@ class Outgoing:
     def _encoded(self, one: Delivery, now_ms: int) -> bytes | None:
         """None where the client takes no packet of that size: then it counts as delivered (MQTT 5 §3.1.2.11.4)."""
         message, found = one.message, one.message.properties
-        topic = message.topic
+        topic = self._names.theirs(message.topic)
         if self._version is Version.V5:
             alias, is_new = self._alias_of(topic)
             left_s = None

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -21,6 +21,7 @@ from entobot.gateway.rates import Rates
 from entobot.gateway.wire import Close
 from entobot.mqtt.codec import Frame
 from entobot.mqtt.connection import Terms
+from entobot.mqtt.layouts import Layout
 from entobot.mqtt.model import Action
 from entobot.mqtt.packets import Reason
 from entobot.mqtt.service import Broker
@@ -115,6 +116,7 @@ class MqttParts:
     on_denied: Callable[[str, Action, str], None]
     meters: ConnectionMeters
     terms: Terms = field(default_factory=Terms)
+    layouts: Mapping[str, Layout] = field(default_factory=dict[str, Layout])
     unclosed: "deque[Unit[None]]" = field(default_factory=lambda: deque(maxlen=20_000))
     """Ends that the store did not take; to be tried again."""
     next_number: Callable[[], int] = field(default_factory=lambda: count(1).__next__)

@@ -15,7 +15,7 @@ from entobot.gateway.limits import Seat
 from entobot.gateway.link import Timer
 from entobot.gateway.wire import Close
 from entobot.mqtt.codec import Frame, Framer
-from entobot.mqtt.connection import Connection, Opened, State
+from entobot.mqtt.connection import Connection, State
 from entobot.mqtt.effects import (
     Effect,
     End,
@@ -31,7 +31,7 @@ from entobot.mqtt.effects import (
     Store,
 )
 from entobot.mqtt.model import Action, Delivery
-from entobot.mqtt.opening import Refusal, authenticate, refusal_of
+from entobot.mqtt.opening import Refusal, authenticate, in_our_names, opened_as, refusal_of
 from entobot.mqtt.outgoing import PAGE
 from entobot.mqtt.packets import Malformed, PubComp, Reason, SubAck, UnsubAck, Version
 from entobot.mqtt.parts import (
@@ -311,8 +311,8 @@ class MqttSession(HearsNoEvents):
         connect, parts, connection = effect.connect, self._parts, self._connection
         assert connection is not None
         found = await authenticate(parts, connect, self._wire.peer)
-        device_id = found.principal.device_id or ""
-        refusal = refusal_of(parts, connect, device_id)
+        device_id, effect = found.principal.device_id or "", in_our_names(parts, effect, found.principal)
+        refusal = refusal_of(parts, effect.connect, device_id)
         if refusal is not None:
             return refusal
         self._release()
@@ -349,7 +349,7 @@ class MqttSession(HearsNoEvents):
         self._note_ready()
         self._framer.max_bytes = parts.terms.max_packet_bytes
         self._wire.let_in()
-        found, early, self._early = Opened(held.is_present, held.last_seq, held.received), self._early, b""
+        found, early, self._early = opened_as(parts, connect, principal, held), self._early, b""
         self._carry_out(connection.opened(found, parts.clock.monotonic()))
         self.received(early)
         self._schedule()
