@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from benchmarks import audit_log, compare, crowd, dashboard, results, start, trouble, turns
+from benchmarks import audit_log, boards, compare, crowd, dashboard, results, start, trouble, turns
 from benchmarks.rig import Figure
 
 IDLE_SIZES = (3_000, 9_000, 18_000)
@@ -16,6 +16,7 @@ COMING_BACK, FILLERS = 500, (0, 10_000, 99_500)
 
 MEASUREMENTS: dict[str, Callable[[], list[Figure]]] = {
     "A": audit_log.figures,
+    "M": boards.figures,
     "P1": lambda: [start.start_to_health()],
     "P2": start.idle_memory,
     "P3": lambda: compare.idle(IDLE_SIZES),
