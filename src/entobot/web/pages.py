@@ -32,6 +32,7 @@ APP_PATHS = (
     "/questions",
     "/search",
     "/share",
+    "/things",
 )
 """Addresses inside the phone app; all are its one page."""
 ADMIN_PATH = re.compile(r"/admin(?:/[A-Za-z0-9_-]{1,64}){1,2}/?")

@@ -7,6 +7,7 @@ import type { Translation } from "../shared/translator.ts";
 import { strings as chat } from "./pages/strings.en.chat.ts";
 import { strings as memos } from "./pages/strings.en.memos.ts";
 import { strings as notifications } from "./pages/strings.en.notifications.ts";
+import { strings as things } from "./pages/strings.en.things.ts";
 
 const ACCENTS: Record<string, string> = { a: "á", e: "é", i: "í", o: "ó", u: "ú", A: "Á", E: "É", I: "Í", O: "Ó", U: "Ú", n: "ñ", c: "ç" };
 
@@ -18,5 +19,5 @@ export function disguise(text: string): string {
 
 export function disguised(): Translation {
   const all = (strings: Record<string, string>) => Object.fromEntries(Object.entries(strings).map(([key, text]) => [key, disguise(text)]));
-  return { language: "en", tables: { phone: all(phone), chat: all(chat), memos: all(memos), notifications: all(notifications) } };
+  return { language: "en", tables: { phone: all(phone), chat: all(chat), memos: all(memos), notifications: all(notifications), things: all(things) } };
 }

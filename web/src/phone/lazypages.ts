@@ -15,6 +15,7 @@ const loaders = {
   pair: () => import("./pages/PairPage.svelte"),
   question: () => import("./pages/QuestionPage.svelte"),
   search: () => import("./pages/SearchPage.svelte"),
+  things: () => import("./pages/ThingsPage.svelte"),
   share: () => import("./pages/SharePage.svelte"),
   suggestion: () => import("./parts/NextStep.svelte"),
   stop: () => import("./pages/StopPage.svelte"),

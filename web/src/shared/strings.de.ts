@@ -415,6 +415,7 @@ export const strings: Record<keyof typeof english, string> = {
   "install.none": "Vielleicht bietet das Menü deines Browsers „Installieren“ oder „Zum Startbildschirm“ an.",
   "install.ios": "Nur eine App auf dem Home-Bildschirm kann dir etwas melden, während sie zu ist. Sie braucht eine eigene Kopplung: Halte einen Code bereit.",
   "device.certificate": "Zertifikat des Gateways",
+  "device.things": "Dinge: was Boards messen",
   "device.certificate.hint": "Manches davon braucht ein Zertifikat, dem dieses Gerät vertraut.",
   "device.unpair": "Dieses Gerät entkoppeln",
   "device.unpair.text": "Löscht den Schlüssel und alle hier aufgehobenen Nachrichten und lässt das Gateway dieses Gerät abweisen. Deine Gespräche bleiben auf dem Gateway.",

@@ -413,6 +413,7 @@ export const strings = {
   "install.none": "Your browser's menu may offer “Install” or “Add to Home screen”.",
   "install.ios": "Only an app on the Home Screen can tell you anything while it is closed. It needs a pairing of its own: have a code ready.",
   "device.certificate": "Certificate of the gateway",
+  "device.things": "Things: what boards read",
   "device.certificate.hint": "Some of this needs a certificate that this device trusts.",
   "device.unpair": "Unpair this device",
   "device.unpair.text": "Erases the key and all messages kept here, and tells the gateway to refuse this device. Your conversations stay on the gateway.",
