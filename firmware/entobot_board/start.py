@@ -17,13 +17,12 @@ def talk(folder: str, on_answer):
     """Raises `settings.Wrong` with what to write."""
     from .talk import Talk
 
-    settings = Settings(read(folder + "/settings.json"))
-    clock = hardware.clock()
+    settings, outside = _ready(folder)
     return Talk(
         settings,
-        clock,
+        outside.pop("clock"),
         open_link=open_link,
-        is_online=hardware.network(settings, clock.ms),
+        is_online=outside["is_online"],
         random_byte=hardware.random_byte,
         on_answer=on_answer,
     )
@@ -31,8 +30,8 @@ def talk(folder: str, on_answer):
 
 def load(folder: str) -> Board:
     """Raises `settings.Wrong` with what to write."""
-    settings = Settings(read(folder + "/settings.json"))
-    clock = hardware.clock()
+    settings, outside = _ready(folder)
+    clock = outside.pop("clock")
     boot = binascii.hexlify(os.urandom(4)).decode()
 
     def ask_time() -> int:
@@ -45,7 +44,23 @@ def load(folder: str) -> Board:
         Commands(folder + "/commands.json", clock),
         open_link=open_link,
         ask_time=ask_time,
-        is_online=hardware.network(settings, clock.ms),
-        feed=hardware.watchdog(settings.watchdog_s, clock.ms),
         random_byte=hardware.random_byte,
+        **outside,
     )
+
+
+def _ready(folder: str) -> "tuple[Settings, dict]":
+    """The settings, with a device and its key, and what is outside; waits for the gateway where it has to enrol."""
+    settings = Settings(read(folder + "/settings.json"))
+    clock = hardware.clock()
+    outside = {
+        "is_online": hardware.network(settings, clock.ms),
+        "feed": hardware.watchdog(settings.watchdog_s, clock.ms),
+    }
+    if not settings.key:
+        from .enrol import enrol
+
+        random_byte = hardware.random_byte
+        enrol(folder + "/credentials.json", settings, clock, open_link=open_link, random_byte=random_byte, **outside)
+    outside["clock"] = clock
+    return settings, outside

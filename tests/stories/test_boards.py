@@ -1,5 +1,6 @@
 """The board client against a real gateway: as it runs on MicroPython's Unix port, and on CPython."""
 
+import asyncio
 import json
 import os
 import re
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.firmware.programs import Program, interpreter, settings_for
-from tests.support.board import Board, Heard, mqtt_environment
+from tests.support.board import Board, Heard, mqtt_environment, wait_for
+from tests.support.fake_openai import KEY, Calls, FakeOpenAI, Text
 from tests.support.process import GENEROUS_S, ROOMY, ROOT, GatewayProcess
 from tests.support.programs import program
 from tests.support.thing import Thing
@@ -108,45 +110,50 @@ def walk(name: str) -> str:
     return found[1]
 
 
-def test_the_page_from_a_blank_board_to_the_first_reading_is_followed(gateway: GatewayProcess, tmp_path: Path) -> None:
+async def test_the_page_from_a_blank_board_to_the_first_reading_in_the_chat_is_followed(tmp_path: Path) -> None:
     micropython = program("micropython")
     assert tomllib.loads(walk("settings")) == {"mqtt": {"enabled": True}}
-    shims = tmp_path / "bin"
+    read = Calls([("c1", "things_read", '{"thing": "Greenhouse"}')])
+    async with FakeOpenAI(read, Text(["It has 21.5 degrees."])) as model:
+        own = {"ENTOBOT_AGENT__BASE_URL": model.base_url, "ENTOBOT_AGENT__API_KEY": KEY}
+        gateway = GatewayProcess(tmp_path / "home", environment=mqtt_environment() | ROOMY | own)
+        try:
+            await asyncio.to_thread(gateway.start)
+            await asyncio.to_thread(follow_the_page, gateway, tmp_path, micropython)
+        finally:
+            await asyncio.to_thread(gateway.close)
+    assert "21.5" in json.dumps(model.requests[-1]["messages"])
+
+
+def follow_the_page(gateway: GatewayProcess, folder: Path, micropython: str) -> None:
+    shims = folder / "bin"
     shims.mkdir()
     for name, command in (("entobot", f"{sys.executable} -m entobot"), ("micropython", micropython)):
         (shims / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (shims / name).chmod(0o755)
-    (tmp_path / "firmware").symlink_to(ROOT / "firmware")
+    (folder / "firmware").symlink_to(ROOT / "firmware")
     environment = {**gateway.environment, "PATH": f"{shims}:{os.environ['PATH']}"}
 
     def bash(block: str) -> subprocess.Popen[str]:
-        command = ["bash", "-euc", block]
         return subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+            ["bash", "-euc", block],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     assert bash(walk("folder")).communicate(timeout=GENEROUS_S) == ("", None)
-    device_id = json.loads((tmp_path / "greenhouse" / "settings.json").read_text())["device"]["id"]
-    screen = Board(gateway, Thing(gateway, "", key_of(tmp_path)), name="screen").opened()
-    screen.subscribe(f"devices/{device_id}/#")
     board = bash(walk("unix"))
     try:
         assert board.stdout is not None
         assert board.stdout.readline() == "connected to 127.0.0.1\n"
-        while not (heard := screen.heard()).topic.startswith(f"devices/{device_id}/telemetry"):
-            pass
-        assert b"21.5" in heard.payload
-        shown = bash(walk("see"))
-        assert "is_online: True" in shown.communicate(timeout=GENEROUS_S)[0]
+        wait_for(lambda: "21.5" in bash(walk("see")).communicate(timeout=GENEROUS_S)[0])
+        assert "It has 21.5 degrees." in bash(walk("chat")).communicate(timeout=GENEROUS_S)[0]
     finally:
         os.killpg(board.pid, signal.SIGKILL)
         board.communicate()
-        screen.disconnect()
-
-
-def key_of(folder: Path) -> dict[str, str]:
-    device = json.loads((folder / "greenhouse" / "settings.json").read_text())["device"]
-    return {"device_id": device["id"], "api_key": device["key"]}
 
 
 def test_settings_for_a_board_are_refused_before_a_key_is_made_where_mqtt_is_off(
@@ -197,3 +204,47 @@ def test_boards_of_earlier_systems_keep_their_topics(
     board.vanish()
     assert screen.heard() == Heard(f"{screen.root}/{ours}", b"gone", 1, False, False)
     assert screen.nothing_more()
+
+
+LOCK = """
+name = "door_lock"
+title = "Lock"
+
+[readings.is_open]
+kind = "boolean"
+
+[commands.open]
+risk = "high"
+
+[commands.lock]
+risk = "low"
+"""
+
+
+def test_a_lock_enrols_with_one_key_and_obeys_each_command_once_over_a_restart(
+    gateway: GatewayProcess, tmp_path: Path, python: list[str]
+) -> None:
+    (tmp_path / "lock.toml").write_text(LOCK)
+    assert gateway.cli("things", "types", "add", str(tmp_path / "lock.toml")).returncode == 0
+    name = f"Shed {python[0][-6:]}"
+    made = gateway.ask("enrolment", "create", name)
+    settings = settings_for(gateway, Thing(gateway, name, {"device_id": "", "api_key": ""}))
+    del settings["device"]
+    settings["enrolment"] = {"key": made["enrolment_key"], "name": name}
+    command = [*python, str(ROOT / "firmware" / "examples" / "lock.py")]
+    lock = Program(command, tmp_path / "board", settings)
+    try:
+        device_id = lock.until("enrolled as")[-1].split()[-1]
+        lock.until("connected")
+        gateway.ask("things", "set-type", device_id, "door_lock")
+        done = gateway.ask("things", "command", device_id, "open")
+        assert (done["state"], done["result"]) == ("done", {"is_open": True})
+        lock.kill()
+        lock = Program(command, tmp_path / "board")
+        assert lock.until("connected")[0].startswith("connected")  # it does not enrol again
+        done = gateway.ask("things", "command", device_id, "lock")
+        assert (done["state"], done["result"]) == ("done", {"is_open": False})
+    finally:
+        lock.kill()
+    told = [one["state"] for one in gateway.ask("things", "commands", device_id)]
+    assert told == ["done", "done"]
