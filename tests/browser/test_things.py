@@ -73,7 +73,7 @@ def test_a_thing_is_looked_at_and_told_what_to_do(home: tuple[GatewayProcess, Bo
     window.link(re.compile("Garage")).click()
     window.heading("Garage")
     window.sees("21.5 °C")
-    window.sees(re.compile("1 messages did not fit its type"))
+    window.sees(re.compile("1 message did not fit its type"))
     expect(window.page.get_by_role("img", name=re.compile("Temperature: from 18 °C to 23.75 °C"))).to_be_visible()
     window.page.get_by_label("On").check()
     window.page.get_by_label("Colour").select_option("warm")

@@ -122,9 +122,9 @@ async def test_a_batch_that_is_sent_again_counts_once_and_a_reading_that_comes_t
     world.clock.advance(1)
     await world.say("telemetry", batch)
     assert len(await world.history()) == 4
-    again = {"value": 1, "at": world.clock.now_ms() - 61_000}
+    again = {"value": 7, "at": world.clock.now_ms() - 61_000}
     await world.say("telemetry/temperature", again)
-    assert len(await world.history()) == 4
+    assert await world.history() == [(181, 3), (121, 2), (61, 1), (1, 21)], "the first one stands"
     assert await world.state() == {"temperature": 21}
     assert world.meters.counter(Metric.THING_READINGS).value == 5
 
@@ -183,6 +183,7 @@ async def test_nobody_else_speaks_for_a_thing(world: World) -> None:
     await world.say("telemetry/temperature", 21)
     await world.say("telemetry/temperature", 99, device_id="dev_2")
     assert await world.state() == {"temperature": 21}
+    assert await world.database.read(lambda tx: store.find_thing(tx, "dev_2")) is None
 
 
 async def test_a_thing_has_so_many_readings(world: World) -> None:
@@ -250,6 +251,10 @@ async def test_old_readings_become_hours_and_old_hours_are_forgotten(world: Worl
     await world.keeping.tidy()
     (hour, *_) = await world.hours()
     assert (hour.count, hour.low, hour.mean, hour.high) == (4, 10, 45, 90)
+    await world.say("telemetry", {"batch": "later", "readings": [{"name": "temperature", **late, "value": 30}]})
+    await world.keeping.tidy()
+    (hour, *_) = await world.hours()
+    assert (hour.count, hour.low, hour.mean, hour.high) == (5, 10, 42, 90)
     world.clock.advance(KEEP.hours_ms / 1000)
     await world.keeping.tidy()
     assert (await world.hours(), await world.history()) == ([], [])

@@ -353,7 +353,7 @@ class Things:
         await self._database.write(unit)
 
     def forget(self, tx: Transaction, device_id: str, now_ms: int) -> None:
-        """A device was revoked: nothing is brought to it any more."""
+        """A device was suspended or revoked: what waits for it is cancelled."""
         for one in command_store.waiting_of(tx, device_id):
             self._end(tx, one, CommandState.CANCELLED, now_ms)
 
