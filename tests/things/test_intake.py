@@ -173,7 +173,7 @@ async def test_what_does_not_fit_changes_nothing_and_is_counted(world: World, to
 
 async def test_of_a_batch_what_fits_counts(world: World) -> None:
     await world.assign(GARAGE)
-    rows: list[Any] = [{"name": "temperature", "value": 20}, {"name": "temperature", "value": "x"}, {"name": "x"}, 7]
+    rows: list[Any] = [{"name": "temperature", "value": "x"}, {"name": "temperature", "value": 20}, {"name": "x"}, 7]
     await world.say("telemetry", {"batch": "b", "readings": rows})
     assert await world.state() == {"temperature": 20}
     assert (await world.refused())[0] == 3
