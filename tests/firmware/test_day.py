@@ -159,3 +159,38 @@ def test_a_board_that_is_refused_comes_back_each_minute_and_goes_on_when_it_may(
     day.broker.refuses = False
     day.settle()
     assert day.broker.readings == day.readings
+
+
+def test_readings_of_starts_that_never_knew_the_time_arrive_in_their_order_and_none_becomes_another(
+    tmp_path: Path,
+) -> None:
+    day = Day(tmp_path, 6)
+    day.weather.is_up = False
+    for _ in range(4):
+        for _ in day.pass_on(100_000):
+            day.weather.is_up = False
+        day.cut_power()
+    day.settle()
+    assert len(day.broker.readings) == len(day.readings)
+    for name in ("temperature", "humidity"):
+        told = sorted((at, value) for (one, at), value in day.broker.readings.items() if one == name)
+        true = sorted((at, value) for (one, at), value in day.readings.items() if one == name)
+        assert [value for _, value in told] == [value for _, value in true]
+        assert all(at >= really for (at, _), (really, _) in zip(told, true, strict=True))
+
+
+def test_a_board_that_has_nothing_to_say_notices_that_nobody_answers_any_more(tmp_path: Path) -> None:
+    time = Time()
+    network = Network(Broker(time), Weather(7))
+    board = boot(tmp_path, network, time)
+    while time.ms < 40_000:
+        board.step()
+        time.sleep(100)
+    assert board.is_connected
+    assert network.connection is not None
+    first, silent_ms = network.connection, time.ms
+    first.loses_answers = True
+    while network.connection is first and time.ms < silent_ms + DAY_MS // 24:
+        board.step()
+        time.sleep(100)
+    assert 15_000 <= time.ms - silent_ms <= 30_000 + 15_000 + 2_000

@@ -278,7 +278,7 @@ class Said:
 
 
 def read_on(socket: WebSocket) -> None:
-    while True:
+    for _ in range(1000):
         socket.receive()
 
 
