@@ -129,7 +129,9 @@ class Board:
         for sensor in self._sensors:
             if now < sensor[0]:
                 continue
-            sensor[0] = max(sensor[0] + sensor[1], now)  # on its beat, and not twice after a long pause
+            sensor[0] += sensor[1]
+            if sensor[0] <= now:  # after a long pause once, and not as often as it was due
+                sensor[0] = now + sensor[1]
             try:
                 value = sensor[3]()
             except Exception as error:  # noqa: BLE001  a broken sensor is told and does not stop the others

@@ -194,3 +194,14 @@ def test_a_board_that_has_nothing_to_say_notices_that_nobody_answers_any_more(tm
         board.step()
         time.sleep(100)
     assert 15_000 <= time.ms - silent_ms <= 30_000 + 15_000 + 2_000
+
+
+def test_a_sensor_is_read_once_after_a_long_pause_and_on_its_beat_otherwise(tmp_path: Path) -> None:
+    time, read_ms = Time(), list[int]()
+    board = boot(tmp_path, Network(Broker(time), Weather(8)), time)
+    board.reading("temperature", 10)(lambda: read_ms.append(time.ms))
+    for pause_ms in [100] * 350 + [95_000] + [100] * 200:
+        board.step()
+        time.sleep(pause_ms)
+    assert read_ms[:4] == [0, 10_000, 20_000, 30_000]
+    assert read_ms[4:] == [130_000, 140_000]
