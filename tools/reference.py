@@ -149,6 +149,8 @@ AUDIT_TEXTS: dict[str, str] = {
     "certificate.issued": "A certificate was ordered by ACME, and is served.",
     "certificate.renewal_failed": "There was no new certificate; `facts.reason` says why. The old one goes on.",
     "certificate.replaced": "A new certificate is served: given files had changed, or the local one was renewed.",
+    "device_certificate.issued": "A board got a client certificate by EST; `facts.key_id` is the API key on which it rests.",
+    "device_certificate.revoked": "One certificate of a device was ended for good; the device stays.",
     "device.enrolled": "A board became a device by itself, with the enrolment key in `facts`; `is_repeat` had lost the answer.",
     "device.paired": "A device collected its credentials.",
     "device.reactivated": "A suspended device was let in again.",

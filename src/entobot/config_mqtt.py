@@ -115,6 +115,12 @@ class MqttSettings(Section):
         default=timedelta(days=7), gt=timedelta(0), description="Messages older than this are forgotten."
     )
 
+    certificate_life: Duration = Field(
+        default=timedelta(days=30),
+        ge=timedelta(hours=1),
+        le=timedelta(days=365),
+        description="Of a certificate that a board gets by EST. It asks for the next one after two thirds.",
+    )
     layouts: Annotated[tuple[MqttLayout, ...], BeforeValidator(_tables), Field(max_length=8)] = Field(
         default=(),
         description="Topics of other systems, each as `[[mqtt.layouts]]` (in the variable: JSON): docs/how-to/mqtt.md.",

@@ -28,6 +28,7 @@ class Purpose(StrEnum):
     AUTHENTICATORS = "authenticators"
     BUS = "bus"
     CURSORS = "cursors"
+    DEVICE_CERTIFICATES = "device certificates"
     ENROLMENT_KEYS = "enrolment keys"
     IDENTITY = "identity"
     INVITE_CODES = "invite codes"

@@ -1,5 +1,6 @@
 """Boards by MQTT: a real gateway, paho's client, and a gateway that is killed between a message and its acknowledgement."""
 
+import base64
 import socket
 import sqlite3
 import ssl
@@ -9,7 +10,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs7
 
 from entobot.mqtt.codec import encode
 from entobot.mqtt.packets import ConnAck, Connect, PubAck, Publish, Reason, Version
@@ -108,6 +114,38 @@ def test_a_board_enrols_itself_and_each_of_its_keys_ends_alone(gateway: GatewayP
     assert Board(gateway, thing).connect() == NOT_AUTHORIZED
     gateway.cli("enrolment", "revoke", "Greenhouse", "--with-devices")
     assert new.ended() == NOT_AUTHORIZED
+
+
+def test_a_board_comes_in_with_a_certificate_and_goes_with_it(gateway: GatewayProcess, tmp_path: Path) -> None:
+    thing = Thing.make(gateway, "Board")
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    der = base64.b64encode(request.public_bytes(serialization.Encoding.DER))
+
+    def enrol(secret: str) -> httpx.Response:
+        headers = {"Content-Type": "application/pkcs10"}
+        at = "/.well-known/est/simpleenroll"
+        return gateway.http().request("POST", at, auth=(thing.device_id, secret), headers=headers, content=der)
+
+    assert enrol("ent_key_made_up").status_code == 401
+    (certificate,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(enrol(thing.api_key).text))
+    (tmp_path / "board.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (tmp_path / "board.key").write_bytes(pem)
+
+    def board(name: str, username: str) -> Board:
+        trust = gateway.trust()
+        trust.load_cert_chain(tmp_path / "board.crt", tmp_path / "board.key")
+        return Board(gateway, thing, name=name, username=username, password="none", trust=trust)
+
+    assert board("x", "dev_other").connect() == BAD_CREDENTIALS
+    opened = board("x", thing.device_id).opened()
+    assert opened.publish(f"{opened.root}/telemetry/t", b"21") == 0
+    (held,) = [one for one in gateway.ask("devices", "keys", thing.device_id) if one["kind"] == "certificate"]
+    gateway.cli("devices", "revoke-key", thing.device_id, held["credential_id"])
+    assert opened.ended() == NOT_AUTHORIZED
+    assert board("x", thing.device_id).connect() == NOT_AUTHORIZED
 
 
 def test_a_large_message_may_follow_connect_without_waiting(gateway: GatewayProcess) -> None:

@@ -1,6 +1,7 @@
 """A board that speaks MQTT: paho's client on a thread, with what it hears in a queue."""
 
 import queue
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -45,6 +46,7 @@ class Board:
         password: str | None = None,
         client_id: str | None = None,
         over_websocket: bool = False,
+        trust: ssl.SSLContext | None = None,
         **options: Any,
     ) -> None:
         """`name` is added to the client id. `expiry_s` is the session's, in version 5."""
@@ -65,7 +67,7 @@ class Board:
             **options,
         )
         self.client.username_pw_set(username or thing.device_id, password or thing.api_key)
-        self.client.tls_set_context(gateway.trust())
+        self.client.tls_set_context(trust or gateway.trust())
         if over_websocket:
             self.client.ws_set_options("/mqtt")
         self.messages: queue.Queue[Heard] = queue.Queue()

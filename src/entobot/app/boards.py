@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial
 
 from entobot.app.cluster import who_lives
+from entobot.app.connections import CertificateDoor
 from entobot.app.denials import Denials
 from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
@@ -54,6 +55,7 @@ class Boards:
         self._ground = ground
         self._settings = settings
         self._devices = devices
+        self._authority = ""
         self._alive = who_lives(ground)
         self._denials = Denials(ground, audit)
         self.broker = Broker(
@@ -72,6 +74,7 @@ class Boards:
             hub=shared.hub,
             feed=shared.feed,
             authenticator=shared.authenticator,
+            certificates=CertificateDoor(devices),
             timers=shared.timers,
             waiting=shared.waiting,
             rates=shared.rates,
@@ -87,6 +90,12 @@ class Boards:
         )
         self._unsubscribe = ground.bus.subscribe(topics.CONTROL_DEVICES, self._device_changed)
 
+    async def prepare(self) -> None:
+        """Once, before `endpoints`."""
+        desk = self._devices.certificates
+        if desk is not None and self._settings.port:
+            self._authority = (await desk.issuing.authority()).pem
+
     def endpoints(self) -> list[TcpEndpoint]:
         """Raises StartupRefused where TLS is asked for and there is none."""
         ground, settings = self._ground, self._settings
@@ -99,7 +108,8 @@ class Boards:
                     "a proxy that ends TLS to mqtt.plain_port."
                 )
             host = ground.settings.gateway.host
-            found.append(TcpEndpoint(host, settings.port, ground.certificate.files, speaks=speaks))
+            tls = ground.certificate.files
+            found.append(TcpEndpoint(host, settings.port, tls, speaks=speaks, client_authority=self._authority))
         if settings.plain_port:
             found.append(TcpEndpoint("127.0.0.1", settings.plain_port, speaks=speaks))
         return found

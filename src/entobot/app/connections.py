@@ -1,5 +1,6 @@
 """Credentials that open a connection, each way with its verifier; and which connections a device has."""
 
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from entobot.core.clock import Clock
@@ -30,12 +31,7 @@ class ConnectionDoor:
     async def authenticate_connection(
         self, auth: Auth, *, nonce: str, origin: str | None, address: str
     ) -> Authenticated:
-        try:
-            found = await self._find(auth, nonce, origin, address)
-        except ConnectionRefused as refusal:
-            code, is_guess = _CLOSE_CODES[refusal.reason], refusal.reason is Refusal.BAD_CREDENTIALS
-            raise Refused(code, str(refusal), refusal.retry_after_s, is_guess=is_guess) from None
-        return Authenticated(replace(found.principal, address=address), found.expires_at_ms)
+        return await _told(self._find(auth, nonce, origin, address), address)
 
     async def _find(self, auth: Auth, nonce: str, origin: str | None, address: str) -> Connected:
         if auth.ticket is not None:
@@ -45,6 +41,30 @@ class ConnectionDoor:
         if auth.token is not None and auth.proof is not None:
             return await self._devices.authenticate_connection(auth.token, auth.proof, nonce)
         raise ConnectionRefused(Refusal.BAD_CREDENTIALS, "These credentials are not taken here.")
+
+
+class CertificateDoor:
+    """`mqtt.parts.MqttParts.certificates` over the devices feature."""
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+
+    async def __call__(self, certificate: bytes, address: str) -> Authenticated:
+        return await _told(self._find(certificate), address)
+
+    async def _find(self, certificate: bytes) -> Connected:
+        if self._devices.certificates is None:
+            raise ConnectionRefused(Refusal.BAD_CREDENTIALS, "Certificates are not taken here.")
+        return await self._devices.certificates.authenticate(certificate)
+
+
+async def _told(finding: Awaitable[Connected], address: str) -> Authenticated:
+    try:
+        found = await finding
+    except ConnectionRefused as refusal:
+        code, is_guess = _CLOSE_CODES[refusal.reason], refusal.reason is Refusal.BAD_CREDENTIALS
+        raise Refused(code, str(refusal), refusal.retry_after_s, is_guess=is_guess) from None
+    return Authenticated(replace(found.principal, address=address), found.expires_at_ms)
 
 
 def connections_of(hub: Hub, clock: Clock) -> FindConnections:

@@ -284,7 +284,7 @@ class Gateway:
         ground = self.ground
         gateway, files = ground.settings.gateway, None if ground.certificate is None else ground.certificate.files
         parts, refused = self._session_parts(), partial(self._refused, "mqtt")
-        self._boards = make_boards(ground, parts, self.devices, self.audit, self.things, refused)
+        self._boards = await make_boards(ground, parts, self.devices, self.audit, self.things, refused)
         told = partial(self._credentials.refused, "http")
         api = Api(self.devices, self._idempotency, self.rates, ground.meters, on_guess=told, clock=ground.clock)
         self._add_routes(api)

@@ -6,8 +6,10 @@ from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
 from entobot.audit.service import Audit
 from entobot.devices.api_keys import ApiKeys
+from entobot.devices.certificate_desk import CertificateDesk
+from entobot.devices.issuing import Issuing
 from entobot.devices.service import Devices
-from entobot.enrolment import http
+from entobot.enrolment import est, http
 from entobot.enrolment.model import ENROLMENT_KEY
 from entobot.enrolment.service import Enrolments
 from entobot.home import Purpose
@@ -48,9 +50,22 @@ class Enrolling:
             keys=ApiKeys(server_key, ground.entropy, ENROLMENT_KEY),
             nonce_key=server_key,
         )
+        self._devices = devices
+        seal_key = ground.keys.key(Purpose.DEVICE_CERTIFICATES)
+        self._desk = devices.certificates = CertificateDesk(
+            database=ground.database,
+            clock=ground.clock,
+            ids=ground.ids,
+            audit=audit,
+            accounts=accounts,
+            issuing=Issuing(ground.database, ground.clock, ground.entropy, seal_key),
+            guard=devices.guard,
+            life=ground.settings.mqtt.certificate_life,
+        )
         people.on_leaving.append(self.service.end_all)
 
     def add_routes(self, api: Api) -> None:
+        est.add_routes(api, self._desk, self._devices)
         mqtt = self._ground.settings.mqtt
         http.add_routes(api, self.service, self._ground.clock, (mqtt.port or None) if mqtt.enabled else None)
 

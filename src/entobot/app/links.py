@@ -45,7 +45,7 @@ class NoBoards:
     def stop(self) -> None: ...
 
 
-def make_boards(
+async def make_boards(
     ground: Ground, parts: SessionParts, devices: Devices, audit: Audit, things: ThingDesk, on_refused: OnRefused
 ) -> "Boards | NoBoards":
     """Most gateways have no boards, and need not load what only boards need."""
@@ -53,7 +53,9 @@ def make_boards(
         return NoBoards()
     from entobot.app.boards import Boards
 
-    return Boards(ground, parts, devices, audit, things, on_refused)
+    boards = Boards(ground, parts, devices, audit, things, on_refused)
+    await boards.prepare()
+    return boards
 
 
 def pace_of(gateway: GatewaySettings) -> Pace:

@@ -36,6 +36,8 @@ class AuditEvent(StrEnum):
     CERTIFICATE_ISSUED = "certificate.issued"
     CERTIFICATE_RENEWAL_FAILED = "certificate.renewal_failed"
     CERTIFICATE_REPLACED = "certificate.replaced"
+    DEVICE_CERTIFICATE_ISSUED = "device_certificate.issued"
+    DEVICE_CERTIFICATE_REVOKED = "device_certificate.revoked"
     DEVICE_ENROLLED = "device.enrolled"
     DEVICE_PAIRED = "device.paired"
     DEVICE_REACTIVATED = "device.reactivated"

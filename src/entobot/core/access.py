@@ -19,6 +19,7 @@ class Open(Enum):
 Access = Open | Scope
 
 ROUTES: dict[str, Access] = {
+    "GET /.well-known/est/cacerts": Open.ANYONE,
     "GET /.well-known/jwks.json": Open.ANYONE,
     "GET /api/certificate": Open.ANYONE,
     "GET /api/docs": Open.ANYONE,
@@ -101,6 +102,8 @@ ROUTES: dict[str, Access] = {
     "PATCH /api/v1/me/passkeys/{passkey_id}": Open.AUTHENTICATED,
     "PATCH /api/v1/settings": Scope.SETTINGS,
     "PATCH /api/v1/users/{user_id}": Scope.USERS_MANAGE,
+    "POST /.well-known/est/simpleenroll": Open.ANYONE,
+    "POST /.well-known/est/simplereenroll": Open.ANYONE,
     "POST /api/v1/agents/{agent}/ag-ui": Scope.CHAT,
     "POST /api/v1/alerts/channels/{channel}/test": Scope.SETTINGS,
     "POST /api/v1/alerts/{alert_id}/acknowledge": Scope.SETTINGS,

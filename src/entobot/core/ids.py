@@ -19,6 +19,7 @@ class Prefix(StrEnum):
     APPROVAL = "apr_"
     AUDIT = "aud_"
     CALLBACK = "cbk_"
+    CERTIFICATE = "crt_"
     CLAIM = "clm_"
     COMMAND = "cmd_"
     CONVERSATION = "cnv_"

@@ -53,7 +53,9 @@ class Rule:
 
 RATES: dict[Rate, Rule] = {
     Rate.CONNECTIONS: Rule(CountedBy.ADDRESS, "WebSockets opened", Allowance(100, 5000)),
-    Rate.CREDENTIALS: Rule(CountedBy.ADDRESS, "refreshes, tickets and new API keys", Allowance(50, 2000)),
+    Rate.CREDENTIALS: Rule(
+        CountedBy.ADDRESS, "refreshes, tickets, new API keys and certificates of boards", Allowance(50, 2000)
+    ),
     Rate.EVENTS: Rule(CountedBy.DEVICE, "event streams opened over HTTP", Allowance(2, 30)),
     Rate.EXPENSIVE: Rule(
         CountedBy.DEVICE, "pages and verifications of the audit log, and tries of model providers", Allowance(5, 50)
@@ -77,6 +79,8 @@ ROUTE_RATES: dict[str, Rate] = {
     "GET /api/v1/audit/verify": Rate.EXPENSIVE,
     "GET /api/v1/audit/verify/progress": Rate.EXPENSIVE,
     "GET /api/v1/events": Rate.EVENTS,
+    "POST /.well-known/est/simpleenroll": Rate.CREDENTIALS,
+    "POST /.well-known/est/simplereenroll": Rate.CREDENTIALS,
     "POST /api/v1/agents/{agent}/ag-ui": Rate.EVENTS,
     "POST /api/v1/api-keys": Rate.CREDENTIALS,
     "POST /api/v1/auth/pair": Rate.PAIRING,

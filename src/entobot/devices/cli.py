@@ -113,7 +113,7 @@ def rotate_key(
 @app.command()
 @told
 def keys(context: typer.Context, device: Name, as_json: AsJson = False) -> None:
-    """The API keys of a device: until when each holds, and when it was used last."""
+    """The API keys and certificates of a device: until when each holds, and when it was used last."""
     rows = place(context).gateway.request("GET", _path(_find(context, device)) + "/credentials")["rows"]
     lines = [
         (row["credential_id"], row["kind"], row["state"], row["expires_at"] or "no end", row["last_used_at"] or "never")
@@ -133,7 +133,7 @@ def revoke_key(
     credential: Annotated[str, typer.Argument(help="The key's id or its end, as 'devices keys' shows it.")],
     as_json: AsJson = False,
 ) -> None:
-    """End one key of a device, felt at once; what else it holds stays."""
+    """End one key or certificate of a device, felt at once; what else it holds stays."""
     row = _find(context, device)
     held = place(context).gateway.request("GET", _path(row) + "/credentials")["rows"]
     which = only(held, credential, "credential_id")["credential_id"]

@@ -12,7 +12,7 @@ from entobot.core.permissions import Scope
 from entobot.devices.directory import MAX_PAGE
 from entobot.devices.key_desk import MAX_LIFE_S, CreatedKey
 from entobot.devices.machines import DEFAULT_OVERLAP_S, MAX_OVERLAP_S
-from entobot.devices.model import MAX_TAGS, ApiKey, Credentials, Device, Platform, Status
+from entobot.devices.model import MAX_TAGS, ApiKey, Credentials, Device, DeviceCertificate, Platform, Status
 from entobot.devices.search import MAX_TEXT_CHARACTERS, Search, Sort
 from entobot.devices.service import Devices
 from entobot.web.authentication import Caller, presented
@@ -120,7 +120,7 @@ class RotateApiKey(_Body):
 
 class CredentialRow(_Body):
     credential_id: str
-    kind: Literal["api_key"]
+    kind: Literal["api_key", "certificate"]
     state: Literal["good", "expired", "revoked"]
     created_at: str
     expires_at: str | None
@@ -232,9 +232,11 @@ class _Routes:
         return _created(made)
 
     async def list_credentials(self, device_id: str, principal: Caller) -> CredentialList:
-        """The device's API keys, the newest first; those that are over for 30 days."""
+        """The device's API keys, then its certificates, the newest first; those that are over for 30 days."""
         held = await self._devices.machines.held(principal, device_id)
-        return CredentialList(rows=[_credential(key, held.now_ms) for key in held.keys])
+        rows = [_credential(key, key.key_id, is_good=key.is_good(held.now_ms)) for key in held.keys]
+        rows += [_credential(one, one.certificate_id, is_good=is_good) for one, is_good in held.certificates]
+        return CredentialList(rows=rows)
 
     async def revoke_credential(self, device_id: str, credential_id: str, principal: Caller) -> CredentialList:
         """One key; the device, and what else it holds, stays."""
@@ -305,11 +307,11 @@ def _created(made: CreatedKey) -> CreatedApiKey:
     )
 
 
-def _credential(key: ApiKey, now_ms: int) -> CredentialRow:
+def _credential(key: ApiKey | DeviceCertificate, credential_id: str, *, is_good: bool) -> CredentialRow:
     return CredentialRow(
-        credential_id=key.key_id,
-        kind="api_key",
-        state="revoked" if key.revoked_at_ms is not None else "expired" if key.is_over(now_ms) else "good",
+        credential_id=credential_id,
+        kind="api_key" if isinstance(key, ApiKey) else "certificate",
+        state="revoked" if key.revoked_at_ms is not None else "good" if is_good else "expired",
         created_at=rfc3339(key.created_at_ms),
         expires_at=rfc3339_or_none(key.expires_at_ms),
         last_used_at=rfc3339_or_none(key.last_used_at_ms),

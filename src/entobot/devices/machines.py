@@ -14,8 +14,8 @@ from entobot.devices.api_keys import parse_key
 from entobot.devices.changes import Changes
 from entobot.devices.directory import Directory
 from entobot.devices.key_desk import MAX_LIFE_S, CreatedKey, KeyDesk
-from entobot.devices.machine_standing import has_ended
-from entobot.devices.model import ApiKey, Change, Device, Status
+from entobot.devices.machine_standing import has_ended, is_good_certificate
+from entobot.devices.model import ApiKey, Change, Device, DeviceCertificate, Status
 from entobot.storage.database import Database, Transaction
 
 DEFAULT_OVERLAP_S = 24 * 3600
@@ -35,6 +35,8 @@ class Held:
 
     device: Device
     keys: list[ApiKey]
+    certificates: list[tuple[DeviceCertificate, bool]]
+    """Each with whether it holds: its API key may be over."""
     now_ms: int
 
 
@@ -88,7 +90,10 @@ class Machines:
 
         def unit(tx: Transaction) -> Held:
             device = self._directory.view(tx, principal, device_id)
-            return Held(device, credential_store.keys_of(tx, device_id), now_ms)
+            certificates = [
+                (one, is_good_certificate(tx, one, now_ms)) for one in credential_store.certificates_of(tx, device_id)
+            ]
+            return Held(device, credential_store.keys_of(tx, device_id), certificates, now_ms)
 
         return await self._database.read(unit)
 
@@ -144,23 +149,34 @@ class Machines:
 
         def unit(tx: Transaction) -> None:
             device = self._reach(tx, principal, device_id)
-            key = credential_store.find_key(tx, credential_id) if is_id(credential_id, Prefix.API_KEY) else None
-            if key is None or key.device_id != device_id:
-                raise Problem(Code.NOT_FOUND, "This device holds no such key.")
-            if not credential_store.revoke_key(tx, credential_id, now_ms):
+            event, fact, has_moved = _end(tx, device_id, credential_id, now_ms)
+            if not has_moved:
                 return
             self._changes.ring(tx, device_id)
             self._audit.record(
                 tx,
-                AuditEvent.API_KEY_REVOKED,
+                event,
                 now_ms=now_ms,
                 actor=principal,
                 subject=device_id,
-                facts={"key_id": credential_id},
+                facts={fact: credential_id},
                 personal={"device_name": device.name},
             )
 
         await self._database.write(unit)
+
+
+def _end(tx: Transaction, device_id: str, credential_id: str, now_ms: int) -> tuple[AuditEvent, str, bool]:
+    """Revoke it; which entry tells of it, and whether it was not revoked before. Raises `not_found`."""
+    if is_id(credential_id, Prefix.CERTIFICATE):
+        found = credential_store.find_certificate(tx, credential_id)
+        if found is not None and found.device_id == device_id:
+            has_moved = credential_store.revoke_certificate(tx, credential_id, now_ms)
+            return AuditEvent.DEVICE_CERTIFICATE_REVOKED, "certificate_id", has_moved
+    key = credential_store.find_key(tx, credential_id) if is_id(credential_id, Prefix.API_KEY) else None
+    if key is None or key.device_id != device_id:
+        raise Problem(Code.NOT_FOUND, "This device holds no such key or certificate.")
+    return AuditEvent.API_KEY_REVOKED, "key_id", credential_store.revoke_key(tx, credential_id, now_ms)
 
 
 def _check_holds_keys(device: Device) -> None:

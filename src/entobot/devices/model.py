@@ -215,6 +215,26 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceCertificate:
+    """A client certificate as it is stored: `fingerprint` is SHA-256 of it. It rests on the API key `key_id`."""
+
+    certificate_id: str
+    device_id: str
+    key_id: str
+    fingerprint: str
+    created_at_ms: int
+    expires_at_ms: int
+    last_used_at_ms: int | None = None
+    revoked_at_ms: int | None = None
+
+    def is_over(self, now_ms: int) -> bool:
+        return now_ms >= self.expires_at_ms
+
+    def is_good(self, now_ms: int) -> bool:
+        return self.revoked_at_ms is None and not self.is_over(now_ms)
+
+
+@dataclass(frozen=True, slots=True)
 class Ticket:
     """A permission to open one connection, as it is stored; `digest` is SHA-256, base64url.
 

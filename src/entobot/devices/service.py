@@ -18,6 +18,7 @@ from entobot.core.secrets import Entropy
 from entobot.devices import lifecycle, store
 from entobot.devices.api_keys import API_KEY_SCOPES, ApiKeys
 from entobot.devices.authentication import Authentication
+from entobot.devices.certificate_desk import CertificateDesk
 from entobot.devices.changes import Changes
 from entobot.devices.credentials import CredentialsDesk
 from entobot.devices.directory import Directory
@@ -52,6 +53,9 @@ class Devices:
     `further_origins` are the configured ones beside `origin`. With a `shared_ring` all nodes sign with the
     same keys. Fulfils `web.authentication.Authenticator`.
     """
+
+    certificates: CertificateDesk | None = None
+    """Filled by the composition root."""
 
     def __init__(
         self,

@@ -10,18 +10,25 @@ from entobot.mqtt.effects import Open
 from entobot.mqtt.layouts import Names, names_of
 from entobot.mqtt.model import Action
 from entobot.mqtt.packets import Connect, Reason
-from entobot.mqtt.parts import MqttParts
+from entobot.mqtt.parts import MqttParts, Wire
 from entobot.mqtt.service import Held
 
 Refusal = tuple[Reason, str]
 
 
-async def authenticate(parts: MqttParts, connect: Connect, peer: str) -> Authenticated:
-    """Raises Refused."""
+async def authenticate(parts: MqttParts, connect: Connect, wire: Wire) -> Authenticated:
+    """By the certificate that was shown to TLS, else by user name and password. Raises Refused."""
+    if wire.certificate is not None and parts.certificates is not None:
+        found = await parts.certificates(wire.certificate, wire.peer)
+        if connect.username not in (None, "", found.principal.device_id):
+            raise Refused(Close.BAD_CREDENTIALS, "this certificate is another device's")
+        return found
     if not connect.username or connect.password is None:
         raise Refused(Close.BAD_CREDENTIALS, "the user name is the device's id, the password its API key")
     key = connect.password.decode("ascii", "replace")
-    found = await parts.authenticator.authenticate_connection(Auth(api_key=key), nonce="", origin=None, address=peer)
+    found = await parts.authenticator.authenticate_connection(
+        Auth(api_key=key), nonce="", origin=None, address=wire.peer
+    )
     if found.principal.device_id != connect.username:
         raise Refused(Close.BAD_CREDENTIALS, "this key is another device's")
     return found

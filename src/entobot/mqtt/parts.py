@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 from entobot.core.clock import Clock
 from entobot.core.principal import Principal
 from entobot.core.rates import Rate
-from entobot.gateway.authentication import ConnectionAuthenticator, Refused
+from entobot.gateway.authentication import Authenticated, ConnectionAuthenticator, Refused
 from entobot.gateway.feed import Feed
 from entobot.gateway.hub import Hub
 from entobot.gateway.limits import WaitingRoom
@@ -77,6 +77,11 @@ class Wire(Protocol):
     @property
     def peer(self) -> str: ...
     @property
+    def certificate(self) -> bytes | None:
+        """What the client showed to TLS and proved to hold, DER."""
+        ...
+
+    @property
     def buffered_bytes(self) -> int: ...
     @property
     def is_writable(self) -> bool:
@@ -117,6 +122,8 @@ class MqttParts:
     meters: ConnectionMeters
     terms: Terms = field(default_factory=Terms)
     layouts: Mapping[str, Layout] = field(default_factory=dict[str, Layout])
+    certificates: Callable[[bytes, str], Awaitable[Authenticated]] | None = None
+    """Who shows this certificate (DER) from this address. Raises Refused."""
     unclosed: "deque[Unit[None]]" = field(default_factory=lambda: deque(maxlen=20_000))
     """Ends that the store did not take; to be tried again."""
     next_number: Callable[[], int] = field(default_factory=lambda: count(1).__next__)

@@ -310,7 +310,7 @@ class MqttSession(HearsNoEvents):
         """Why not, or None. Join first, then verify: a revoke is seen by the read, or told to whoever has joined."""
         connect, parts, connection = effect.connect, self._parts, self._connection
         assert connection is not None
-        found = await authenticate(parts, connect, self._wire.peer)
+        found = await authenticate(parts, connect, self._wire)
         device_id, effect = found.principal.device_id or "", in_our_names(parts, effect, found.principal)
         refusal = refusal_of(parts, effect.connect, device_id)
         if refusal is not None:
@@ -482,7 +482,7 @@ class MqttSession(HearsNoEvents):
         if connection is None or connection.is_closed:
             return
         if self._parts.clock.now_ms() >= self._expires_at_ms:
-            self.end(Close.TOKEN_EXPIRED, "the API key has run out")
+            self.end(Close.TOKEN_EXPIRED, "its key or certificate has run out")
         self._carry_out(connection.tick(self._parts.clock.monotonic()))
         self._schedule()
 

@@ -62,6 +62,11 @@ class MqttProtocol(asyncio.Protocol):
         return self._arrival.address
 
     @property
+    def certificate(self) -> bytes | None:
+        tls = None if self._transport is None else self._transport.get_extra_info("ssl_object")
+        return None if tls is None else tls.getpeercert(True)
+
+    @property
     def buffered_bytes(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 

@@ -32,6 +32,9 @@ class WebSocketWire:
 
     __slots__ = ("_link", "_session")
 
+    certificate = None
+    """The one port asks for none."""
+
     def __init__(self, link: WebSocketLink, parts: MqttParts) -> None:
         self._link = link
         self._session = MqttSession(self, parts)

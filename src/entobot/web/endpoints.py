@@ -42,6 +42,7 @@ class TcpEndpoint:
 
     With `only_websocket` everything but the WebSocket is answered with 404. `says_nothing_secret` lets plain HTTP be
     reached from anywhere: for what only sends people to HTTPS. `speaks`: another protocol than HTTP.
+    `client_authority` (PEM): whose certificates clients may show.
     """
 
     host: str
@@ -50,6 +51,7 @@ class TcpEndpoint:
     only_websocket: bool = False
     says_nothing_secret: bool = False
     speaks: Speak | None = None
+    client_authority: str = ""
 
     def __post_init__(self) -> None:
         if self.tls is None and not self.says_nothing_secret and not is_loopback(self.host):
@@ -74,6 +76,7 @@ class Door:
     unix_path: Path | None = None
     only_websocket: bool = False
     speaks: Speak | None = None
+    client_authority: str = ""
 
 
 def raise_file_limit() -> int:
@@ -93,11 +96,17 @@ def open_door(endpoint: TcpEndpoint | UnixEndpoint) -> Door:
     context = None
     if endpoint.tls is not None:
         try:
-            context = server_context(endpoint.tls)
+            context = server_context(endpoint.tls, endpoint.client_authority)
         except (OSError, ssl.SSLError) as error:
             raise StartupRefused(f"The certificate {endpoint.tls.certificate} does not load: {error}") from None
     listening = _bind_tcp(endpoint.host, endpoint.port)
-    return Door(listening, context=context, only_websocket=endpoint.only_websocket, speaks=endpoint.speaks)
+    return Door(
+        listening,
+        context=context,
+        only_websocket=endpoint.only_websocket,
+        speaks=endpoint.speaks,
+        client_authority=endpoint.client_authority,
+    )
 
 
 def _bind_tcp(host: str, port: int) -> socket.socket:

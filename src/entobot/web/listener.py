@@ -181,10 +181,12 @@ class Listener:
         Raises OSError or ssl.SSLError, and keeps the old pair, when the new one does not load.
         """
         # A context of its own: one that held an RSA pair before would go on offering it beside the new one.
-        context = server_context(files)
-        for door in self._doors():
-            if door.context is not None:
-                door.context = context
+        doors = [door for door in self._doors() if door.context is not None]
+        contexts = {
+            authority: server_context(files, authority) for authority in {one.client_authority for one in doors}
+        }
+        for door in doors:
+            door.context = contexts[door.client_authority]
 
     def use_challenge(self, files: TlsFiles | None) -> None:
         """Show this certificate to whoever asks for `acme-tls/1`, and say nothing more (RFC 8737); None: to nobody.

@@ -19,8 +19,8 @@ class TlsFiles:
     key: Path
 
 
-def server_context(files: TlsFiles) -> ssl.SSLContext:
-    """Raises OSError or ssl.SSLError when the files cannot be read or do not belong together."""
+def server_context(files: TlsFiles, client_authority: str = "") -> ssl.SSLContext:
+    """`client_authority` (PEM): clients may show a certificate of that one, and of no other; they need not. Raises OSError or ssl.SSLError when the files cannot be read or do not belong together."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_TLS_1_2_CIPHERS)
@@ -28,4 +28,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 1  # OpenSSL makes two; a device that comes back uses one, and each is 8 % of a handshake
     context.load_cert_chain(files.certificate, files.key)
+    if client_authority:
+        context.load_verify_locations(cadata=client_authority)
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
