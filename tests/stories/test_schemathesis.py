@@ -1,5 +1,6 @@
 """The API as its own OpenAPI document describes it, tried by schemathesis on a running gateway by three callers."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -527,12 +528,13 @@ class Existing:
     def get_approval(self) -> dict[str, Any]:
         # What was generated before may have chosen another agent, which asks for nothing.
         self.operator.local.request("PUT", "/api/v1/settings/bot", json={"runner": "echo"})
-        self.device.command("message.send", {"content": "!note described"})
+        text = f"described {self.device.new_id()}"  # others may wait, which were asked for elsewhere
+        self.device.command("message.send", {"content": f"!note {text}"})
         with self.device.events() as frames:
             for frame in frames:
-                waiting = frame.get("pending_approvals") or [frame.get("event", {}).get("data", {})]
-                if "approval_id" in waiting[0]:
-                    return {"path_parameters": {"approval_id": waiting[0]["approval_id"]}}
+                for one in frame.get("pending_approvals") or [frame.get("event", {}).get("data", {})]:
+                    if "approval_id" in one and text in json.dumps(one):
+                        return {"path_parameters": {"approval_id": one["approval_id"]}}
         raise AssertionError("nobody was asked")
 
     get_approval_number = get_approval
