@@ -76,6 +76,7 @@ async def test_one_key_is_revoked_and_the_other_stays(house: House) -> None:
     assert isinstance(entered, Principal)
     for _ in range(2):
         await house.devices.machines.revoke(owner, device_id, parse_key(old.secret))
+    assert house.rung == [device_id] * 2, "by the rotation, and by the first of the two"
     assert await enter(house, old.secret) is Refusal.REVOKED
     assert isinstance(await enter(house, new.secret), Principal)
     assert await refused(house, entered) is Code.UNAUTHENTICATED

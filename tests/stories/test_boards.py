@@ -227,7 +227,7 @@ def test_a_lock_enrols_with_one_key_and_obeys_each_command_once_over_a_restart(
     (tmp_path / "lock.toml").write_text(LOCK)
     assert gateway.cli("things", "types", "add", str(tmp_path / "lock.toml")).returncode == 0
     name = f"Shed {python[0][-6:]}"
-    made = gateway.ask("enrolment", "create", name)
+    made = gateway.ask("enrolment", "create", name, "--type", "door_lock")
     settings = settings_for(gateway, Thing(gateway, name, {"device_id": "", "api_key": ""}))
     del settings["device"]
     settings["enrolment"] = {"key": made["enrolment_key"], "name": name}
@@ -236,7 +236,6 @@ def test_a_lock_enrols_with_one_key_and_obeys_each_command_once_over_a_restart(
     try:
         device_id = lock.until("enrolled as")[-1].split()[-1]
         lock.until("connected")
-        gateway.ask("things", "set-type", device_id, "door_lock")
         done = gateway.ask("things", "command", device_id, "open")
         assert (done["state"], done["result"]) == ("done", {"is_open": True})
         lock.kill()

@@ -192,7 +192,7 @@ class Gateway:
         self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
         told = self.notifying.service
         self.alerting = Alerting(ground, self.audit, self.accounts, self.stream, self.devices, self.backups, told)
-        more = (Enrolling(ground, self.audit, self.accounts, self.devices, self.people),)
+        more = (Enrolling(ground, self.audit, self.accounts, self.devices, self.people, self.things.service),)
         self._edges = (self.alerting, self.notifying, self.outside, self._by_sms, self.texts, self.things, *more)
         self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 

@@ -15,6 +15,7 @@ from entobot.enrolment.service import Enrolments
 from entobot.home import Purpose
 from entobot.notifications.sms_outbox import Outbox
 from entobot.pairing.service import Pairing
+from entobot.things.service import Things
 from entobot.web.routes import Api
 
 
@@ -37,7 +38,9 @@ def make_pairing(ground: Ground, audit: Audit, accounts: Accounts, devices: Devi
 
 
 class Enrolling:
-    def __init__(self, ground: Ground, audit: Audit, accounts: Accounts, devices: Devices, people: People) -> None:
+    def __init__(
+        self, ground: Ground, audit: Audit, accounts: Accounts, devices: Devices, people: People, things: Things
+    ) -> None:
         self._ground = ground
         server_key = ground.keys.key(Purpose.ENROLMENT_KEYS)
         self.service = Enrolments(
@@ -63,6 +66,7 @@ class Enrolling:
             life=ground.settings.mqtt.certificate_life,
         )
         people.on_leaving.append(self.service.end_all)
+        self.service.on_made.append(things.begin)
 
     def add_routes(self, api: Api) -> None:
         est.add_routes(api, self._desk, self._devices)

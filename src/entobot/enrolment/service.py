@@ -1,5 +1,6 @@
 """Use cases of enrolment keys: make, look, revoke; and a board that enrols itself with one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from entobot.accounts.service import Accounts
@@ -89,7 +90,9 @@ class EnrolledDevice:
 
 
 class Enrolments:
-    """`keys` mint and recognise enrolment keys, `nonce_key` digests the boards' nonces."""
+    """`keys` mint and recognise enrolment keys, `nonce_key` digests the boards' nonces. `on_made` hears of each device in
+    the unit that makes it.
+    """
 
     def __init__(
         self,
@@ -111,6 +114,7 @@ class Enrolments:
         self._devices = devices
         self._keys = keys
         self._nonce_key = nonce_key
+        self.on_made: list[Callable[[Transaction, Device, int], None]] = []
 
     # -- for people
 
@@ -296,6 +300,8 @@ class Enrolments:
         if not store.insert_enrolment(tx, use):  # a node beside us was faster; nothing of this unit stays
             raise Problem(Code.RATE_LIMITED, "This is being answered. Ask again.")
         secret = self._devices.machines.enrol(tx, device, now_ms, key.key_life_ms)
+        for tell in self.on_made:
+            tell(tx, device, now_ms)
         return Enrolled(device, secret, _end_ms(key, now_ms), is_repeat=False)
 
     def _enrol_again(self, tx: Transaction, key: EnrolmentKey, known: Enrolment, now_ms: int) -> Enrolled | Problem:

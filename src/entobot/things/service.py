@@ -242,6 +242,12 @@ class Things:
         facts = {"type": type_name or ""}
         self._audit.record(tx, AuditEvent.THING_TYPED, now_ms=now_ms, actor=by, subject=device_id, facts=facts)
 
+    def begin(self, tx: Transaction, device: Device, now_ms: int) -> None:
+        """A device that enrolled is a thing of its type from the start, where there is such a type."""
+        if device.device_type and store.find_type(tx, device.device_type) is not None:
+            store.add_thing(tx, device.device_id, device.user_id, now_ms)
+            store.assign(tx, device.device_id, device.device_type)
+
     # -- commands
 
     def spec_of(self, seen: Seen, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
