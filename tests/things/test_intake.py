@@ -13,7 +13,7 @@ from entobot.telemetry.metrics import Metric
 from entobot.things import history_store, store
 from entobot.things.intake import Bounds, Intake, forget_thing, forget_type
 from entobot.things.keeping import Keep, Keeping
-from entobot.things.model import Pace, Point, Reading, Status, Thing
+from entobot.things.model import Pace, Point, Reading, Thing, ThingStatus
 from entobot.things.service import merged, width_of
 from entobot.things.types import type_of
 from tests.support.time import ManualClock
@@ -40,7 +40,7 @@ class World:
         self.meters = Meters()
         self.intake = Intake(Bounds(Pace(900_000, HOUR_MS), KEEP.hours_ms), self.meters)
         self.keeping = Keeping(database, clock, KEEP, self.intake.on_status)
-        self.statuses: list[tuple[str, Status]] = []
+        self.statuses: list[tuple[str, ThingStatus]] = []
         self.told: list[Reading] = []
         self.intake.on_status.append(lambda _tx, device_id, status, _now: self.statuses.append((device_id, status)))
         self.intake.on_reading.append(lambda _device, one: self.told.append(one))
@@ -209,28 +209,42 @@ async def test_a_changed_type_holds_from_then_on(world: World) -> None:
 async def test_a_silent_thing_is_stale_then_offline_and_online_when_it_speaks(world: World) -> None:
     await world.assign(GARAGE)
     await world.say("telemetry/temperature", 21)
-    for seconds, status in ((149, Status.ONLINE), (1, Status.STALE), (299, Status.STALE), (1, Status.OFFLINE)):
+    for seconds, status in (
+        (149, ThingStatus.ONLINE),
+        (1, ThingStatus.STALE),
+        (299, ThingStatus.STALE),
+        (1, ThingStatus.OFFLINE),
+    ):
         world.clock.advance(seconds)
         assert (await world.thing()).status_at(world.clock.now_ms()) is status
         await world.keeping.look()
         assert (await world.thing()).status is status
     await world.say("telemetry", {"batch": "b", "readings": [{"name": "temperature", "value": 1, "age_ms": 10_000}]})
-    assert (await world.thing()).status is Status.OFFLINE, "a batch is of before"
+    assert (await world.thing()).status is ThingStatus.OFFLINE, "a batch is of before"
     await world.say("event", {"event": "button", "data": {"n": 2}})
-    assert (await world.thing()).status is Status.ONLINE
-    assert [status for _, status in world.statuses] == [Status.ONLINE, Status.STALE, Status.OFFLINE, Status.ONLINE]
+    assert (await world.thing()).status is ThingStatus.ONLINE
+    assert [status for _, status in world.statuses] == [
+        ThingStatus.ONLINE,
+        ThingStatus.STALE,
+        ThingStatus.OFFLINE,
+        ThingStatus.ONLINE,
+    ]
 
 
 @pytest.mark.parametrize("last_words", [b"offline", b'"offline"', {"status": "offline"}])
 async def test_a_last_will_makes_it_offline_at_once(world: World, last_words: Any) -> None:
     await world.say("status", {"status": "online", "firmware": "1.4.0", "every_s": 1000})
     one = await world.thing()
-    assert (one.status, one.firmware, one.stale_at_ms) == (Status.ONLINE, "1.4.0", world.clock.now_ms() + 2_500_000)
+    assert (one.status, one.firmware, one.stale_at_ms) == (
+        ThingStatus.ONLINE,
+        "1.4.0",
+        world.clock.now_ms() + 2_500_000,
+    )
     await world.say("status", last_words)
-    assert ((await world.thing()).status, (await world.thing()).firmware) == (Status.OFFLINE, "1.4.0")
+    assert ((await world.thing()).status, (await world.thing()).firmware) == (ThingStatus.OFFLINE, "1.4.0")
     world.clock.advance(10_000)
     await world.keeping.look()
-    assert [status for _, status in world.statuses] == [Status.ONLINE, Status.OFFLINE]
+    assert [status for _, status in world.statuses] == [ThingStatus.ONLINE, ThingStatus.OFFLINE]
 
 
 # -- retention

@@ -11,7 +11,7 @@ from entobot.core.clock import Clock, rfc3339, rfc3339_or_none
 from entobot.core.errors import Code
 from entobot.core.principal import Principal
 from entobot.storage.database import Database, Transaction
-from entobot.things.model import Command, CommandState, Kind, Point, State, Status, kind_of
+from entobot.things.model import Command, CommandState, Kind, Point, State, ThingStatus, kind_of
 from entobot.things.service import MAX_PAGE, MAX_POINTS, Reach, Seen, Things
 from entobot.things.types import MAX_TYPE_BYTES, TYPE_NAME, CommandSpec, ReadingSpec, ThingType
 from entobot.things.waiting import Waiting
@@ -52,7 +52,7 @@ class ThingRow(_Body):
     user_id: str
     type: str | None
     type_title: str
-    status: Status = Field(description="`never`: it has not spoken yet.")
+    status: ThingStatus = Field(description="`never`: it has not spoken yet.")
     status_at: str
     heard_at: str | None
     firmware: str
@@ -373,7 +373,7 @@ def _since_ms(seen: Seen) -> int:
     """Since when it is as it is shown, also where that is not noted yet."""
     if seen.status is seen.thing.status:
         return seen.thing.status_at_ms
-    found = seen.thing.offline_at_ms if seen.status is Status.OFFLINE else seen.thing.stale_at_ms
+    found = seen.thing.offline_at_ms if seen.status is ThingStatus.OFFLINE else seen.thing.stale_at_ms
     return found or seen.thing.status_at_ms
 
 

@@ -19,7 +19,7 @@ from entobot.things.model import (
     Pace,
     Reading,
     Refusal,
-    Status,
+    ThingStatus,
     Unfit,
 )
 from entobot.things.payloads import Window, read_batch, read_event, read_reading, read_result, read_status
@@ -34,7 +34,7 @@ class Known:
     """Of a thing, what each of its messages needs."""
 
     type: str | None
-    status: Status
+    status: ThingStatus
     every_s: int | None
 
 
@@ -46,7 +46,7 @@ class Bounds:
 
 
 OnReading = Callable[[str, Reading], None]
-OnStatus = Callable[[Transaction, str, Status, int], None]
+OnStatus = Callable[[Transaction, str, ThingStatus, int], None]
 OnEnd = Callable[[str], None]
 
 
@@ -126,7 +126,7 @@ class Intake:
             found = store.find_thing(tx, message.device_id)
             if found is None:
                 store.add_thing(tx, message.device_id, message.user_id, message.at_ms)
-                known = Known(None, Status.NEVER, None)
+                known = Known(None, ThingStatus.NEVER, None)
             else:
                 known = Known(found.type, found.status, found.every_s)
             self._remember(tx, message.device_id, known)
@@ -202,8 +202,8 @@ class Intake:
         pace = self._pace(tx, known)
         now_ms = message.at_ms
         store.heard(tx, message.device_id, now_ms, now_ms + pace.stale_ms, now_ms + pace.offline_ms)
-        if known.status is not Status.ONLINE:
-            self._change(tx, message.device_id, known, Status.ONLINE, now_ms)
+        if known.status is not ThingStatus.ONLINE:
+            self._change(tx, message.device_id, known, ThingStatus.ONLINE, now_ms)
 
     def _pace(self, tx: Transaction, known: Known) -> Pace:
         if known.every_s is not None:
@@ -211,7 +211,7 @@ class Intake:
         thing_type = type_in(tx, known.type)
         return self._bounds.pace if thing_type is None else thing_type.pace(self._bounds.pace)
 
-    def _change(self, tx: Transaction, device_id: str, known: Known, status: Status, now_ms: int) -> None:
+    def _change(self, tx: Transaction, device_id: str, known: Known, status: ThingStatus, now_ms: int) -> None:
         if store.set_status(tx, device_id, status, now_ms):
             self._remember(tx, device_id, Known(known.type, status, known.every_s))
             for tell in self.on_status:
@@ -223,10 +223,10 @@ class Intake:
             store.note_said(tx, message.device_id, said.firmware, said.every_s)
             known = Known(known.type, known.status, said.every_s if said.every_s is not None else known.every_s)
             self._remember(tx, message.device_id, known)
-        if said.status is Status.ONLINE:
+        if said.status is ThingStatus.ONLINE:
             self._hear(tx, message, known)
         else:
-            self._change(tx, message.device_id, known, Status.OFFLINE, message.at_ms)
+            self._change(tx, message.device_id, known, ThingStatus.OFFLINE, message.at_ms)
 
     # -- events and results
 

@@ -17,7 +17,7 @@ KNOWN_BATCH_MS = 30 * 24 * 3600_000
 Value = float | bool | str
 
 
-class Status(StrEnum):
+class ThingStatus(StrEnum):
     NEVER = "never"
     """It was given a type, and has not spoken yet."""
     OFFLINE = "offline"
@@ -110,7 +110,7 @@ class Thing:
     device_id: str
     user_id: str
     type: str | None
-    status: Status
+    status: ThingStatus
     status_at_ms: int
     heard_ms: int | None
     stale_at_ms: int | None
@@ -121,13 +121,13 @@ class Thing:
     refused_at_ms: int | None
     refused_why: str
 
-    def status_at(self, now_ms: int) -> Status:
-        if self.status not in (Status.ONLINE, Status.STALE):
+    def status_at(self, now_ms: int) -> ThingStatus:
+        if self.status not in (ThingStatus.ONLINE, ThingStatus.STALE):
             return self.status
         if self.offline_at_ms is not None and now_ms >= self.offline_at_ms:
-            return Status.OFFLINE
+            return ThingStatus.OFFLINE
         if self.stale_at_ms is not None and now_ms >= self.stale_at_ms:
-            return Status.STALE
+            return ThingStatus.STALE
         return self.status
 
 

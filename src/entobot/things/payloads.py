@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
-from entobot.things.model import AHEAD_MS, CommandState, Happening, Reading, Refusal, Status, Unfit, Value
+from entobot.things.model import AHEAD_MS, CommandState, Happening, Reading, Refusal, ThingStatus, Unfit, Value
 
 MAX_PAYLOAD_BYTES = 16 * 1024
 MAX_BATCH_BYTES = 64 * 1024
@@ -21,7 +21,7 @@ MAX_FIRMWARE_CHARACTERS = 64
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _BATCH = re.compile(r"[!-~]{1,64}")
 _FIRMWARE = re.compile(r"[!-~]{0,64}")
-_BARE = {b"online": Status.ONLINE, b"offline": Status.OFFLINE}
+_BARE = {b"online": ThingStatus.ONLINE, b"offline": ThingStatus.OFFLINE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Batch:
 class Said:
     """A board's own word on its status; None of `every_s` and `firmware`: it said nothing of that."""
 
-    status: Status
+    status: ThingStatus
     firmware: str | None = None
     every_s: int | None = None
 
@@ -90,14 +90,14 @@ def read_status(payload: bytes) -> Said:
     if (bare := _BARE.get(payload.strip(b'" \r\n'))) is not None:
         return Said(bare)
     found = _object(_decoded(payload, MAX_PAYLOAD_BYTES), {"status", "firmware", "every_s"})
-    if found.get("status") not in (Status.ONLINE, Status.OFFLINE):
+    if found.get("status") not in (ThingStatus.ONLINE, ThingStatus.OFFLINE):
         raise Unfit(Refusal.PAYLOAD, "'status' is online or offline.")
     firmware, every_s = found.get("firmware"), found.get("every_s")
     if firmware is not None and not (isinstance(firmware, str) and _FIRMWARE.fullmatch(firmware)):
         raise Unfit(Refusal.PAYLOAD, f"'firmware' has at most {MAX_FIRMWARE_CHARACTERS} visible ASCII characters.")
     if every_s is not None and not (_is_whole(every_s) and 1 <= every_s <= 7 * 24 * 3600):
         raise Unfit(Refusal.PAYLOAD, "'every_s' is a number of seconds, a week at most.")
-    return Said(Status(found["status"]), firmware, None if every_s is None else int(every_s))
+    return Said(ThingStatus(found["status"]), firmware, None if every_s is None else int(every_s))
 
 
 def read_event(payload: bytes, window: Window) -> Happening:

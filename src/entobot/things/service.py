@@ -28,8 +28,8 @@ from entobot.things.model import (
     Happening,
     Point,
     State,
-    Status,
     Thing,
+    ThingStatus,
     Value,
 )
 from entobot.things.types import ThingType, type_of
@@ -76,7 +76,7 @@ class Seen:
 
     thing: Thing
     name: str
-    status: Status
+    status: ThingStatus
     type: ThingType | None
     states: list[State]
 

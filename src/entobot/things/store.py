@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
 from entobot.storage.database import Row, Transaction
 from entobot.storage.upsert import upsert
-from entobot.things.model import Kind, Reading, State, Status, Thing, Value
+from entobot.things.model import Kind, Reading, State, Thing, ThingStatus, Value
 from entobot.things.tables import series, things, types
 
 _Y, _T, _S = types.c, things.c, series.c
@@ -85,12 +85,17 @@ _REFUSED = (
 )
 _FALLEN_STALE = (
     select(things)
-    .where(_T.status == Status.ONLINE.value, _T.stale_at_ms <= bindparam("now"), _T.offline_at_ms > bindparam("now"))
+    .where(
+        _T.status == ThingStatus.ONLINE.value, _T.stale_at_ms <= bindparam("now"), _T.offline_at_ms > bindparam("now")
+    )
     .limit(bindparam("count"))
 )
 _FALLEN_OFFLINE = (
     select(things)
-    .where(or_(_T.status == Status.ONLINE.value, _T.status == Status.STALE.value), _T.offline_at_ms <= bindparam("now"))
+    .where(
+        or_(_T.status == ThingStatus.ONLINE.value, _T.status == ThingStatus.STALE.value),
+        _T.offline_at_ms <= bindparam("now"),
+    )
     .limit(bindparam("count"))
 )
 _FALL = (
@@ -108,7 +113,7 @@ def add_thing(tx: Transaction, device_id: str, user_id: str, now_ms: int) -> Non
             "device_id": device_id,
             "user_id": user_id,
             "type": None,
-            "status": Status.NEVER,
+            "status": ThingStatus.NEVER,
             "status_at_ms": now_ms,
             "heard_ms": None,
             "stale_at_ms": None,
@@ -143,7 +148,7 @@ def heard(tx: Transaction, device_id: str, now_ms: int, stale_at_ms: int, offlin
     tx.add_latest(_HEARD, device_id, given)
 
 
-def set_status(tx: Transaction, device_id: str, status: Status, now_ms: int) -> bool:
+def set_status(tx: Transaction, device_id: str, status: ThingStatus, now_ms: int) -> bool:
     """False where it is so already."""
     return tx.run(_SET_STATUS, {"device": device_id, "to_status": status, "now": now_ms}) == 1
 
@@ -162,7 +167,7 @@ def fallen(tx: Transaction, now_ms: int, count: int) -> list[Thing]:
     return [_thing(row) for row in (*tx.rows(_FALLEN_OFFLINE, given), *tx.rows(_FALLEN_STALE, given))]
 
 
-def fall(tx: Transaction, one: Thing, status: Status, now_ms: int) -> bool:
+def fall(tx: Transaction, one: Thing, status: ThingStatus, now_ms: int) -> bool:
     """False where something was heard of it meanwhile."""
     given = {
         "device": one.device_id,
@@ -179,7 +184,7 @@ def _thing(row: Row) -> Thing:
         device_id=row["device_id"],
         user_id=row["user_id"],
         type=row["type"],
-        status=Status(row["status"]),
+        status=ThingStatus(row["status"]),
         status_at_ms=int(row["status_at_ms"]),
         heard_ms=row["heard_ms"],
         stale_at_ms=row["stale_at_ms"],
