@@ -313,6 +313,8 @@ def test_every_page_of_the_dashboard_is_accessible_in_both_themes(
         ("/conversations", "Conversations"),
         ("/people", "People"),
         ("/tokens", "API tokens"),
+        ("/things", "Things"),
+        ("/enrolment", "Enrolment keys"),
         ("/notifications", "Notifications"),
         ("/audit", "Audit log"),
         ("/metrics", "Metrics"),

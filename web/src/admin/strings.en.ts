@@ -1,5 +1,6 @@
 import { strings as alerts } from "./pages/strings.en.alerts.ts";
 import { strings as approvals } from "./pages/strings.en.approvals.ts";
+import { strings as boards } from "./pages/strings.en.boards.ts";
 import { strings as notifications } from "./pages/strings.en.notifications.ts";
 import { strings as settings } from "./pages/strings.en.settings.ts";
 import { strings as pages } from "./pages/strings.en.ts";
@@ -37,6 +38,8 @@ export const strings = {
   "nav.conversations": "Conversations",
   "nav.people": "People",
   "nav.tokens": "API tokens",
+  "nav.enrolment": "Enrolment keys",
+  "nav.things": "Things",
   "nav.alerts": "Alerts",
   "nav.notifications": "Notifications",
   "nav.audit": "Audit log",
@@ -214,4 +217,5 @@ export const strings = {
   ...alerts,
   ...approvals,
   ...notifications,
+  ...boards,
 };

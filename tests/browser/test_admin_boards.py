@@ -1,0 +1,90 @@
+"""Boards in the dashboard: a key that lets them in, what each came in with, what they are and say."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import NewWindow, make_gateway
+from tests.browser.test_admin_pages import signed_in
+from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.window import DESKTOP, PHONE, Size
+from tests.support.process import GatewayProcess
+
+TYPE = {
+    "name": "thermometer",
+    "title": "Thermometer",
+    "readings": {"temperature": {"kind": "number", "unit": "°C"}},
+    "commands": {"calibrate": {"risk": "none"}},
+}
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
+    process = make_gateway(tmp_path, tls_folder)
+    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    yield process.start()
+    process.close()
+
+
+@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
+def test_boards_are_let_in_by_one_key_typed_and_cut_off(
+    gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
+) -> None:
+    ARTIFACTS.mkdir(exist_ok=True)
+    window = signed_in(new_window, gateway, size=size)
+    page, album = window.page, Album(window, name)
+    window.may_lose_network = True  # of boards whose key is gone
+    window.open("/admin/things")
+    window.sees("No things yet.")
+    page.get_by_label("Type, as JSON").fill("[]")
+    window.button("Save the type").click()
+    window.sees("This is no JSON object")
+    page.get_by_label("Type, as JSON").fill(json.dumps(TYPE))
+    window.button("Save the type").click()
+    window.sees("reads temperature")
+
+    window.open("/admin/enrolment")
+    window.sees("No enrolment keys yet.")
+    page.get_by_label("Name", exact=True).fill("Greenhouse")
+    page.get_by_label("For so many boards").fill("2")
+    page.get_by_label("Type of the boards").fill("thermometer")
+    page.get_by_label("Tags").fill("north  wet")
+    window.button("Make the key").click()
+    window.sees("The enrolment key Greenhouse.")
+    key = page.get_by_role("status").get_by_text(re.compile("ent_enr_")).inner_text()
+    asked = {"headers": {"Authorization": f"Bearer {key}"}, "json": {"nonce": "n" * 43, "device_name": "Bed 1"}}
+    board = gateway.http().request("POST", "/api/v1/enrol", **asked).json()
+    window.sees("1 of 2")
+    window.sees("thermometer north wet")
+    album.add("admin-enrolment")
+
+    window.open("/admin/things")
+    expect(page.get_by_label("Type of Bed 1")).to_have_value("thermometer")
+    window.sees("never heard of")
+    album.add("admin-things")
+    page.get_by_label("Type of Bed 1").select_option("none")
+    expect(page.get_by_label("Type of Bed 1")).to_have_value("")
+    assert gateway.ask("things", "show", "Bed 1")["type"] is None
+    window.button("Remove the type thermometer").click()
+    window.sees("No types yet.")
+
+    window.open(f"/admin/devices/{board['device_id']}")
+    page.get_by_role("button", name="Revoke key_").click()
+    album.add("admin-credential-revoke")
+    page.get_by_role("alertdialog").get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("region", name="Keys and certificates").get_by_text("revoked")).to_be_visible()
+    album.add("admin-credentials")
+    refused = gateway.http().request("GET", "/api/v1/me", headers={"Authorization": f"Bearer {board['api_key']}"})
+    assert refused.status_code == 401
+
+    window.open("/admin/enrolment")
+    window.button("Revoke the enrolment key Greenhouse and its boards").click()
+    window.sees("1 device is cut off at once")
+    page.get_by_role("alertdialog").get_by_role("button", name="Revoke it and its boards").click()
+    expect(page.get_by_role("cell", name="revoked")).to_be_visible()
+    assert gateway.ask("devices", "show", board["device_id"])["status"] == "revoked"
+    assert album.found == {}, json.dumps(album.found, indent=1)
