@@ -152,6 +152,9 @@ async def test_requests_that_prove_nothing_or_too_little_are_refused(house: Hous
 
 
 async def test_the_authority_is_made_once_and_its_key_is_sealed(house: House) -> None:
+    with pytest.raises(Problem) as caught:
+        await desk_of(house).authority()
+    assert caught.value.code is Code.NOT_FOUND, "whoever looks makes nothing"
     first = await desk_of(house).issuing.authority()
     again = await desk_of(house).issuing.authority()
     assert first.pem == again.pem

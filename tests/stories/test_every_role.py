@@ -69,6 +69,7 @@ def test_routes_that_need_no_permission_are_the_ones_that_were_thought_about() -
         "GET /api/v1/devices",
         "GET /api/v1/devices/{device_id}",
         "GET /api/v1/devices/{device_id}/connections",
+        "GET /api/v1/devices/{device_id}/credentials",
         "GET /api/v1/devices/{device_id}/push",
         "GET /api/v1/files/{file_id}",
         "GET /api/v1/files/{file_id}/content",

@@ -43,6 +43,7 @@ NEVER_2XX = {
     **dict.fromkeys(
         ("enrol_certificate", "renew_certificate"), "They take an API key as HTTP Basic: tests/stories/test_mqtt.py."
     ),
+    "show_authority": "Boards' authority is made with MQTT or the first certificate: tests/devices/test_certificates.py.",
     "enrol": "It takes an enrolment key, which no device has: tests/stories/test_mqtt.py.",
     "change_approval_policies": "An owner who is signed in, or at the machine: tests/approvals/test_policies.py.",
     "resend_invite": "Only invites by SMS can be sent again, and no provider is set up here: tests/stories/test_sms.py.",

@@ -95,8 +95,14 @@ class CertificateDesk:
         return certs_only(made)
 
     async def authority(self) -> bytes:
-        """The authority's certificate, as certs-only PKCS#7."""
-        return certs_only((await self.issuing.authority()).certificate)
+        """The authority's certificate, as certs-only PKCS#7. Strangers ask: nothing is made. Raises `not_found`."""
+        found = await self.issuing.find_authority()
+        if found is None:
+            raise Problem(
+                Code.NOT_FOUND,
+                "There is no authority for boards yet. It is made when MQTT is switched on, or with the first certificate.",
+            )
+        return certs_only(found.certificate)
 
     async def authenticate(self, certificate: bytes) -> Authenticated:
         """Who shows this certificate (DER), whose chain and key TLS has checked. Raises ConnectionRefused."""

@@ -49,13 +49,20 @@ class Issuing:
         self._authority: Authority | None = None
 
     async def authority(self) -> Authority:
-        """Raises StartupRefused where it was sealed with another server key."""
+        """Makes it where there is none yet. Raises StartupRefused where it was sealed with another server key."""
+        known = await self.find_authority()
+        if known is None:
+            made = await asyncio.to_thread(self._make)
+            sealed = await self._database.write(lambda tx: credential_store.keep_authority(tx, made))
+            known = self._authority = await asyncio.to_thread(self._open, sealed)
+        return known
+
+    async def find_authority(self) -> Authority | None:
+        """None where it was not asked for yet: to look makes nothing. Raises StartupRefused as `authority`."""
         if self._authority is None:
             sealed = await self._database.read(credential_store.find_authority)
-            if sealed is None:
-                made = await asyncio.to_thread(self._make)
-                sealed = await self._database.write(lambda tx: credential_store.keep_authority(tx, made))
-            self._authority = await asyncio.to_thread(self._open, sealed)
+            if sealed is not None:
+                self._authority = await asyncio.to_thread(self._open, sealed)
         return self._authority
 
     async def issue(self, device_id: str, request: bytes, end_ms: int) -> x509.Certificate:

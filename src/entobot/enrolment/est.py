@@ -23,7 +23,11 @@ def add_routes(api: Api, desk: CertificateDesk, authenticator: Authenticator) ->
         "200": {"description": "PKCS#7, certs-only, in base64.", "content": {"application/pkcs7-mime": {}}}
     }
     api.add_raw(
-        "GET", AT + "/cacerts", routes.show_authority, operation={"summary": "Show Authority", "responses": told}
+        "GET",
+        AT + "/cacerts",
+        routes.show_authority,
+        problems=(Code.NOT_FOUND,),
+        operation={"summary": "Show Authority", "responses": told},
     )
     asked: dict[str, Any] = {"required": True, "content": {"application/pkcs10": {"schema": {"type": "string"}}}}
     for name, endpoint, summary in (
