@@ -97,7 +97,9 @@ def test_a_spoken_command_is_read_changed_and_sent_and_its_step_asks(
     window.asked.click()
     window.button("Approve").click()
     window.open("/")
-    window.page.get_by_role("list", name="Conversations").get_by_role("link").first.click()
+    newest = window.page.get_by_role("list", name="Conversations").get_by_role("link").first
+    expect(newest).to_contain_text("noted: run the nightly")
+    newest.click()
     expect(window.answers.last).to_contain_text("noted: run the nightly build for Alpha and deploy to staging, please")
     assert window.page.evaluate("window.spoken.length") == 0, "what was said before this page is not read"
     window.say("good morning")

@@ -153,5 +153,7 @@ ATTEMPTS: "dict[str, Callable[[Place, Account, str], Awaitable[str | None]]]" = 
     "own_commands": _own_commands,
     "retained_flood": _retained_flood,
     "wildcards": _wildcards,
-    "half_open": _half_open,  # takes seconds
+    "half_open": _half_open,
 }
+SLOW = frozenset({"half_open"})
+"""What takes seconds. All others are tried once, however short a simulation is."""

@@ -292,6 +292,7 @@ class Simulation:
         self._dice = dice
         count = round(plan.malice * len(accounts))
         self._rogues = accounts[:count]
+        self._untried = set(malice.ATTEMPTS) - malice.SLOW if count else set[str]()
         self._things = [Thing(account, place, clock, dice, self.summary) for account in accounts[count:]]
         self._tasks: set[asyncio.Task[None]] = set()
         self.summary.malicious = count
@@ -313,6 +314,7 @@ class Simulation:
             while (over := (loop.time() - begun_s) / self._plan.duration_s) < 1:
                 progress(over)
                 await asyncio.sleep(0.2)
+            await self._until(lambda: not self._untried)
             for task in (*sending, *faults):
                 task.cancel()
             progress(1.0)
@@ -355,12 +357,17 @@ class Simulation:
                     self.summary.refused[name] = self.summary.refused.get(name, 0) + 1
                 else:
                     self.summary.violations.append(f"{name}: {got_through}")
+                self._untried.discard(name)
                 await asyncio.sleep(0.2)
 
     async def _settle(self) -> None:
+        await self._until(lambda: not any(thing.waiting for thing in self._things))
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        """For a minute at most."""
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + SETTLE_S
-        while any(thing.waiting for thing in self._things) and loop.time() < ends_s:  # noqa: ASYNC110  many, looked at as one
+        while not is_so() and loop.time() < ends_s:  # noqa: ASYNC110  many, looked at as one
             await asyncio.sleep(0.1)
 
     def _closed(self) -> Summary:
