@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -56,7 +57,10 @@ def test_boards_are_let_in_by_one_key_typed_and_cut_off(
     window.button("Make the key").click()
     window.sees("The enrolment key Greenhouse.")
     key = page.get_by_role("status").get_by_text(re.compile("ent_enr_")).inner_text()
-    asked = {"headers": {"Authorization": f"Bearer {key}"}, "json": {"nonce": "n" * 43, "device_name": "Bed 1"}}
+    asked: dict[str, Any] = {
+        "headers": {"Authorization": f"Bearer {key}"},
+        "json": {"nonce": "n" * 43, "device_name": "Bed 1"},
+    }
     board = gateway.http().request("POST", "/api/v1/enrol", **asked).json()
     window.sees("1 of 2")
     window.sees("thermometer north wet")
