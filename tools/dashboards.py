@@ -104,6 +104,8 @@ DELIVERY = (
     Panel("Readings of things", "ops", "None while boards are connected: what they send does not fit, see the next panel.", ((f"sum(rate({of('entobot_thing_readings_total')}{RATE}))", "readings"),)),
     Panel("What things said that did not fit, by reason", "ops", "`entobot things show` says what, and of which.", ((rate("entobot_thing_refused_total", "reason"), "{{reason}}"),)),
     Panel("Commands to things by how they ended", "ops", "`expired`: the thing was away, or does not answer.", ((rate("entobot_thing_commands_total", "state"), "{{state}}"),)),
+    Panel("Automations that fired", "ops", "`looped`: it set itself off, and is off. `missed`: nothing ran at its time.", ((rate("entobot_automation_firings_total", "state"), "{{state}}"),)),
+    Panel("What automations did, by how it ended", "ops", "`refused`: `entobot automations history` says why.", ((rate("entobot_automation_actions_total", "state"), "{{state}}"),)),
     Panel("Transcriptions", "s", "Of recordings. Not `ok`: the service or program of `[voice]`, by what went wrong.", ((quantile(0.5, "entobot_transcription_seconds", "outcome"), "p50 {{outcome}}"), (quantile(0.9, "entobot_transcription_seconds", "outcome"), "p90 {{outcome}}"))),
     Panel("SMS by outcome", "ops", "`failed`: `entobot pair list` says why. `unknown`: the process was killed while sending.", ((rate("entobot_sms_messages_total", "provider, outcome"), "{{provider}} {{outcome}}"),)),
     Panel("Receipts of SMS providers", "ops", "`refused`: somebody guesses, or `gateway.public_url` is not the address that the provider signs.", ((rate("entobot_sms_receipts_total", "outcome"), "{{outcome}}"),)),

@@ -12,6 +12,7 @@ from entobot.alerts import cli as alerts_cli
 from entobot.app import cli as app_cli
 from entobot.approvals import cli as approvals_cli
 from entobot.audit import cli as audit_cli
+from entobot.automations import cli as automations_cli
 from entobot.backup import cli as backup_cli
 from entobot.client import cli as client_cli
 from entobot.client.console import AsJson, Exit, Place, give_up, hint, place, say, table, told
@@ -221,6 +222,7 @@ root.add_typer(enrolment_cli.app, name="enrolment")
 root.add_typer(node, name="node")
 root.add_typer(notifications_cli.app, name="notifications")
 root.add_typer(pairing_cli.app, name="pair")
+root.add_typer(automations_cli.app, name="automations")
 root.add_typer(things_cli.app, name="things")
 root.add_typer(accounts_cli.app, name="users")
 root.command("chat")(agents_cli.chat)

@@ -20,6 +20,9 @@ class ThingSettings(Section):
     keep_commands: Duration = Field(
         default=timedelta(days=30), ge=timedelta(hours=1), description="How long commands that are over are kept."
     )
+    keep_firings: Duration = Field(
+        default=timedelta(days=30), ge=timedelta(hours=1), description="How long the history of automations is kept."
+    )
     stale_after: Duration = Field(
         default=timedelta(minutes=15),
         ge=timedelta(seconds=10),

@@ -103,6 +103,8 @@ ABSENT_BY_DEFAULT = {
     Metric.ALERT_MESSAGES,
     Metric.AUDIT_SINK_FAILURES,
     Metric.AUDIT_SINK_LAG,
+    Metric.AUTOMATION_ACTIONS,
+    Metric.AUTOMATION_FIRINGS,
     Metric.BACKUP_AGE_SECONDS,
     Metric.FILE_REFUSALS,
     Metric.SMS_MESSAGES,
@@ -112,7 +114,7 @@ ABSENT_BY_DEFAULT = {
     Metric.THING_REFUSED,
     Metric.TRANSCRIPTION_SECONDS,
 }
-"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no thing, no recording."""
+"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no thing, no automation, no recording."""
 ABSENT_ON_SQLITE = {
     Metric.BUS_BEHIND,
     Metric.BUS_MADE_GOOD,

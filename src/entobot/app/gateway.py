@@ -18,6 +18,7 @@ from entobot.app.alerting import Alerting
 from entobot.app.answering import Features, build_answering
 from entobot.app.applying import make_live
 from entobot.app.audit_keeping import AuditKeeping, make_audit
+from entobot.app.automations import Automating
 from entobot.app.backups import Backups
 from entobot.app.bridging import CHECK as AGENTS
 from entobot.app.by_sms import BySms
@@ -168,6 +169,7 @@ class Gateway:
         self.agents, self._worker, self.doors = answering.agents, answering.worker, answering.doors
         self.things = answering.things
         self.people = gather_people(self.ground, features, answering, self.sign_in)
+        self._automating = Automating(self.ground, features, answering, self.people, self.notifying.zones)
         self._by_sms = BySms(self.ground, features, answering, self.people, self.notifying, self.texts)
         self.outside = Outside(self.ground, self.approvals, self.devices, self.people, self.audit, self.notifying)
 
@@ -192,7 +194,8 @@ class Gateway:
         self.backups = Backups(ground.home, ground.settings.backup, ground.clock, ground.meters)
         told = self.notifying.service
         self.alerting = Alerting(ground, self.audit, self.accounts, self.stream, self.devices, self.backups, told)
-        more = (Enrolling(ground, self.audit, self.accounts, self.devices, self.people, self.things.service),)
+        enrolling = Enrolling(ground, self.audit, self.accounts, self.devices, self.people, self.things.service)
+        more = (enrolling, self._automating)
         self._edges = (self.alerting, self.notifying, self.outside, self._by_sms, self.texts, self.things, *more)
         self._trimmed = ground.meters.counter(Metric.STREAM_TRIMMED)
 
@@ -430,12 +433,8 @@ class Gateway:
         self.pairing.spki = certificate.spki
 
     async def _record(self, event: AuditEvent) -> None:
-        now_ms = self.ground.clock.now_ms()
-
-        def unit(tx: Transaction) -> None:
-            self.audit.record(tx, event, now_ms=now_ms, facts={"version": __version__})
-
-        await self.ground.database.write(unit)
+        now_ms, facts = self.ground.clock.now_ms(), {"version": __version__}
+        await self.ground.database.write(lambda tx: self.audit.record(tx, event, now_ms=now_ms, facts=facts))
 
     # -- stop
 

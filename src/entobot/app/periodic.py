@@ -23,18 +23,33 @@ class Periodic:
         repeating = self._repeat(interval.total_seconds(), work, at_once=at_once)
         self._tasks.append(asyncio.get_running_loop().create_task(repeating))
 
+    def when_rung(self, bell: asyncio.Event, work: Callable[[], Awaitable[object]]) -> None:
+        """Do `work` whenever the bell was rung, once for all that rang meanwhile."""
+        repeating = self._repeat(0, work, at_once=True, bell=bell)
+        self._tasks.append(asyncio.get_running_loop().create_task(repeating))
+
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    async def _repeat(self, interval_s: float, work: Callable[[], Awaitable[object]], *, at_once: bool) -> None:
+    async def _repeat(
+        self,
+        interval_s: float,
+        work: Callable[[], Awaitable[object]],
+        *,
+        at_once: bool,
+        bell: asyncio.Event | None = None,
+    ) -> None:
         name = getattr(work, "__qualname__", "work").strip("_").lower()
         while True:
             if not at_once:
                 await asyncio.sleep(interval_s)
-            at_once = False
+            at_once = bell is not None
+            if bell is not None:
+                await bell.wait()
+                bell.clear()
             begun_s, outcome = self._clock.monotonic(), "ok"
             try:
                 await work()

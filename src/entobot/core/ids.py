@@ -13,11 +13,13 @@ _ULID = re.compile(ULID_PATTERN)
 
 
 class Prefix(StrEnum):
+    ACTION = "act_"
     ALERT = "alr_"
     ALERT_MESSAGE = "alm_"
     API_KEY = "key_"
     APPROVAL = "apr_"
     AUDIT = "aud_"
+    AUTOMATION = "aut_"
     CALLBACK = "cbk_"
     CERTIFICATE = "crt_"
     CLAIM = "clm_"
@@ -27,6 +29,7 @@ class Prefix(StrEnum):
     ENROLMENT_KEY = "enk_"
     FAMILY = "fam_"
     FILE = "fil_"
+    FIRING = "fir_"
     INVITE = "inv_"
     MEMO = "mem_"
     MESSAGE = "msg_"

@@ -241,22 +241,28 @@ class Notifications:
 
         def unit(tx: Transaction) -> list[Notification] | Problem:
             self._guard(tx, principal)
-            people = self._recipients(tx, principal, to)
-            refusal = self._check_flood(tx, principal, sender, people, now_ms)
-            if refusal is not None:
-                return refusal
-            posted = [self.post(tx, replace(note, user_id=user_id), now_ms) for user_id in people]
-            if people != [principal.user_id]:
-                facts = {"kind": note.kind, "priority": note.priority, "people": len(people)}
-                to_whom = to.role or to.user_id or ""
-                self._record(tx, AuditEvent.NOTIFICATION_SENT_TO_OTHERS, principal, to_whom, facts, now_ms)
-            return posted
+            return self.send_within(tx, principal, note, to, now_ms)
 
         done = await self._database.write(unit)
         if isinstance(done, Problem):
             self._refused.add()
             raise done
         return done
+
+    def send_within(
+        self, tx: Transaction, principal: Principal, note: Note, to: Recipients, now_ms: int
+    ) -> list[Notification] | Problem:
+        """`send` as part of a unit, of a note that says its sender. `rate_limited` is returned, so that it is audited."""
+        people = self._recipients(tx, principal, to)
+        refusal = self._check_flood(tx, principal, note.sender, people, now_ms)
+        if refusal is not None:
+            return refusal
+        posted = [self.post(tx, replace(note, user_id=user_id), now_ms) for user_id in people]
+        if people != [principal.user_id]:
+            facts = {"kind": note.kind, "priority": note.priority, "people": len(people)}
+            to_whom = to.role or to.user_id or ""
+            self._record(tx, AuditEvent.NOTIFICATION_SENT_TO_OTHERS, principal, to_whom, facts, now_ms)
+        return posted
 
     def _recipients(self, tx: Transaction, principal: Principal, to: Recipients) -> list[str]:
         if to.role is None and to.user_id in (None, principal.user_id):

@@ -89,6 +89,14 @@ class Metric(Enum):
     AUTH_FAILURES = _counter(
         "entobot_auth_failures_total", "Credentials that were refused, and why.", "transport", "reason"
     )
+    AUTOMATION_ACTIONS = _counter(
+        "entobot_automation_actions_total", "What automations did: `done`, `refused`, or `failed`.", "state"
+    )
+    AUTOMATION_FIRINGS = _counter(
+        "entobot_automation_firings_total",
+        "Automations: `fired`, `missed` while nothing ran, `looped` and switched off, `refused` for want of a right.",
+        "state",
+    )
     BACKUP_AGE_SECONDS = _gauge(
         "entobot_backup_age_seconds",
         "Since the last good backup was made, by schedule or by hand. Not there before the first one.",

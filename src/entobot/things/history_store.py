@@ -4,8 +4,8 @@ from sqlalchemy import and_, bindparam, case, delete, func, insert, select
 
 from entobot.storage.database import Transaction
 from entobot.storage.upsert import upsert
-from entobot.things.model import Happening, Point, Reading
-from entobot.things.store import columns_of
+from entobot.things.model import Happening, Point, Reading, State, Value, kind_of
+from entobot.things.store import columns_of, value_of
 from entobot.things.tables import batches, events, hours, readings, series
 
 _R, _H, _B, _E, _S = readings.c, hours.c, batches.c, events.c, series.c
@@ -65,6 +65,16 @@ def texts(tx: Transaction, number: int, since_ms: int, until_ms: int, count: int
     """The newest so many, oldest first."""
     given = {"of_series": number, "since": since_ms, "until": until_ms, "count": count}
     return [Point(int(row["at_ms"]), 1, text=row["text"]) for row in reversed(tx.rows(_TEXTS, given))]
+
+
+_EACH = select(_R.at_ms, _R.number, _R.text).where(_WITHIN).order_by(_R.at_ms).limit(bindparam("count"))
+
+
+def each(tx: Transaction, state: State, since_ms: int, until_ms: int, count: int) -> list[tuple[int, Value]]:
+    """The first so many, oldest first."""
+    kind = kind_of(state.value)
+    given = {"of_series": state.series, "since": since_ms, "until": until_ms, "count": count}
+    return [(int(row["at_ms"]), value_of(row, kind)) for row in tx.rows(_EACH, given)]
 
 
 # folding into hours, and forgetting

@@ -46,6 +46,8 @@ class Bounds:
 
 
 OnReading = Callable[[str, Reading], None]
+OnKept = Callable[[Transaction, str, str | None, Sequence[Reading], int], None]
+"""A device's id, its type, what was kept, and now."""
 OnStatus = Callable[[Transaction, str, ThingStatus, int], None]
 OnEnd = Callable[[str], None]
 
@@ -82,8 +84,8 @@ def tell_all(listeners: Sequence[Callable[P, None]], *args: P.args, **more: P.kw
 
 
 class Intake:
-    """`on_reading` is called after the commit, for each reading that was taken as it came; `on_status` in the unit in
-    which a status changes; `on_end` after the commit that ends a command, by its id.
+    """`on_reading` is called after the commit, for each reading that was taken as it came; `on_kept` in the unit that keeps
+    them, `on_status` in the one in which a status changes; `on_end` after the commit that ends a command, by its id.
     """
 
     def __init__(self, bounds: Bounds, meters: Meters) -> None:
@@ -91,6 +93,7 @@ class Intake:
         self._meters = meters
         self._taken = meters.counter(Metric.THING_READINGS)
         self.on_reading: list[OnReading] = []
+        self.on_kept: list[OnKept] = []
         self.on_status: list[OnStatus] = []
         self.on_event: list[Callable[[str, str], None]] = []
         self.on_end: list[OnEnd] = []
@@ -154,6 +157,7 @@ class Intake:
         if thing_type is not None:
             thing_type.check(one)
         self._keep(tx, message.device_id, one)
+        tell_all(self.on_kept, tx, message.device_id, known.type, [one], message.at_ms)
         tx.after_commit(lambda: self._told(message.device_id, [one]))
 
     def _take_batch(self, tx: Transaction, message: Message, known: Known) -> None:
@@ -173,6 +177,7 @@ class Intake:
                 kept.append(one)
             except Unfit as error:
                 self.refuse(tx, message.device_id, error, message.at_ms)
+        tell_all(self.on_kept, tx, message.device_id, known.type, kept, message.at_ms)
         tx.after_commit(lambda: self._told(message.device_id, kept))
 
     def _keep(self, tx: Transaction, device_id: str, one: Reading) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from entobot.accounts.service import Accounts
+from entobot.approvals.model import Risk
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
 from entobot.core.clock import Clock, rfc3339
@@ -198,6 +199,22 @@ class Things:
         hours = history_store.hour_rows(tx, state.series, first_ms, until_ms)
         return History(merged([*hours, *recent], width_ms), width_ms)
 
+    def readings(
+        self, tx: Transaction, seen: Seen, reading: str, since_ms: int, until_ms: int, count: int
+    ) -> list[tuple[int, Value]]:
+        """Each one that is still kept by itself, with its time: the first so many, oldest first."""
+        state = next((one for one in seen.states if one.name == reading), None)
+        return [] if state is None else history_store.each(tx, state, since_ms, until_ms, count)
+
+    def type_name(self, tx: Transaction, device_id: str) -> str | None:
+        """Of which type a thing is."""
+        found = store.find_thing(tx, device_id)
+        return None if found is None else found.type
+
+    def of_type(self, tx: Transaction, reach: Reach, name: str) -> list[Seen]:
+        """Those of a type, of the first page."""
+        return [one for one in self.all_of(tx, reach) if one.thing.type == name]
+
     # -- types
 
     def types(self, tx: Transaction) -> list[ThingType]:
@@ -260,6 +277,12 @@ class Things:
             raise Problem(Code.INVALID, f"{seen.name} has no such command. It has: {known}.")
         return spec.check(args)
 
+    def risk_of(self, seen: Seen, name: str, args: Mapping[str, Any]) -> Risk | None:
+        """What is at stake when no person gives this command; None: nobody need be asked. Raises `invalid`."""
+        self.spec_of(seen, name, args)
+        assert seen.type is not None
+        return seen.type.commands[name].approval_risk
+
     def command(
         self, tx: Transaction, reach: Reach, seen: Seen, name: str, args: Mapping[str, Any], *, via: str,
         actor: Principal | None, now_ms: int, expires_in_s: int | None = None,
@@ -321,6 +344,11 @@ class Things:
         if found is None or found.device_id != seen.thing.device_id:
             raise Problem(Code.NOT_FOUND, "There is no such command of this thing.")
         return found
+
+    def state_of(self, tx: Transaction, command_id: str) -> str:
+        """How a command is, whoever's it is; empty where it is forgotten."""
+        found = command_store.find_command(tx, command_id)
+        return "" if found is None else found.state.value
 
     def commands_of(
         self, tx: Transaction, seen: Seen, before: str | None, limit: int

@@ -142,9 +142,7 @@ class _Tools:
     def weigh(self, tx: Transaction, args: CommandArguments, user_id: str) -> Risk | None:
         """What the type says is at stake; None: nobody need be asked. Raises Problem for what cannot be done."""
         seen = self._seen(tx, user_id, args.thing)
-        self._things.spec_of(seen, args.command, args.args)
-        assert seen.type is not None
-        return seen.type.commands[args.command].approval_risk
+        return self._things.risk_of(seen, args.command, args.args)
 
     def _seen(self, tx: Transaction, user_id: str, name: str) -> Seen:
         return self._things.named(tx, self._things.reach_of(tx, user_id), name)
