@@ -3,6 +3,10 @@
 `Board` is loaded when it is asked for: each module costs memory.
 """
 
+from .memory import collect_often
+
+collect_often()
+
 
 def load(folder: str = "."):
     """A `Board` with the settings in `folder`/settings.json, on this machine's own network and clock."""

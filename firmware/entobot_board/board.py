@@ -3,6 +3,7 @@
 import json
 
 from .clock import Backoff
+from .memory import collect_in_time
 from .mqtt import Mqtt, Refused
 from .packets import Malformed
 
@@ -13,6 +14,8 @@ STEADY_MS = 60000
 TIME_HOLDS_MS = 6 * 3600 * 1000
 IDLE_MS = 20
 EVENTS = 16
+STARVED = 3
+"""So often in a row for want of memory: only another start makes room."""
 
 
 class Board:
@@ -44,6 +47,7 @@ class Board:
         self._connected_ms = 0
         self._time_asked_ms = None
         self._lost_told = 0
+        self._starved = 0
         self._root = "devices/" + settings.device_id
 
     def reading(self, name: str, every_s: float):
@@ -95,6 +99,8 @@ class Board:
         return self._mqtt is not None and self._is_introduced
 
     def run(self) -> None:
+        """Raises MemoryError where there is no room for a connection any more; the watchdog starts the board again."""
+        collect_in_time()
         while True:
             self.step()
             self.clock.sleep(IDLE_MS)
@@ -148,7 +154,7 @@ class Board:
             self._mqtt = Mqtt(link, self.clock, self._heard, self._taken)
             will = json.dumps({"status": "offline"}).encode()
             self._mqtt.open(settings.device_id, settings.key, settings.keep_alive_s, self._root + "/status", will)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._lose(error)
 
     def _learn_time(self) -> None:
@@ -189,6 +195,7 @@ class Board:
             said["every_s"] = max(1, min([sensor[1] for sensor in self._sensors]) // 1000)
         self._send("/status", said, "status", None, retain=True)
         self._is_introduced = True
+        self._starved = 0
         self._connected_ms = self.clock.ms()
         if self._buffer.lost > self._lost_told:
             self.event("buffer_full", {"batches_lost": self._buffer.lost - self._lost_told})
@@ -222,6 +229,9 @@ class Board:
         if self._mqtt is not None:
             self._mqtt.drop()
         self._forget()
+        self._starved = self._starved + 1 if isinstance(error, MemoryError) else 0
+        if self._starved >= STARVED:
+            raise error
 
     def _forget(self) -> None:
         """What was under way is not known to be there: readings go to flash."""

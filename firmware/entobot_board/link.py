@@ -18,7 +18,7 @@ class WrongKey(OSError):  # noqa: N818  it says what happened
 
 
 def open_link(host: str, port: int, pin: str) -> "Link":
-    """Waits for TCP and TLS, `CONNECT_S` for each step. Raises OSError."""
+    """Waits for TCP and TLS, `CONNECT_S` for each step. Raises OSError, and MemoryError where there is no room."""
     if ON_BOARD:
         gc.collect()  # TLS wants memory in one piece
     address = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0]
@@ -29,7 +29,7 @@ def open_link(host: str, port: int, pin: str) -> "Link":
         secure = (_wrap_on_board if ON_BOARD else _wrap)(plain, host, pin)
     except Exception as error:
         plain.close()
-        if isinstance(error, OSError):
+        if isinstance(error, (OSError, MemoryError)):
             raise
         raise OSError("TLS: " + str(error)) from None
     secure.setblocking(False)

@@ -1,4 +1,4 @@
-"""What the board client takes of MicroPython's heap: `micropython -X heapsize=80k heap.py FOLDER`, with settings.json there.
+"""What the board client takes of MicroPython's heap: `micropython -X heapsize=72k heap.py FOLDER`, with settings.json there.
 
 MICROPYPATH is firmware/. It is offline for some seconds first, so that batches are sent, too.
 """

@@ -81,4 +81,4 @@ class Program:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self.said += self._process.communicate()[0]

@@ -78,6 +78,7 @@ def test_a_board_loses_no_reading_when_the_gateway_dies_and_its_own_power_is_cut
         found += counted(screen, 1005)
     finally:
         program.kill()
+        print(program.said)  # noqa: T201  shown where the story fails
     assert [n for n in range(1, last) if n not in found] == []
 
 
