@@ -17,6 +17,8 @@ SERVER = [
     "nats",
     "--extra",
     "mcp",
+    "--extra",
+    "policy",
 ]
 LOCKS = {
     "requirements-uv.lock": ["--no-project", "uv"],

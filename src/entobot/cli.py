@@ -22,6 +22,7 @@ from entobot.mcp import cli as mcp_cli
 from entobot.mqtt.cli import simulate_things
 from entobot.notifications import cli as notifications_cli
 from entobot.pairing import cli as pairing_cli
+from entobot.policies import cli as policies_cli
 from entobot.things import cli as things_cli
 
 root = typer.Typer(
@@ -223,6 +224,7 @@ root.add_typer(node, name="node")
 root.add_typer(notifications_cli.app, name="notifications")
 root.add_typer(pairing_cli.app, name="pair")
 root.add_typer(automations_cli.app, name="automations")
+root.add_typer(policies_cli.app, name="policy")
 root.add_typer(things_cli.app, name="things")
 root.add_typer(accounts_cli.app, name="users")
 root.command("chat")(agents_cli.chat)

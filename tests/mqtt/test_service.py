@@ -7,19 +7,18 @@ from typing import Any, TypeVar
 import pytest
 
 from entobot.bus.bus_local import LocalBus
-from entobot.mqtt.model import Delivery, Message, Stage
-from entobot.mqtt.packets import Properties, Publish, Reason, Subscribe, Subscription, Unsubscribe, Will
-from entobot.mqtt.retention import expendable, forget
-from entobot.mqtt.service import (
-    GONE_NODE_GRACE_S,
+from entobot.mqtt.holding import (
     Bounds,
-    Broker,
     CutOff,
     Held,
     Owner,
     Superseded,
     TooManySessions,
 )
+from entobot.mqtt.model import Delivery, Message, Stage
+from entobot.mqtt.packets import Properties, Publish, Reason, Subscribe, Subscription, Unsubscribe, Will
+from entobot.mqtt.retention import expendable, forget
+from entobot.mqtt.service import GONE_NODE_GRACE_S, Broker
 from entobot.storage.database import Database, Transaction
 
 ON_EVERY_STORE = True
@@ -37,6 +36,7 @@ class Connected:
     deliveries: list[Delivery] = field(default_factory=list[Delivery])
     news: int = 0
     is_over: bool = False
+    rereads: int = 0
 
     @property
     def connection(self) -> int:
@@ -52,6 +52,9 @@ class Connected:
 
     def taken_over(self) -> None:
         self.is_over = True
+
+    def rules_changed(self) -> None:
+        self.rereads += 1
 
     @property
     def payloads(self) -> list[bytes]:

@@ -20,11 +20,12 @@ from entobot.gateway.meters import ConnectionMeters
 from entobot.gateway.session import SessionParts
 from entobot.gateway.websocket import Service
 from entobot.mqtt.connection import Terms
+from entobot.mqtt.holding import Bounds
 from entobot.mqtt.layouts import Layout
 from entobot.mqtt.packets import Properties
 from entobot.mqtt.parts import MqttParts
 from entobot.mqtt.retention import AT_ONCE, expendable, forget
-from entobot.mqtt.service import Bounds, Broker
+from entobot.mqtt.service import Broker
 from entobot.mqtt.transport import MqttProtocol
 from entobot.mqtt.websocket import PATH, mqtt_service
 from entobot.storage.database import StorageFailed, Transaction
@@ -63,7 +64,9 @@ class Boards:
             node=ground.node_id,
             is_standing=self._is_standing,
             bounds=Bounds(max_queued=settings.max_queued, max_retained=settings.max_retained),
+            rules=things.policies.rules,
         )
+        things.policies.service.on_changed.append(self.broker.rules_changed)
         self.broker.on_dropped = lambda _: self._denials.dropped()
         self.broker.arrived, self.broker.subscribed = things.arrived, things.subscribed
         things.service.send = self._send_down

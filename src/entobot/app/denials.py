@@ -22,14 +22,14 @@ class Denials:
         self._audit = audit
         self._log = RefusalLog(get_logger("mqtt"), ground.clock, ground.meters)
         self._noted = Refusals()
-        self._first: list[tuple[Refused, str]] = []
+        self._first: list[tuple[Refused, str, str]] = []
 
-    def note(self, device_id: str, action: Action, text: str) -> None:
+    def note(self, device_id: str, action: Action, text: str, rule: str) -> None:
         shown = text[:MAX_SHOWN]
-        self._log.refused(f"mqtt_{action}", device_id=device_id, topic=shown)
+        self._log.refused(f"mqtt_{action}", device_id=device_id, topic=shown, rule=rule)
         first = self._noted.note(device_id, "", str(action), self._clock.now_ms())
         if first is not None:
-            self._first.append((first, shown))
+            self._first.append((first, shown, rule))
 
     def dropped(self) -> None:
         """A message that a full queue did not take."""
@@ -38,7 +38,7 @@ class Denials:
     async def settle(self) -> None:
         """Write what is to be told by now."""
         now_ms = self._clock.now_ms()
-        found = [*self._first, *((refused, "") for refused in self._noted.take_due(now_ms))]
+        found = [*self._first, *((refused, "", "") for refused in self._noted.take_due(now_ms))]
         self._first = []
         if not found:
             return
@@ -47,9 +47,11 @@ class Denials:
         except StorageFailed:
             self._first = [*found, *self._first]
 
-    def _tell(self, tx: Transaction, found: Sequence[tuple[Refused, str]], now_ms: int) -> None:
-        for refused, topic in found:
+    def _tell(self, tx: Transaction, found: Sequence[tuple[Refused, str, str]], now_ms: int) -> None:
+        for refused, topic, rule in found:
             facts: dict[str, Fact] = {"action": refused.reason, "count": refused.count}
+            if rule:
+                facts["rule"] = rule
             self._audit.record(
                 tx,
                 AuditEvent.DEVICE_TOPIC_DENIED,

@@ -48,7 +48,9 @@ class NoBoards:
 async def make_boards(
     ground: Ground, parts: SessionParts, devices: Devices, audit: Audit, things: ThingDesk, on_refused: OnRefused
 ) -> "Boards | NoBoards":
-    """Most gateways have no boards, and need not load what only boards need."""
+    """With the policies in force that are stored. Most gateways have no boards, and need not load what only boards need."""
+    things.policies.service.spawn = parts.spawn
+    await things.policies.service.renew()
     if not ground.settings.mqtt.enabled:
         return NoBoards()
     from entobot.app.boards import Boards

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from entobot.agents.tools import ToolSpec
 from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
+from entobot.app.policies import PolicyDesk
 from entobot.core.clock import to_ms
 from entobot.mqtt.model import Message
 from entobot.mqtt.topics import matches
@@ -43,6 +44,8 @@ class ThingDesk:
             meters=ground.meters,
             keep_readings_ms=to_ms(settings.keep_readings),
         )
+        self.policies = PolicyDesk(ground, features, self.service.type_name)
+        self.service.refusal_of = self.policies.service.refusal_of
         keep = Keep(to_ms(settings.keep_readings), to_ms(settings.keep_hours), to_ms(settings.keep_commands))
         self._keeping = Keeping(ground.database, ground.clock, keep, self.intake.on_status)
         self._waiting = Waiting(ground.database, ground.bus)
@@ -70,8 +73,10 @@ class ThingDesk:
     def add_routes(self, api: Api) -> None:
         ground = self._ground
         http.add_routes(api, self.service, ground.database, ground.clock, self._waiting, self._guard)
+        self.policies.add_routes(api)
 
     def start(self, periodic: Periodic) -> None:
+        self.policies.start(periodic)
         periodic.every(LOOK_EVERY, self._look_at_things)
         periodic.every(TIDY_EVERY, self._tidy_things)
 

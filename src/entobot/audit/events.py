@@ -82,6 +82,8 @@ class AuditEvent(StrEnum):
     PASSKEY_REMOVED = "passkey.removed"
     PASSWORD_REMOVED = "password.removed"  # noqa: S105  an event name
     PASSWORD_SET = "password.set"  # noqa: S105  an event name
+    POLICY_CHANGED = "policy.changed"
+    POLICY_REMOVED = "policy.removed"
     RECOVERY_CODES_MADE = "recovery_codes.made"
     RECOVERY_CODE_USED = "recovery_code.used"
     QUESTION_ANSWERED = "question.answered"

@@ -32,6 +32,8 @@ class Code(StrEnum):
     NUMBER_REQUIRED = "number_required"
     NUMBER_WRONG = "number_wrong"
     PAIRING_DENIED = "pairing_denied"
+    POLICY_CHANGED = "policy_changed"
+    POLICY_UNAVAILABLE = "policy_unavailable"
     PROOF_INVALID = "proof_invalid"
     PROOF_REQUIRED = "proof_required"
     PROOF_STALE = "proof_stale"
@@ -86,6 +88,8 @@ STATUS: dict[Code, int] = {
     Code.NUMBER_REQUIRED: 403,
     Code.NUMBER_WRONG: 403,
     Code.PAIRING_DENIED: 403,
+    Code.POLICY_CHANGED: 409,
+    Code.POLICY_UNAVAILABLE: 409,
     Code.PROOF_INVALID: 400,
     Code.PROOF_REQUIRED: 401,
     Code.PROOF_STALE: 401,

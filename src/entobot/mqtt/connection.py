@@ -381,6 +381,10 @@ class Connection:
     def fetched(self, found: list[Delivery], last_seq: int, now_ms: int, *, is_all: bool) -> list[Effect]:
         return self._out_of.fetched(found, last_seq, now_ms, is_all=is_all) if self.is_ready else []
 
+    def reread(self) -> list[Effect]:
+        """The rules have changed: what was read and is not sent yet is read again."""
+        return self._out_of.reread() if self.is_ready else []
+
     def released(self, seq: int) -> list[Effect]:
         """QoS 2: that the receiver has it is committed."""
         return self._out_of.released(seq) if self.is_ready else []

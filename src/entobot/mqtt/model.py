@@ -60,6 +60,8 @@ class Delivery(Struct, frozen=True, gc=False):
     identifiers: tuple[int, ...] = ()
     stage: Stage = Stage.WAITING
     is_repeat: bool = False
+    is_withdrawn: bool = False
+    """The session may not have it any more: it counts as delivered."""
 
     @property
     def packet_id(self) -> int:
@@ -90,6 +92,7 @@ class StoredSubscription:
     """One filter of one session, and where that session is."""
 
     session: int
+    device_id: str
     node: str | None
     last_seq: int
     share: str

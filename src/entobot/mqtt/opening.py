@@ -4,14 +4,16 @@ import msgspec
 
 from entobot.core.principal import Principal
 from entobot.gateway.authentication import Authenticated, Refused
+from entobot.gateway.feed import Standing, standing_of
 from entobot.gateway.wire import Auth, Close
 from entobot.mqtt.connection import Opened
 from entobot.mqtt.effects import Open
+from entobot.mqtt.holding import Forbidden, Held, Owner, TooManySessions
 from entobot.mqtt.layouts import Names, names_of
 from entobot.mqtt.model import Action
 from entobot.mqtt.packets import Connect, Reason
-from entobot.mqtt.parts import MqttParts, Wire
-from entobot.mqtt.service import Held
+from entobot.mqtt.parts import CONNACKS, MqttParts, Wire
+from entobot.storage.database import Transaction
 
 Refusal = tuple[Reason, str]
 
@@ -50,13 +52,29 @@ def in_our_names(parts: MqttParts, effect: Open, principal: Principal) -> Open:
 
 
 def refusal_of(parts: MqttParts, connect: Connect, device_id: str) -> Refusal | None:
-    """Why a device that is known is not let in with this client id, or this will."""
-    policies = parts.broker.policies
-    if not policies.may_connect(device_id, connect.client_id):
+    """Why a device that is known is not let in with this client id."""
+    if not parts.broker.rules.may_connect(device_id, connect.client_id):
         return Reason.CLIENT_IDENTIFIER_NOT_VALID, f"the client id is {device_id} or begins with {device_id}/"
-    if connect.will is not None:
-        decision = policies.decide(device_id, Action.PUBLISH, connect.will.topic)
-        if not decision.is_allowed:
-            parts.on_denied(device_id, Action.PUBLISH, connect.will.topic)
-            return Reason.NOT_AUTHORIZED, decision.rule
     return None
+
+
+async def open_session(parts: MqttParts, effect: Open, owner: Owner, principal: Principal) -> Held | Refusal:
+    """In one unit with a look at whether the device may still act, and publish its will."""
+    connect, now_ms = effect.connect, parts.clock.now_ms()
+
+    def unit(tx: Transaction) -> Held | Standing:
+        return standing_of(parts.feed, tx, principal) or parts.broker.open(
+            tx, owner, connect.client_id, connect.will, now_ms, is_clean=connect.clean, expiry_s=effect.expiry_s
+        )
+
+    try:
+        held = await parts.database.write(unit)
+    except TooManySessions:
+        return Reason.QUOTA_EXCEEDED, "this device has as many sessions as it may"
+    except Forbidden as forbidden:
+        assert connect.will is not None
+        parts.on_denied(owner.device_id, Action.PUBLISH, connect.will.topic, str(forbidden))
+        return Reason.NOT_AUTHORIZED, str(forbidden)
+    if isinstance(held, Standing):
+        return CONNACKS.get(held.code, Reason.NOT_AUTHORIZED), held.reason
+    return held

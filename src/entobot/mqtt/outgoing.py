@@ -19,7 +19,7 @@ MAX_BURST_BYTES = 128 * 1024
 class Outgoing:
     """`last_seq` is the number of the session's newest message. Every method returns effects, in order."""
 
-    __slots__ = ("_alias_maximum", "_aliases", "_fetching", "_in_flight", "_is_resting", "_known", "_last", "_max_bytes", "_names", "_receive_maximum", "_version", "_waiting", "sent_seq")  # fmt: skip
+    __slots__ = ("_alias_maximum", "_aliases", "_fetching", "_in_flight", "_is_resting", "_is_stale", "_known", "_last", "_max_bytes", "_names", "_receive_maximum", "_version", "_waiting", "sent_seq")  # fmt: skip
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Outgoing:
         self._in_flight: dict[int, Delivery] = {}
         self._fetching = False
         self._is_resting = False
+        self._is_stale = False
         self.sent_seq = 0
 
     def start(self) -> list[Effect]:
@@ -67,6 +68,9 @@ class Outgoing:
         """What waits after the place that `Fetch` named, in order. `is_all`: it is everything up to `last_seq`."""
         self._fetching = False
         self._last = max(self._last, last_seq)
+        if self._is_stale:
+            self._is_stale = False
+            return self._want()
         effects: list[Effect] = []
         for one in found:
             if one.stage is Stage.RELEASED:
@@ -76,6 +80,14 @@ class Outgoing:
                 self._waiting.append(one)
         self._known = last_seq if is_all or not found else found[-1].seq
         return [*effects, *self._send(now_ms)]
+
+    def reread(self) -> list[Effect]:
+        """What waits here, or is being read, was judged by rules that do not hold any more."""
+        if self._waiting:
+            self._known = self._waiting[0].seq - 1
+            self._waiting.clear()
+        self._is_stale = self._fetching
+        return self._want()
 
     def _want(self) -> list[Effect]:
         if self._fetching or self._known >= self._last or len(self._waiting) >= PAGE:
@@ -103,7 +115,7 @@ class Outgoing:
                 break
             self._waiting.popleft()
             self.sent_seq = max(self.sent_seq, one.seq)
-            data = None if one.message.is_over(now_ms) else self._encoded(one, now_ms)
+            data = None if one.is_withdrawn or one.message.is_over(now_ms) else self._encoded(one, now_ms)
             if data is None:
                 effects.append(Finished(one.seq))
                 continue

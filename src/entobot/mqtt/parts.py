@@ -105,7 +105,7 @@ class Wire(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MqttParts:
-    """What every connection of a node shares. `on_denied(device_id, action, topic or filter)`."""
+    """What every connection of a node shares. `on_denied(device_id, action, topic or filter, rule)`."""
 
     broker: Broker
     database: Database
@@ -118,7 +118,7 @@ class MqttParts:
     rates: Rates
     spawn: Callable[[Coroutine[None, None, None]], None]
     on_refused: Callable[[Refused, str], None]
-    on_denied: Callable[[str, Action, str], None]
+    on_denied: Callable[[str, Action, str, str], None]
     meters: ConnectionMeters
     terms: Terms = field(default_factory=Terms)
     layouts: Mapping[str, Layout] = field(default_factory=dict[str, Layout])

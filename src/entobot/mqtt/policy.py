@@ -17,9 +17,6 @@ class Decision:
     rule: str
 
 
-Decide = Callable[[str, Action, str], Decision]
-"""`decide(device_id, action, topic or filter)`; a filter comes without `$share/…`."""
-
 MayConnect = Callable[[str, str], bool]
 """`may_connect(device_id, client_id)`."""
 

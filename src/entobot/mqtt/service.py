@@ -5,24 +5,34 @@ node must hear is told after the commit, those of other nodes by a bell; whoever
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
 from entobot.bus.bus import Bus
 from entobot.mqtt import session_store, store
+from entobot.mqtt.holding import (
+    Bounds,
+    CutOff,
+    Forbidden,
+    Held,
+    IsStanding,
+    LiveSession,
+    Owner,
+    Rules,
+    Superseded,
+    TooManySessions,
+)
 from entobot.mqtt.model import (
     Action,
     Delivery,
     Message,
     RetainedMessage,
+    Stage,
     StoredSession,
     StoredSubscription,
     ends_at_ms,
 )
 from entobot.mqtt.packets import NOTHING, Properties, Publish, Reason, Subscribe, Subscription, Unsubscribe, Will
-from entobot.mqtt.policy import Decide, MayConnect, own_client_id, own_subtree
 from entobot.mqtt.routing import Target, targets
 from entobot.mqtt.topics import matches, scope_of, split_share
 from entobot.storage.database import Transaction
@@ -31,73 +41,6 @@ AT_ONCE = 200
 TOO_MANY = "name fewer filters in one packet"
 GONE_NODE_GRACE_S = 10
 """A will of somebody whose node went waits so long at least: they come back to another one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one device may make the gateway keep."""
-
-    max_queued: int = 1000
-    """Messages that wait for one session."""
-    max_subscriptions: int = 64
-    """Of one session."""
-    max_sessions: int = 8
-    max_retained: int = 256
-
-
-class LiveSession(Protocol):
-    """A connection of this node, as the service sees it. Must not block."""
-
-    @property
-    def connection(self) -> int: ...
-    def told(self, delivery: Delivery) -> None: ...
-    def show_message(self, delivery: Delivery) -> None: ...
-    def has_news(self, last_seq: int) -> None: ...
-    def taken_over(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose session it is. `epoch` is the device's: a session of an earlier one is not gone on with."""
-
-    device_id: str
-    user_id: str
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A session that a connection holds."""
-
-    session: int
-    connection: int
-    owner: Owner
-    is_present: bool
-    last_seq: int
-    sent_seq: int
-    received: frozenset[int]
-
-
-class Superseded(Exception):  # noqa: N818  reads as what happened
-    """Another connection has taken the session, or it is gone."""
-
-
-class CutOff(Exception):  # noqa: N818  reads as what happened
-    """The device was suspended or revoked, or has other credentials."""
-
-
-class TooManySessions(Exception):  # noqa: N818  reads as what happened
-    pass
-
-
-IsStanding = Callable[[Transaction, str, int | None], bool]
-"""`is_standing(tx, device_id, epoch)`: the device may still act, with these credentials where an epoch is named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policies:
-    decide: Decide = own_subtree
-    may_connect: MayConnect = own_client_id
 
 
 def _nothing(_tx: Transaction, _message: Message) -> None: ...
@@ -116,13 +59,13 @@ class Broker:
         node: str,
         is_standing: IsStanding,
         bounds: Bounds | None = None,
-        policies: Policies | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self._bus = bus
         self._node = node
         self._is_standing = is_standing
         self._bounds = bounds or Bounds()
-        self.policies = policies or Policies()
+        self.rules = rules or Rules()
         self._live: dict[int, LiveSession] = {}
         self._unsubscribe = bus.subscribe_others(f"mqtt.{node}", self._rung)
         self.arrived: Callable[[Transaction, Message], None] = _nothing
@@ -138,7 +81,11 @@ class Broker:
         self, tx: Transaction, owner: Owner, client_id: str, will: Will | None, now_ms: int, *, is_clean: bool,
         expiry_s: int,
     ) -> Held:  # fmt: skip
-        """The session of this client id, taken from whoever held it, or a new one. Raises TooManySessions."""
+        """The session of this client id, taken from whoever held it, or a new one. Raises Forbidden, TooManySessions."""
+        if will is not None:
+            decision = self.rules.decide(tx, owner.device_id, Action.PUBLISH, will.topic)
+            if not decision.is_allowed:
+                raise Forbidden(decision.rule)
         found = session_store.find_session(tx, owner.device_id, client_id)
         was_elsewhere = None if found is None else found.node
         if found is not None:
@@ -231,6 +178,8 @@ class Broker:
     def _publish_will(self, tx: Transaction, row: StoredSession, will: Will, now_ms: int) -> None:
         """Not retained where the device has as many as it may: each connection could bring another topic."""
         owner = Owner(row.device_id, row.user_id, row.epoch)
+        if not self.rules.decide(tx, owner.device_id, Action.PUBLISH, will.topic).is_allowed:
+            return
         said = _message(will.topic, will.payload, will.qos, will.properties, owner, now_ms, retain=will.retain)
         if will.retain and self._has_retained_enough(tx, said):
             said = msgspec.structs.replace(said, retain=False)
@@ -246,7 +195,7 @@ class Broker:
         owner = held.owner
         if not self._is_standing(tx, owner.device_id, owner.epoch):
             raise CutOff
-        decision = self.policies.decide(owner.device_id, Action.PUBLISH, packet.topic)
+        decision = self.rules.decide(tx, owner.device_id, Action.PUBLISH, packet.topic)
         if not decision.is_allowed:
             return Reason.NOT_AUTHORIZED, decision.rule
         message = _message(
@@ -287,7 +236,12 @@ class Broker:
                 store.unretain(tx, message.topic)
         if message.device_id:
             self.arrived(tx, message)
-        for one in targets(session_store.reaching(tx, message.scope), message, by_session, number):
+        found = [
+            one
+            for one in session_store.reaching(tx, message.scope)
+            if matches(one.filter, message.topic) and self.rules.may_receive(tx, one.device_id, message.topic)
+        ]
+        for one in targets(found, message, by_session, number):
             self._queue(tx, one, message, number)
 
     def _queue(self, tx: Transaction, to: Target, message: Message, number: int) -> None:
@@ -339,7 +293,17 @@ class Broker:
         newest = session_store.last_seq(tx, held.session)
         if newest is None:
             raise Superseded
-        return store.deliveries(tx, held.session, after, held.sent_seq, count), newest
+        found = store.deliveries(tx, held.session, after, held.sent_seq, count)
+        return [one if self._is_theirs(tx, held, one) else withdrawn(one) for one in found], newest
+
+    def _is_theirs(self, tx: Transaction, held: Held, one: Delivery) -> bool:
+        """Also now: it may have waited for long, and the rules have changed since."""
+        return one.stage is Stage.RELEASED or self.rules.may_receive(tx, held.owner.device_id, one.message.topic)
+
+    def rules_changed(self) -> None:
+        """Others hold from now on."""
+        for live in tuple(self._live.values()):
+            live.rules_changed()
 
     def finish(self, tx: Transaction, held: Held, seqs: list[int]) -> None:
         for seq in seqs:
@@ -350,28 +314,27 @@ class Broker:
 
     # -- subscriptions
 
-    def subscribe(self, tx: Transaction, held: Held, packet: Subscribe, now_ms: int) -> tuple[tuple[Reason, ...], str]:
-        """A reason each, and why the last of the refused ones was. Raises Superseded."""
+    def subscribe(
+        self, tx: Transaction, held: Held, packet: Subscribe, now_ms: int
+    ) -> tuple[tuple[Reason, ...], tuple[str, ...]]:
+        """A reason each, and in words why not, "" of those that were taken. Raises Superseded."""
         if not session_store.is_mine(tx, held.session, held.connection):
             raise Superseded
         if len(packet.subscriptions) > self._bounds.max_subscriptions:
-            return (Reason.QUOTA_EXCEEDED,) * len(packet.subscriptions), TOO_MANY
+            many = len(packet.subscriptions)
+            return (Reason.QUOTA_EXCEEDED,) * many, (TOO_MANY,) * many
         there = session_store.filters_of(tx, held.session)
         identifiers = packet.properties.subscription_ids
-        reasons: list[Reason] = []
-        why = ""
-        for one in packet.subscriptions:
-            reason, rule = self._subscribe_one(tx, held, one, there, identifiers[0] if identifiers else None, now_ms)
-            reasons.append(reason)
-            why = rule or why
-        return tuple(reasons), why
+        identifier = identifiers[0] if identifiers else None
+        found = [self._subscribe_one(tx, held, one, there, identifier, now_ms) for one in packet.subscriptions]
+        return tuple(reason for reason, _ in found), tuple(why for _, why in found)
 
     def _subscribe_one(
         self, tx: Transaction, held: Held, one: Subscription, there: set[tuple[str, str]], identifier: int | None,
         now_ms: int,
     ) -> tuple[Reason, str]:  # fmt: skip
         share, text = split_share(one.filter)
-        decision = self.policies.decide(held.owner.device_id, Action.SUBSCRIBE, text)
+        decision = self.rules.decide(tx, held.owner.device_id, Action.SUBSCRIBE, text)
         if not decision.is_allowed:
             return Reason.NOT_AUTHORIZED, decision.rule
         is_new = (share, text) not in there
@@ -380,6 +343,7 @@ class Broker:
         there.add((share, text))
         row = StoredSubscription(
             session=held.session,
+            device_id=held.owner.device_id,
             node=self._node,
             last_seq=0,
             share=share,
@@ -402,6 +366,8 @@ class Broker:
         newest = 0
         for found in store.retained_in(tx, scope_of(row.filter), self._bounds.max_queued):
             if not matches(row.filter, found.topic) or _is_over(found, now_ms):
+                continue
+            if not self.rules.may_receive(tx, row.device_id, found.topic):
                 continue
             last_seq = session_store.last_seq(tx, row.session) or 0
             qos = min(found.qos, row.qos)
@@ -478,6 +444,10 @@ class Broker:
         rows = session_store.sessions_after(tx, after, AT_ONCE)
         found = {row.device_id for row in rows if not self._is_standing(tx, row.device_id, row.epoch)}
         return sorted(found), rows[-1].session if len(rows) == AT_ONCE else 0
+
+
+def withdrawn(one: Delivery) -> Delivery:
+    return msgspec.structs.replace(one, is_withdrawn=True)
 
 
 def _is_over(row: StoredSession | RetainedMessage, now_ms: int) -> bool:

@@ -10,7 +10,6 @@ from typing import TypeVar, cast
 from entobot.core.principal import Principal
 from entobot.core.rates import Rate
 from entobot.gateway.authentication import Refused
-from entobot.gateway.feed import Standing, standing_of
 from entobot.gateway.limits import Seat
 from entobot.gateway.link import Timer
 from entobot.gateway.wire import Close
@@ -30,8 +29,9 @@ from entobot.mqtt.effects import (
     Send,
     Store,
 )
+from entobot.mqtt.holding import CutOff, Held, Owner, Superseded
 from entobot.mqtt.model import Action, Delivery
-from entobot.mqtt.opening import Refusal, authenticate, in_our_names, opened_as, refusal_of
+from entobot.mqtt.opening import Refusal, authenticate, in_our_names, open_session, opened_as, refusal_of
 from entobot.mqtt.outgoing import PAGE
 from entobot.mqtt.packets import Malformed, PubComp, Reason, SubAck, UnsubAck, Version
 from entobot.mqtt.parts import (
@@ -50,7 +50,6 @@ from entobot.mqtt.parts import (
     MqttParts,
     Wire,
 )
-from entobot.mqtt.service import CutOff, Held, Owner, Superseded, TooManySessions
 from entobot.storage.database import StorageFailed, Transaction, Unit
 from entobot.telemetry.log import bind
 from entobot.web.addresses import address_key
@@ -222,6 +221,10 @@ class MqttSession(HearsNoEvents):
         if self._connection is not None:
             self._carry_out(self._connection.end(Reason.SESSION_TAKEN_OVER, "connected again", keeps_will=False))
 
+    def rules_changed(self) -> None:
+        if self._connection is not None:
+            self._carry_out(self._connection.reread())
+
     # -- effects
 
     def _carry_out(self, effects: list[Effect]) -> None:
@@ -297,8 +300,6 @@ class MqttSession(HearsNoEvents):
             refusal = CONNACKS.get(refused.code, Reason.BAD_USER_NAME_OR_PASSWORD), refused.reason
         except StorageFailed:
             refusal = Reason.SERVER_UNAVAILABLE, "the store does not answer"
-        except TooManySessions:
-            refusal = Reason.QUOTA_EXCEEDED, "this device has as many sessions as it may"
         except Exception:
             log.exception("a connection could not be opened")
             refusal = Reason.UNSPECIFIED_ERROR, "something went wrong here"
@@ -331,16 +332,9 @@ class MqttSession(HearsNoEvents):
     async def _open_session(self, effect: Open, owner: Owner, principal: Principal) -> Refusal | None:
         parts, connection, connect = self._parts, self._connection, effect.connect
         assert connection is not None
-        now_ms = parts.clock.now_ms()
-
-        def unit(tx: Transaction) -> Held | Standing:
-            return standing_of(parts.feed, tx, principal) or parts.broker.open(
-                tx, owner, connect.client_id, connect.will, now_ms, is_clean=connect.clean, expiry_s=effect.expiry_s
-            )
-
-        held = await parts.database.write(unit)
-        if isinstance(held, Standing):
-            return CONNACKS.get(held.code, Reason.NOT_AUTHORIZED), held.reason
+        held = await open_session(parts, effect, owner, principal)
+        if isinstance(held, tuple):
+            return held
         self._held = held
         if connection.is_closed:  # meanwhile; what it holds is let go as if it had been open
             self._ended(End(Reason.UNSPECIFIED_ERROR, effect.expiry_s, keeps_will=False))
@@ -422,7 +416,7 @@ class MqttSession(HearsNoEvents):
         def answer(connection: Connection, found: tuple[Reason, str]) -> list[Effect]:
             reason, why = found
             if reason is Reason.NOT_AUTHORIZED:
-                self._parts.on_denied(self.principal.device_id or "", Action.PUBLISH, packet.topic)
+                self._parts.on_denied(self.principal.device_id or "", Action.PUBLISH, packet.topic, why)
             # 3.1.1 has no word for "no": what is not stored is acknowledged, counted and logged
             return connection.stored(number, reason if connection.version is Version.V5 else Reason.SUCCESS, why)
 
@@ -431,12 +425,12 @@ class MqttSession(HearsNoEvents):
     def _join(self, effect: Join) -> None:
         number, packet, now_ms = effect.number, effect.subscribe, self._parts.clock.now_ms()
 
-        def answer(connection: Connection, found: tuple[tuple[Reason, ...], str]) -> list[Effect]:
-            reasons, why = found
-            for one, reason in zip(packet.subscriptions, reasons, strict=True):
+        def answer(connection: Connection, found: tuple[tuple[Reason, ...], tuple[str, ...]]) -> list[Effect]:
+            reasons, whys = found
+            for one, reason, why in zip(packet.subscriptions, reasons, whys, strict=True):
                 if reason is Reason.NOT_AUTHORIZED:
-                    self._parts.on_denied(self.principal.device_id or "", Action.SUBSCRIBE, one.filter)
-            return connection.done(number, SubAck, reasons, why)
+                    self._parts.on_denied(self.principal.device_id or "", Action.SUBSCRIBE, one.filter, why)
+            return connection.done(number, SubAck, reasons, next(filter(None, reversed(whys)), ""))
 
         self._ask(lambda tx, held: self._parts.broker.subscribe(tx, held, packet, now_ms), answer)
 

@@ -214,7 +214,7 @@ _UNSUBSCRIBE = delete(subscriptions).where(
 _DELETE_SUBSCRIPTIONS = delete(subscriptions).where(_U.session == bindparam("of_session"))
 _REACHING = (
     select(
-        _U.session, _S.node, _S.last_seq, _U.share, _U.filter, _U.qos, _U.no_local, _U.retain_as_published,
+        _U.session, _S.device_id, _S.node, _S.last_seq, _U.share, _U.filter, _U.qos, _U.no_local, _U.retain_as_published,
         _U.identifier,
     )
     .join(sessions, _S.id == _U.session)
@@ -253,6 +253,7 @@ def reaching(tx: Transaction, scope: str) -> list[StoredSubscription]:
     return [
         StoredSubscription(
             session=int(row["session"]),
+            device_id=row["device_id"],
             node=row["node"],
             last_seq=int(row["last_seq"]),
             share=row["share"],

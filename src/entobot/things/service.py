@@ -17,6 +17,7 @@ from entobot.core.principal import Principal
 from entobot.devices.model import Device
 from entobot.devices.model import Status as DeviceStatus
 from entobot.devices.service import Devices
+from entobot.policies.service import Wish, built_in_refusal
 from entobot.storage.database import Database, Transaction
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
@@ -105,7 +106,7 @@ def _nowhere(
 
 
 class Things:
-    """`send` is put in by whoever speaks to boards."""
+    """`send` is put in by whoever speaks to boards, `refusal_of` by whoever keeps policies."""
 
     def __init__(
         self,
@@ -120,6 +121,7 @@ class Things:
         keep_readings_ms: int,
     ) -> None:
         self.send: Send = _nowhere
+        self.refusal_of: Callable[[Transaction, Wish], str | None] = built_in_refusal
         self.on_end: list[Callable[[str], None]] = []
         self._database = database
         self._clock = clock
@@ -220,6 +222,11 @@ class Things:
     def types(self, tx: Transaction) -> list[ThingType]:
         return [type_of(body["name"], body) for body in store.list_types(tx)]
 
+    def type_name(self, tx: Transaction, device_id: str) -> str:
+        """Of which type a device is; empty where that was not said."""
+        found = store.find_thing(tx, device_id)
+        return "" if found is None else found.type or ""
+
     def get_type(self, tx: Transaction, name: str) -> ThingType:
         found = store.find_type(tx, name)
         if found is None:
@@ -291,8 +298,10 @@ class Things:
         `quota_exceeded`.
         """
         device = self._devices.get_device(tx, seen.thing.device_id)
-        if not reach.commands(device):
-            raise Problem(Code.FORBIDDEN, "This is somebody else's thing. Commanding it needs 'devices.manage'.")
+        by_device = None if actor is None else actor.device_id
+        why = self.refusal_of(tx, Wish(reach.user_id, reach.commands_all, via, by_device, device, name))
+        if why is not None:
+            raise Problem(Code.FORBIDDEN, f"{seen.name} may not be told '{name}': {why}.")
         if device.status is not DeviceStatus.ACTIVE:
             raise Problem(Code.INVALID, "This device is suspended. Reactivate it first.")
         checked = self.spec_of(seen, name, args)

@@ -1,0 +1,100 @@
+"""What is held of sessions while they are connected, and what a broker is told of whoever is connected."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from entobot.mqtt.model import Action, Delivery
+from entobot.mqtt.policy import Decision, MayConnect, own_client_id, own_subtree
+from entobot.storage.database import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one device may make the gateway keep."""
+
+    max_queued: int = 1000
+    """Messages that wait for one session."""
+    max_subscriptions: int = 64
+    """Of one session."""
+    max_sessions: int = 8
+    max_retained: int = 256
+
+
+class LiveSession(Protocol):
+    """A connection of this node, as the service sees it. Must not block."""
+
+    @property
+    def connection(self) -> int: ...
+    def told(self, delivery: Delivery) -> None: ...
+    def show_message(self, delivery: Delivery) -> None: ...
+    def has_news(self, last_seq: int) -> None: ...
+    def taken_over(self) -> None: ...
+    def rules_changed(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose session it is. `epoch` is the device's: a session of an earlier one is not gone on with."""
+
+    device_id: str
+    user_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session that a connection holds."""
+
+    session: int
+    connection: int
+    owner: Owner
+    is_present: bool
+    last_seq: int
+    sent_seq: int
+    received: frozenset[int]
+
+
+class Superseded(Exception):  # noqa: N818  reads as what happened
+    """Another connection has taken the session, or it is gone."""
+
+
+class CutOff(Exception):  # noqa: N818  reads as what happened
+    """The device was suspended or revoked, or has other credentials."""
+
+
+class TooManySessions(Exception):  # noqa: N818  reads as what happened
+    pass
+
+
+IsStanding = Callable[[Transaction, str, int | None], bool]
+"""`is_standing(tx, device_id, epoch)`: the device may still act, with these credentials where an epoch is named."""
+
+
+class Forbidden(Exception):  # noqa: N818  reads as what happened
+    """A will that may not be published; the text is the rule."""
+
+
+Decide = Callable[[Transaction, str, Action, str], Decision]
+"""`decide(tx, device_id, action, topic or filter)`; a filter comes without `$share/…`."""
+MayReceive = Callable[[Transaction, str, str], bool]
+"""`may_receive(tx, device_id, topic)`: asked of every message that is brought to a session, so that a subscription
+that may no longer be stops without being taken away.
+"""
+
+
+def _own_subtree(_tx: Transaction, device_id: str, action: Action, text: str) -> Decision:
+    return own_subtree(device_id, action, text)
+
+
+def _own_topic(_tx: Transaction, device_id: str, topic: str) -> bool:
+    return topic.startswith(f"devices/{device_id}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Without others: a device reaches its own subtree."""
+
+    decide: Decide = _own_subtree
+    may_receive: MayReceive = _own_topic
+    may_connect: MayConnect = own_client_id
