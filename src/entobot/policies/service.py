@@ -46,8 +46,8 @@ MAX_KNOWN = 2_000
 MAX_HISTORY = 50
 OWN_THINGS = "built-in:own-things"
 
-TypeOf = Callable[[Transaction, str], str]
-"""Of which type the thing is; empty where that is not known."""
+TypeOf = Callable[[Transaction, str], str | None]
+"""Of which type the thing is; None where that is not known."""
 Guard = Callable[[Transaction, Principal], None]
 
 

@@ -222,11 +222,6 @@ class Things:
     def types(self, tx: Transaction) -> list[ThingType]:
         return [type_of(body["name"], body) for body in store.list_types(tx)]
 
-    def type_name(self, tx: Transaction, device_id: str) -> str:
-        """Of which type a device is; empty where that was not said."""
-        found = store.find_thing(tx, device_id)
-        return "" if found is None else found.type or ""
-
     def get_type(self, tx: Transaction, name: str) -> ThingType:
         found = store.find_type(tx, name)
         if found is None:
