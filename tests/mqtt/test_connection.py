@@ -328,6 +328,21 @@ def test_a_client_that_refuses_a_message_is_done_with_it() -> None:
     assert client.send(PubRec(1, Reason.QUOTA_EXCEEDED)) == [Finished(1)]
 
 
+def test_what_was_read_and_not_sent_is_read_again_when_the_rules_change() -> None:
+    client = Client(properties=Properties(receive_maximum=1)).opened(last_seq=3)
+    waiting = [delivery(1), delivery(2), delivery(3)]
+    assert sent(client.read(client.machine.fetched(waiting, 3, NOW_MS, is_all=True))) == [(1, False)]
+    assert client.machine.reread() == [Fetch(1)]
+    assert client.machine.reread() == [], "one is under way"
+    assert client.machine.fetched([delivery(2), delivery(3)], 3, NOW_MS, is_all=True) == [Fetch(1)], "of before"
+    found = [delivery(2, is_withdrawn=True), delivery(3)]
+    assert client.machine.fetched(found, 3, NOW_MS, is_all=True) == []
+    effects = client.send(PubAck(1))
+    assert [one for one in effects if isinstance(one, Finished)] == [Finished(1), Finished(2)]
+    assert sent(effects) == [(3, False)]
+    assert client.machine.reread() == [], "nothing waits here"
+
+
 def test_what_waited_is_fetched_and_sent_again_as_it_was() -> None:
     client = Client().opened(last_seq=4)
     assert client.answer[1:] == [Fetch(0)]

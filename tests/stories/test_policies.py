@@ -148,3 +148,28 @@ def test_a_check_tells_who_would_lose_and_a_file_of_expectations_which_fails(
     assert done.returncode == 1
     assert "test 1: device Known, publish devices/Known/event: expected denied, is allowed" in done.stdout
     assert "1 of 2 as expected." in done.stdout
+
+
+def test_without_cedar_stored_policies_shut_everything_and_say_what_to_install(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path / "home", environment=mqtt_environment() | ROOMY).start()
+    try:
+        thing = Thing.make(gateway, "Board")
+        (tmp_path / "quiet.cedar").write_text(QUIET)
+        gateway.ask("policy", "add", str(tmp_path / "quiet.cedar"))
+        assert Board(gateway, thing).opened().publish(f"devices/{thing.device_id}/event", b"1") == 0
+        gateway.stop()
+        (tmp_path / "without").mkdir()
+        (tmp_path / "without" / "cedarpy.py").write_text("raise ImportError('not installed')\n")
+        gateway.environment["PYTHONPATH"] = f"{tmp_path / 'without'}:{gateway.environment['PYTHONPATH']}"
+        gateway.start()
+        board = Board(gateway, thing).opened()
+        assert board.publish(f"{board.root}/event", b"2") == NOT_AUTHORIZED
+        said = gateway.cli("policy", "explain", "--device", "Board", "--publish", "devices/Board/event")
+        assert (said.returncode, "pip install 'entobot[policy]'" in said.stdout) == (1, True)
+        assert "pip install 'entobot[policy]'" in gateway.log.read_text()
+        refused = gateway.cli("policy", "add", str(tmp_path / "quiet.cedar"), "--name", "more")
+        assert (refused.returncode, "[policy_unavailable]" in refused.stderr) == (1, True)
+        gateway.ask("policy", "remove", "quiet")
+        assert board.publish(f"{board.root}/event", b"3") == 0, "what is built in needs nothing"
+    finally:
+        gateway.close()

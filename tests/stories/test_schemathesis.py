@@ -219,6 +219,9 @@ def _open_operations(schema: Any) -> set[str]:
 # -- with what really exists
 
 
+POLICY = 'forbid (principal, action == Action::"publish", resource) when { principal.tags.contains("quiet") };'
+
+
 @dataclass
 class Existing:
     """Real objects for the parameters of a described route."""
@@ -373,6 +376,23 @@ class Existing:
         return self.thing_type() | {"body": {"readings": {"temperature": {"kind": "number", "unit": "K"}}}}
 
     show_thing_type = remove_thing_type = thing_type
+
+    def policy(self) -> dict[str, Any]:
+        name = f"p{self.operator.gateway.new_device().new_id().lower()}"
+        self.operator.local.request("PUT", f"/api/v1/policies/{name}", json={"text": POLICY})
+        return {"path_parameters": {"name": name}}
+
+    show_policy = remove_policy = policy
+
+    def put_policy(self) -> dict[str, Any]:
+        return {"path_parameters": {"name": "quiet"}, "body": {"text": POLICY}}
+
+    def check_policy(self) -> dict[str, Any]:
+        return {"body": {"name": "quiet", "text": POLICY}}
+
+    def explain_policies(self) -> dict[str, Any]:
+        device_id = self.machine()["device_id"]
+        return {"body": {"device_id": device_id, "publish": f"devices/{device_id}/event"}}
 
     def question(self) -> dict[str, Any]:
         asked = self.operator.local.request("POST", "/api/v1/questions", json={"text": "When is dinner?"})

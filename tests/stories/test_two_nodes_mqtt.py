@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.board import V3, V5, Board, mqtt_environment
+from tests.support.board import V3, V5, Board, mqtt_environment, wait_for
 from tests.support.nodes import Pair
 from tests.support.postgres import PostgresServer
 from tests.support.process import ROOMY
@@ -64,6 +64,28 @@ def test_what_is_retained_and_what_is_revoked_holds_on_both_nodes(pair: Pair, th
     pair.a.ask("devices", "revoke", thing.device_id)
     assert (sensor.ended(), screen.ended()) == (NOT_AUTHORIZED, NOT_AUTHORIZED)
     assert Board(pair.b, thing).connect() == NOT_AUTHORIZED
+
+
+def test_a_policy_stored_at_one_node_is_felt_by_the_live_connections_of_the_other(pair: Pair, tmp_path: Path) -> None:
+    sensor = Board(pair.a, Thing.make(pair.a, "Sensor", "--type", "sensor")).opened()
+    reader = Board(pair.b, Thing.make(pair.a, "Reader", "--type", "reader")).opened()
+    (tmp_path / "reads.cedar").write_text(
+        'permit (principal is Device, action == Action::"subscribe", resource is Device)\n'
+        'when { principal.type == "reader" && context.topic == "event" };'
+    )
+    pair.a.ask("policy", "add", str(tmp_path / "reads.cedar"))
+    wait_for(lambda: reader.subscribe(f"{sensor.root}/event") == [1])
+    assert sensor.publish(f"{sensor.root}/event", b"open") == 0
+    assert reader.heard().payload == b"open"
+    pair.b.ask("policy", "remove", "reads")
+    wait_for(
+        lambda: (
+            pair.a.cli("policy", "explain", "--device", "Reader", "--subscribe", f"{sensor.root}/event").returncode == 1
+        )
+    )
+    assert sensor.publish(f"{sensor.root}/event", b"shut") == 0
+    assert reader.subscribe(f"{sensor.root}/event") == [NOT_AUTHORIZED]
+    assert reader.nothing_more()
 
 
 def test_the_will_of_a_board_whose_node_was_killed_is_told_by_the_other(

@@ -50,7 +50,7 @@ def decide_topic(ask: Ask, facts_of: FactsOf, device_id: str, action: Action, te
     own topic, message by message.
     """
     levels = text.split("/")
-    if len(levels) < 3 or levels[0] != "devices" or levels[1] in ("", "#"):
+    if len(levels) < 3 or levels[0] != "devices" or levels[1] == "#":
         return own_subtree(device_id, action, text)
     if levels[2] in DOWNWARD and (action is Action.PUBLISH or levels[1] != device_id):
         return Decision(is_allowed=False, rule=f"{levels[2]} is what the gateway says to a device, and to it alone")

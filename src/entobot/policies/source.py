@@ -69,7 +69,8 @@ def stumble(text: str, words: list[Word], error_of: Callable[[str], str | None])
 
 def named(words: list[Word], said: str) -> int:
     """Where what an error quotes stands first, else where the statement begins."""
-    for quoted in re.findall(r"`([^`]+)`", said):
+    for ticked, last in re.findall(r"`([^`]+)`|: (\w+)$", said):
+        quoted = ticked or last
         for name in (quoted, quoted.rpartition("::")[2], quoted.partition(".")[0]):
             for word in words:
                 if word.text.strip('"') == name.strip('"'):
