@@ -24,13 +24,26 @@ class Board:
     """
 
     def __init__(
-        self, settings, clock, buffer, commands, *, open_link, ask_time, is_online, feed, random_byte, log=print
+        self,
+        settings,
+        clock,
+        buffer,
+        commands,
+        *,
+        open_link,
+        ask_time,
+        is_online,
+        feed,
+        random_byte,
+        updates=None,
+        log=print,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.commands = commands
         self.firmware = ""
         """The version of what runs here; it is told with the status."""
+        self._updates = updates
         self._buffer = buffer
         self._open_link = open_link
         self._ask_time = ask_time
@@ -109,6 +122,8 @@ class Board:
         self._feed()
         self._sample()
         self.commands.step()
+        if self._updates is not None:
+            self._updates.look(is_connected=self.is_connected)
         if self._mqtt is None:
             if self.clock.ms() >= self._next_try_ms and self._is_online():
                 self._connect()
@@ -117,6 +132,9 @@ class Board:
             self._mqtt.step()
             if self._mqtt.is_ready:
                 self._converse()
+                if self._updates is not None and self._updates.is_due() and not self._flying:
+                    self.close()
+                    self._updates.begin()
         except (OSError, Malformed, Refused, MemoryError) as error:  # what a connection holds is free after it
             self._lose(error)
 
@@ -176,6 +194,8 @@ class Board:
         result = self.commands.unsaid()
         if result is not None and "result" not in flying:
             self._send("/result", result[1], "result", result)
+        if self._updates is not None and "update" not in flying:
+            self._tell_update()
         if self._events and "event" not in flying:
             name, data, up_ms = self._events[0]
             said = {"event": name, "data": data, "age_ms": self.clock.ms() - up_ms}
@@ -185,12 +205,23 @@ class Board:
             if batch is not None:
                 self._publish("/telemetry", batch[1], "batch", batch[0])
 
+    def _tell_update(self) -> None:
+        said = self._updates.unsaid()
+        if said is not None:
+            self._send("/event", {"event": "update", "data": said}, "update", said)
+
     def _introduce(self) -> None:
         self._log("connected to " + self.settings.host)
-        self._mqtt.subscribe([self._root + "/command"])
+        filters = [self._root + "/command"]
         said = {"status": "online"}
-        if self.firmware:
-            said["firmware"] = self.firmware
+        firmware = self.firmware
+        if self._updates is not None:
+            filters.append(self._root + "/update")
+            firmware = self._updates.running.get("version") or firmware
+            self._tell_update()
+        self._mqtt.subscribe(filters)
+        if firmware:
+            said["firmware"] = firmware
         if self._sensors:
             said["every_s"] = max(1, min([sensor[1] for sensor in self._sensors]) // 1000)
         self._send("/status", said, "status", None, retain=True)
@@ -214,12 +245,16 @@ class Board:
             self._buffer.drop(what)
         elif kind == "result":
             self.commands.was_said(what)
+        elif kind == "update":
+            self._updates.was_said(what)
         elif kind == "event" and what in self._events:
             self._events.remove(what)
 
     def _heard(self, topic: str, payload: bytes) -> None:
         if topic == self._root + "/command":
             self.commands.take(payload)
+        elif topic == self._root + "/update" and self._updates is not None:
+            self._updates.take(payload)
 
     def _lose(self, error: Exception) -> None:
         is_refused = isinstance(error, Refused)

@@ -21,6 +21,15 @@ def random_byte() -> int:
     return os.urandom(1)[0]
 
 
+def restart() -> None:
+    """The board starts again. Where it is a program, that ends, and whoever started it does so again."""
+    try:
+        from machine import reset
+    except ImportError:
+        sys.exit(75)
+    reset()
+
+
 def watchdog(seconds: int, now):
     """A function to call from the loop: where it is not called for so long, the board starts again.
 

@@ -7,6 +7,7 @@ WANTED = {
     "gateway": dict,
     "device": dict,
     "enrolment": dict,
+    "update": dict,
     "wifi": dict,
     "keep_alive_s": int,
     "buffer_kib": int,
@@ -15,6 +16,7 @@ WANTED = {
 GATEWAY = {"host": str, "port": int, "mqtt_port": int, "pin": str}
 DEVICE = {"id": str, "key": str}
 ENROLMENT = {"key": str, "name": str}
+UPDATE = {"type": str, "keys": list, "good_after_s": int, "trial_s": int}
 WIFI = {"ssid": str, "password": str, "country": str}
 
 
@@ -37,6 +39,9 @@ class Settings:
         self.enrolment = _part(said, "enrolment", ENROLMENT)
         if not (self.device_id and self.key) and "key" not in self.enrolment:
             raise Wrong("settings.json: device.id and device.key are missing, or enrolment.key in their place")
+        self.update = _part(said, "update", UPDATE)
+        if self.update and not (self.update.get("keys") and self.update.get("type")):
+            raise Wrong("settings.json: update has the type of this board, and keys, a list of public release keys")
         self.ssid = wifi.get("ssid")
         self.password = wifi.get("password", "")
         self.country = wifi.get("country", "")

@@ -4,10 +4,7 @@ import binascii
 import os
 
 from . import hardware
-from .board import Board
-from .buffer import Buffer
 from .clock import day_ms_of
-from .commands import Commands
 from .https import ask
 from .link import open_link
 from .settings import Settings, read
@@ -28,15 +25,28 @@ def talk(folder: str, on_answer):
     )
 
 
-def load(folder: str) -> Board:
-    """Raises `settings.Wrong` with what to write."""
+def load(folder: str):
+    """A `Board`. Raises `settings.Wrong` with what to write."""
     settings, outside = _ready(folder)
     clock = outside.pop("clock")
-    boot = binascii.hexlify(os.urandom(4)).decode()
 
     def ask_time() -> int:
         return day_ms_of(ask(open_link, clock, settings, "GET", "/api/health")["server_time"])
 
+    updates = None
+    if settings.update:
+        from .update import Updates
+
+        updates = Updates(folder, settings.update, clock, hardware.restart)
+        if updates.is_due():
+            from .fetch import attempt
+
+            attempt(updates, settings, open_link=open_link, ask_time=ask_time, **outside)
+    from .board import Board
+    from .buffer import Buffer
+    from .commands import Commands
+
+    boot = binascii.hexlify(os.urandom(4)).decode()
     return Board(
         settings,
         clock,
@@ -45,6 +55,7 @@ def load(folder: str) -> Board:
         open_link=open_link,
         ask_time=ask_time,
         random_byte=hardware.random_byte,
+        updates=updates,
         **outside,
     )
 

@@ -24,6 +24,7 @@ from entobot.notifications import cli as notifications_cli
 from entobot.pairing import cli as pairing_cli
 from entobot.policies import cli as policies_cli
 from entobot.things import cli as things_cli
+from entobot.updates import cli as updates_cli
 
 root = typer.Typer(
     name="entobot",
@@ -226,6 +227,7 @@ root.add_typer(pairing_cli.app, name="pair")
 root.add_typer(automations_cli.app, name="automations")
 root.add_typer(policies_cli.app, name="policy")
 root.add_typer(things_cli.app, name="things")
+root.add_typer(updates_cli.app, name="updates")
 root.add_typer(accounts_cli.app, name="users")
 root.command("chat")(agents_cli.chat)
 root.command("mcp")(mcp_cli.mcp)

@@ -7,6 +7,7 @@ from entobot.agents.tools import ToolSpec
 from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
 from entobot.app.policies import PolicyDesk
+from entobot.app.updating import Updating
 from entobot.core.clock import to_ms
 from entobot.mqtt.model import Message
 from entobot.mqtt.topics import matches
@@ -52,6 +53,7 @@ class ThingDesk:
         self.intake.on_end.append(self._waiting.tell)
         self.service.on_end.append(self._waiting.tell)
         features.devices.on_end.append(self.service.forget)
+        self._updating = Updating(ground, features.audit, features.devices, self.service)
 
     def tools(self) -> list[ToolSpec]:
         """None where there are no boards: each tool costs a model attention."""
@@ -63,6 +65,7 @@ class ThingDesk:
 
     def arrived(self, tx: Transaction, message: Message) -> None:
         self.intake.take(tx, message)
+        self._updating.rollouts.arrived(tx, message)
 
     def subscribed(self, tx: Transaction, device_id: str, text: str, now_ms: int) -> None:
         if matches(text, f"devices/{device_id}/command"):
@@ -74,11 +77,13 @@ class ThingDesk:
         ground = self._ground
         http.add_routes(api, self.service, ground.database, ground.clock, self._waiting, self._guard)
         self.policies.add_routes(api)
+        self._updating.add_routes(api)
 
     def start(self, periodic: Periodic) -> None:
         self.policies.start(periodic)
         periodic.every(LOOK_EVERY, self._look_at_things)
         periodic.every(TIDY_EVERY, self._tidy_things)
+        self._updating.start(periodic)
 
     async def _look_at_things(self) -> None:
         await self._keeping.look()

@@ -19,7 +19,7 @@ from entobot.core.permissions import Role, Scope
 from entobot.core.principal import Principal
 from entobot.notifications.model import Kind, Note, Priority
 from entobot.notifications.service import Notifications, Recipients
-from entobot.notifications.wording import one_line, paragraph
+from entobot.notifications.wording import one_line
 from entobot.storage.database import Database, StorageFailed, Transaction
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
@@ -141,7 +141,7 @@ class Doer:
             job.by.user_id,
             Kind.NOTICE,
             then.title or job.rule.body.name,
-            body=paragraph(f"{then.text}\n{said}"),
+            body=f"{then.text}\n{said}" if then.text else said,
             priority=Priority(then.priority),
             link=f"/automations/{job.rule.automation_id}",
             sender=job.rule.automation_id,

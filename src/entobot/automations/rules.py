@@ -147,7 +147,7 @@ class RuleThen(_Part):
 
     do: Literal["notify", "command", "ask"]
     title: Annotated[Shown, Field(max_length=100)] = ""
-    text: Annotated[str, AfterValidator(_lines), Field(max_length=1800)] = ""
+    text: Annotated[str, AfterValidator(_lines), Field(max_length=2000)] = ""
     to: Annotated[str, Field(max_length=64, description="`me`, a role, or a user id.")] = "me"
     priority: Literal["low", "normal", "high"] = "normal"
     thing: ThingName | None = None

@@ -98,6 +98,12 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/things/{device_id}/commands": Scope.CHAT,
     "GET /api/v1/things/{device_id}/commands/{command_id}": Scope.CHAT,
     "GET /api/v1/things/{device_id}/history": Scope.CHAT,
+    "GET /api/v1/updates/keys": Scope.DEVICES_READ,
+    "GET /api/v1/updates/releases": Scope.DEVICES_READ,
+    "GET /api/v1/updates/releases/{release_id}/content": Open.AUTHENTICATED,
+    "GET /api/v1/updates/rollouts": Scope.DEVICES_READ,
+    "GET /api/v1/updates/rollouts/{rollout_id}": Scope.DEVICES_READ,
+    "GET /api/v1/updates/rollouts/{rollout_id}/devices": Scope.DEVICES_READ,
     "GET /api/v1/users": Scope.USERS_MANAGE,
     "GET /api/v1/users/{user_id}": Open.AUTHENTICATED,
     "GET /api/v1/voice": Scope.CHAT,
@@ -164,6 +170,12 @@ ROUTES: dict[str, Access] = {
     "POST /api/v1/sms/receipts/twilio/{message_id}": Open.ANYONE,
     "POST /api/v1/sms/receipts/webhook": Open.ANYONE,
     "POST /api/v1/things/{device_id}/commands": Scope.APPROVE,
+    "POST /api/v1/updates/keys": Scope.SETTINGS,
+    "POST /api/v1/updates/releases": Scope.SETTINGS,
+    "POST /api/v1/updates/rollouts": Scope.SETTINGS,
+    "POST /api/v1/updates/rollouts/{rollout_id}/abort": Scope.SETTINGS,
+    "POST /api/v1/updates/rollouts/{rollout_id}/pause": Scope.SETTINGS,
+    "POST /api/v1/updates/rollouts/{rollout_id}/resume": Scope.SETTINGS,
     "POST /api/v1/users": Scope.USERS_MANAGE,
     "POST /api/v1/users/{user_id}/disable": Scope.USERS_MANAGE,
     "POST /api/v1/users/{user_id}/enable": Scope.USERS_MANAGE,
@@ -201,6 +213,8 @@ ROUTES: dict[str, Access] = {
     "DELETE /api/v1/sessions/{session_id}": Open.AUTHENTICATED,
     "DELETE /api/v1/thing-types/{name}": Scope.SETTINGS,
     "DELETE /api/v1/things/{device_id}/commands/{command_id}": Scope.APPROVE,
+    "DELETE /api/v1/updates/keys/{public_key}": Scope.SETTINGS,
+    "DELETE /api/v1/updates/releases/{release_id}": Scope.SETTINGS,
 }
 """REST. `AUTHENTICATED` routes narrow to the caller's own objects in their service."""
 
@@ -231,6 +245,10 @@ FRESH = frozenset(
         "POST /api/v1/pairing/invites",
         "POST /api/v1/pairing/invites/{invite_id}/confirm",
         "POST /api/v1/settings/providers/{name}/test",
+        "POST /api/v1/updates/keys",
+        "POST /api/v1/updates/releases",
+        "POST /api/v1/updates/rollouts",
+        "POST /api/v1/updates/rollouts/{rollout_id}/resume",
         "POST /api/v1/users",
         "POST /api/v1/users/{user_id}/disable",
         "POST /api/v1/users/{user_id}/enable",
@@ -245,6 +263,8 @@ FRESH = frozenset(
         "PUT /api/v1/settings/providers/{name}",
         "PUT /api/v1/thing-types/{name}",
         "DELETE /api/v1/thing-types/{name}",
+        "DELETE /api/v1/updates/keys/{public_key}",
+        "DELETE /api/v1/updates/releases/{release_id}",
     }
 )
 """What a browser may do only within five minutes of a sign-in: else `step_up_required`."""

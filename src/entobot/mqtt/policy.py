@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from entobot.mqtt.model import Action
 
-DOWNWARD = frozenset({"command", "notification"})
+DOWNWARD = frozenset({"command", "notification", "update"})
 """What the gateway says to a device, and nobody else."""
 
 

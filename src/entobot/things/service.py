@@ -217,6 +217,22 @@ class Things:
         """Those of a type, of the first page."""
         return [one for one in self.all_of(tx, reach) if one.thing.type == name]
 
+    # -- for updates
+
+    def ids_of_type(self, tx: Transaction, name: str, limit: int) -> list[str]:
+        """The device ids of things of a type, at most so many."""
+        return store.of_type(tx, name, limit)
+
+    def pulse(self, tx: Transaction, device_id: str, reading: str) -> tuple[str, int | None, int | None] | None:
+        """What it says that it runs, since when it is online (None: it is not), and when this reading came last."""
+        found = store.find_thing(tx, device_id)
+        if found is None:
+            return None
+        states = store.states_of(tx, device_id) if reading else []
+        is_online = found.status_at(self._clock.now_ms()) is ThingStatus.ONLINE
+        at_ms = next((one.at_ms for one in states if one.name == reading), None)
+        return found.firmware, found.status_at_ms if is_online else None, at_ms
+
     # -- types
 
     def types(self, tx: Transaction) -> list[ThingType]:

@@ -59,6 +59,7 @@ _PAGE = select(things).where(_AFTER).order_by(_T.device_id).limit(bindparam("cou
 _OWN_PAGE = (
     select(things).where(_T.user_id == bindparam("user"), _AFTER).order_by(_T.device_id).limit(bindparam("count"))
 )
+_OF_TYPE = select(_T.device_id).where(_T.type == bindparam("of_type")).order_by(_T.device_id).limit(bindparam("count"))
 _ASSIGN = update(things).where(_OF_DEVICE).values(type=bindparam("to_type"))
 _HEARD = (
     update(things)
@@ -137,6 +138,10 @@ def page(tx: Transaction, user_id: str | None, after: str, count: int) -> list[T
     given = {"after": after, "count": count}
     rows = tx.rows(_PAGE, given) if user_id is None else tx.rows(_OWN_PAGE, given | {"user": user_id})
     return [_thing(row) for row in rows]
+
+
+def of_type(tx: Transaction, type_name: str, count: int) -> list[str]:
+    return [row["device_id"] for row in tx.rows(_OF_TYPE, {"of_type": type_name, "count": count})]
 
 
 def assign(tx: Transaction, device_id: str, type_name: str | None) -> None:

@@ -1,6 +1,6 @@
 """What a release is: a signed manifest and the files that it names, in one blob. Pure.
 
-    line 1   entobot release 1
+    line 1   entobot-release-1
     line 2   {"manifest": "<JSON text>", "key": "<public key>", "signature": "<Ed25519>"}
     then     the files' bytes, in the manifest's order
 
@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from entobot.core.secrets import b64u, sha256, unb64u
 
-MAGIC = b"entobot release 1\n"
+MAGIC = b"entobot-release-1\n"
 MAX_RELEASE_BYTES = 1024 * 1024
 """A board's flash has room for two of them."""
 MAX_MANIFEST_BYTES = 4096

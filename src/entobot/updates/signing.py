@@ -34,6 +34,8 @@ _PRIME = 2**255 - 19
 def make_key(file: Path) -> str:
     """A new key in a file of its own, mode 0600. The public key, base64url. Raises FileExistsError."""
     key = Ed25519PrivateKey.generate()
+    while public_text(key).startswith("-"):  # at a command line it would be an option
+        key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as opened:
