@@ -150,6 +150,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "automation.made": "A person made an automation.",
     "automation.removed": "An automation was removed.",
     "automation.switched": "An automation was switched on or off, by a person or by the gateway, which says why.",
+    "bridge.refused": "Another broker sent over a bridge (`subject`) what changes nothing. Told once an hour for each `facts.reason`; counted in `entobot_bridge_refused_total`, and its words are in the log.",
     "callback.failed": "An answer could not be posted to the program that asked; `facts.reason` says why the last try failed.",
     "certificate.issued": "A certificate was ordered by ACME, and is served.",
     "certificate.renewal_failed": "There was no new certificate; `facts.reason` says why. The old one goes on.",

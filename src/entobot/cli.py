@@ -19,6 +19,7 @@ from entobot.client.console import AsJson, Exit, Place, give_up, hint, place, sa
 from entobot.devices import cli as devices_cli
 from entobot.enrolment import cli as enrolment_cli
 from entobot.mcp import cli as mcp_cli
+from entobot.mqtt import bridge_cli
 from entobot.mqtt.cli import simulate_things
 from entobot.notifications import cli as notifications_cli
 from entobot.pairing import cli as pairing_cli
@@ -221,6 +222,7 @@ root.add_typer(config, name="config")
 root.add_typer(app_cli.store, name="db")
 root.add_typer(devices_cli.app, name="devices")
 root.add_typer(enrolment_cli.app, name="enrolment")
+root.add_typer(bridge_cli.app, name="mqtt")
 root.add_typer(node, name="node")
 root.add_typer(notifications_cli.app, name="notifications")
 root.add_typer(pairing_cli.app, name="pair")

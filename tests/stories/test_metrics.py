@@ -106,6 +106,10 @@ ABSENT_BY_DEFAULT = {
     Metric.AUTOMATION_ACTIONS,
     Metric.AUTOMATION_FIRINGS,
     Metric.BACKUP_AGE_SECONDS,
+    Metric.BRIDGE_DROPPED,
+    Metric.BRIDGE_MESSAGES,
+    Metric.BRIDGE_REFUSED,
+    Metric.BRIDGE_UP,
     Metric.FILE_REFUSALS,
     Metric.SMS_MESSAGES,
     Metric.SMS_RECEIPTS,
@@ -114,7 +118,7 @@ ABSENT_BY_DEFAULT = {
     Metric.THING_REFUSED,
     Metric.TRANSCRIPTION_SECONDS,
 }
-"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no thing, no automation, no recording."""
+"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no thing, no bridge, no automation, no recording."""
 ABSENT_ON_SQLITE = {
     Metric.BUS_BEHIND,
     Metric.BUS_MADE_GOOD,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from entobot.app.cluster import who_lives
 from entobot.app.connections import CertificateDoor
@@ -30,6 +31,9 @@ from entobot.mqtt.transport import MqttProtocol
 from entobot.mqtt.websocket import PATH, mqtt_service
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.web.endpoints import TcpEndpoint
+
+if TYPE_CHECKING:
+    from entobot.app.broker_bridges import BrokerBridges
 
 LOOK_EVERY = timedelta(seconds=1)
 CHECK_EVERY = timedelta(seconds=30)
@@ -70,6 +74,7 @@ class Boards:
         self.broker.on_dropped = lambda _: self._denials.dropped()
         self.broker.arrived, self.broker.subscribed = things.arrived, things.subscribed
         things.service.send = self._send_down
+        self._bridges = _make_bridges(ground, self.broker, devices, audit, things)
         self.parts = MqttParts(
             broker=self.broker,
             database=ground.database,
@@ -126,9 +131,13 @@ class Boards:
         periodic.every(CHECK_EVERY, self._check_sessions)
         periodic.every(TRIM_EVERY, self._trim_messages)
         periodic.every(LOOK_EVERY, self._denials.settle)
+        if self._bridges is not None:
+            periodic.every(LOOK_EVERY, self._bridges.look, at_once=True)
 
     def stop(self) -> None:
         self._unsubscribe()
+        if self._bridges is not None:
+            self._bridges.stop()
         self.broker.stop()
 
     # -- what time does
@@ -182,6 +191,8 @@ class Boards:
             now_ms=now_ms,
             properties=Properties(message_expiry_s=lasts_s),
         )
+        if self._bridges is not None and topic == "command":
+            self._bridges.command(tx, device_id, payload, now_ms, ends_at_ms)
 
     def _device_changed(self, _: str, payload: bytes) -> None:
         self.parts.spawn(self._forget(payload.decode("ascii", "replace")))
@@ -195,3 +206,14 @@ class Boards:
     def _is_standing(self, tx: Transaction, device_id: str, epoch: int | None) -> bool:
         device = self._devices.find_device(tx, device_id)
         return device is not None and device.status is Status.ACTIVE and epoch in (None, device.epoch)
+
+
+def _make_bridges(
+    ground: Ground, broker: Broker, devices: Devices, audit: Audit, things: ThingDesk
+) -> "BrokerBridges | None":
+    """None where there is none: what only they need is not loaded."""
+    if not ground.settings.mqtt.bridges:
+        return None
+    from entobot.app.broker_bridges import BrokerBridges
+
+    return BrokerBridges(ground, broker, devices, audit, things)

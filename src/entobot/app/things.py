@@ -9,6 +9,7 @@ from entobot.app.periodic import Periodic
 from entobot.app.policies import PolicyDesk
 from entobot.app.updating import Updating
 from entobot.core.clock import to_ms
+from entobot.mqtt import bridge_http
 from entobot.mqtt.model import Message
 from entobot.mqtt.topics import matches
 from entobot.storage.database import Transaction
@@ -75,6 +76,7 @@ class ThingDesk:
 
     def add_routes(self, api: Api) -> None:
         ground = self._ground
+        bridge_http.add_routes(api, ground.settings.mqtt.bridges, ground.database)
         http.add_routes(api, self.service, ground.database, ground.clock, self._waiting, self._guard)
         self.policies.add_routes(api)
         self._updating.add_routes(api)

@@ -37,6 +37,7 @@ class AuditEvent(StrEnum):
     AUTOMATION_MADE = "automation.made"
     AUTOMATION_REMOVED = "automation.removed"
     AUTOMATION_SWITCHED = "automation.switched"
+    BRIDGE_REFUSED = "bridge.refused"
     CALLBACK_FAILED = "callback.failed"
     CERTIFICATE_ISSUED = "certificate.issued"
     CERTIFICATE_RENEWAL_FAILED = "certificate.renewal_failed"

@@ -69,6 +69,7 @@ ROUTES: dict[str, Access] = {
     "GET /api/v1/memos": Scope.CHAT,
     "GET /api/v1/metrics": Scope.METRICS,
     "GET /api/v1/metrics/history": Scope.METRICS,
+    "GET /api/v1/mqtt/bridges": Scope.METRICS,
     "GET /api/v1/notifications": Open.AUTHENTICATED,
     "GET /api/v1/notifications/channels": Scope.AUDIT,
     "GET /api/v1/notifications/places": Open.AUTHENTICATED,

@@ -242,6 +242,10 @@ class Devices:
     def find_device(self, tx: Transaction, device_id: str) -> Device | None:
         return store.find_device(tx, device_id)
 
+    def boards(self, tx: Transaction) -> list[Device]:
+        """Every active one, whoever's it is."""
+        return store.boards(tx)
+
     def looked_at(self, tx: Transaction, user_id: str) -> list[str]:
         """The active devices at which this person looks, so no boards: some hundred, those seen last."""
         return store.looked_at(tx, user_id)

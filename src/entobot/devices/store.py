@@ -113,6 +113,9 @@ _LOOKED_AT = (
     .order_by(devices.c.last_seen_at_ms.desc())
     .limit(bindparam("count"))
 )
+_BOARDS = select(devices).where(
+    devices.c.platform == bindparam("of_platform"), devices.c.status == bindparam("in_status")
+)
 _NOTE_CHANGE = update(devices).where(devices.c.device_id == bindparam("device")).values(changed_no=bindparam("number"))
 _CHANGED = (
     select(devices.c.device_id, devices.c.changed_no)
@@ -170,6 +173,11 @@ def insert_device(tx: Transaction, device: Device) -> bool:
 def looked_at(tx: Transaction, user_id: str) -> list[str]:
     given = {"user": user_id, "in_status": Status.ACTIVE, "but_platform": Platform.IOT, "count": MOST_LOOKED_AT}
     return [row["device_id"] for row in tx.rows(_LOOKED_AT, given)]
+
+
+def boards(tx: Transaction) -> list[Device]:
+    rows = tx.rows(_BOARDS, {"of_platform": Platform.IOT, "in_status": Status.ACTIVE})
+    return [to_device(row) for row in rows]
 
 
 def find_device(tx: Transaction, device_id: str) -> Device | None:

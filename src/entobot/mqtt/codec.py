@@ -94,13 +94,13 @@ class Framer:
         return found
 
     def _measured(self, buffer: bytes, at: int) -> tuple[int, int]:
-        body, size = _length_at(buffer, at)
+        body, size = length_at(buffer, at)
         if body - at + size > self.max_bytes:
             raise Malformed(Reason.PACKET_TOO_LARGE, f"a packet has at most {self.max_bytes} bytes here")
         return body, size
 
 
-def _length_at(buffer: bytes, at: int) -> tuple[int, int]:
+def length_at(buffer: bytes, at: int) -> tuple[int, int]:
     """Where the body begins and how long it is; `(at, 0)` where the length itself is not whole."""
     size = shift = 0
     for position in range(at + 1, min(at + 5, len(buffer))):

@@ -222,6 +222,18 @@ class Broker:
         """Something that the gateway itself says, in the caller's unit. It waits for sessions that are away."""
         self._post(tx, _message(topic, payload, qos, properties, Owner("", user_id, 0), now_ms, retain=retain), 0)
 
+    def bring(
+        self, tx: Transaction, device_id: str, user_id: str, what: str, payload: bytes, now_ms: int
+    ) -> bool:  # fmt: skip
+        """What a board is taken to have said over a bridge. False where it may not act, or not say that here."""
+        topic = f"devices/{device_id}/{what}"
+        if not self._is_standing(tx, device_id, None):
+            return False
+        if not self.rules.decide(tx, device_id, Action.PUBLISH, topic).is_allowed:
+            return False
+        self._post(tx, _message(topic, payload, 1, NOTHING, Owner(device_id, user_id, 0), now_ms, retain=False), 0)
+        return True
+
     def _has_retained_enough(self, tx: Transaction, message: Message) -> bool:
         if not message.payload or store.is_retained(tx, message.topic):
             return False

@@ -84,3 +84,31 @@ received = Table(
     Column("session", BigInteger, primary_key=True, autoincrement=False),
     Column("packet_id", Integer, primary_key=True, autoincrement=False),
 )
+bridges = Table(
+    "mqtt_bridges",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("node", Text),
+    Column("state", Text, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("filters", Text, nullable=False),
+    Column("taken", BigInteger, nullable=False),
+    Column("told", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("refused_why", Text, nullable=False),
+    Column("refused_at_ms", BigInteger),
+    Column("dropped", BigInteger, nullable=False),
+)
+bridge_outbox = Table(
+    "mqtt_bridge_outbox",
+    metadata,
+    Column("id", BIG, primary_key=True, autoincrement=True),
+    Column("bridge", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("retain", Integer, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger),
+    Index("ix_mqtt_bridge_outbox_bridge", "bridge", "id"),
+)

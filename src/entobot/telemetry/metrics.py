@@ -102,6 +102,29 @@ class Metric(Enum):
         "Since the last good backup was made, by schedule or by hand. Not there before the first one.",
     )
     BACKUPS = _counter("entobot_backups_total", "Backups that the schedule made: `ok` or `failed`.", "outcome")
+    BRIDGE_DROPPED = _counter(
+        "entobot_bridge_dropped_total",
+        "Messages for another broker that are lost: too many waited, it refused them, or they ran out.",
+        "bridge",
+    )
+    BRIDGE_MESSAGES = _counter(
+        "entobot_bridge_messages_total",
+        "Messages of another broker that were taken (`in`), and those that it has acknowledged (`out`).",
+        "bridge",
+        "direction",
+    )
+    BRIDGE_REFUSED = _counter(
+        "entobot_bridge_refused_total",
+        "Messages of another broker that changed nothing: `device`, `large`, `name`, `old` (retained), `payload`, "
+        "`topic`; `protocol`: it was sent away.",
+        "bridge",
+        "reason",
+    )
+    BRIDGE_UP = _gauge(
+        "entobot_bridge_up",
+        "Whether this node is connected to the other broker; 0 on nodes that do not hold it.",
+        "bridge",
+    )
     BUILD_INFO = _gauge("entobot_build_info", "Always 1; its labels say what runs.", "version", "python")
     BUS_BEHIND = _gauge(
         "entobot_bus_behind", "Events that the last look at the database found and no doorbell had told of."
@@ -320,6 +343,7 @@ PROCESS_METRICS: dict[str, str] = {
 """The names that every Prometheus client uses for its process; Linux only."""
 
 LABELS: dict[str, str] = {
+    "bridge": "Name of a bridge in `[[mqtt.bridges]]`.",
     "channel": "Of alerts its name in `[[alerts.channels]]`; of notifications `live`, `push`, `email` and so on.",
     "check": "A part of readiness.",
     "code": "WebSocket close code; `other` for one that is not in the reference.",
