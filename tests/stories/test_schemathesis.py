@@ -354,6 +354,19 @@ class Existing:
 
     show_command = cancel_command = told_thing
 
+    def automation(self) -> dict[str, Any]:
+        made = self.operator.local.request("POST", "/api/v1/automations", json=self.add_automation()["body"])
+        return {"path_parameters": {"automation_id": made["automation_id"]}}
+
+    def add_automation(self) -> dict[str, Any]:
+        return {"body": {"name": "Tea", "when": {"at": "16:00"}, "then": [{"do": "notify"}]}}
+
+    def change_automation(self) -> dict[str, Any]:
+        return self.automation() | self.add_automation()
+
+    show_automation = remove_automation = enable_automation = disable_automation = automation
+    list_firings = try_automation = automation
+
     def thing_type(self) -> dict[str, Any]:
         name = f"t{self.operator.gateway.new_device().new_id().lower()}"
         self.operator.local.request("PUT", f"/api/v1/thing-types/{name}", json={})

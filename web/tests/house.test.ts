@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { strings as adminStrings } from "../src/admin/strings.en.ts";
 import { strings as chat } from "../src/phone/pages/strings.en.chat.ts";
 import { strings as memos } from "../src/phone/pages/strings.en.memos.ts";
+import { strings as automations } from "../src/phone/pages/strings.en.automations.ts";
 import { strings as things } from "../src/phone/pages/strings.en.things.ts";
 import { strings } from "../src/shared/strings.en.ts";
 import { t } from "../src/shared/strings.ts";
@@ -62,7 +63,7 @@ describe("the catalogue", () => {
     const outer = prefix.slice(0, prefix.lastIndexOf("."));
     return code.includes(`\`${prefix}.\${`) || code.includes(`\`${outer}.\${`) || code.includes(`"${prefix}"`) || code.includes(`"${outer}"`);
   };
-  it.each([["phone", strings], ["chat", chat], ["memos", memos], ["things", things], ["admin", adminStrings]])("of the %s pages has no sentence that nothing shows", (_name, catalogue) => {
+  it.each([["phone", strings], ["chat", chat], ["memos", memos], ["things", things], ["automations", automations], ["admin", adminStrings]])("of the %s pages has no sentence that nothing shows", (_name, catalogue) => {
     expect(Object.keys(catalogue).filter((key) => !used(key))).toEqual([]);
   });
   it("fills in values and chooses plurals", () => {

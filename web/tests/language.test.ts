@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { disguise, disguised } from "../src/phone/disguise.ts";
 import { strings as englishChat } from "../src/phone/pages/strings.en.chat.ts";
 import { strings as englishMemos } from "../src/phone/pages/strings.en.memos.ts";
+import { strings as englishAutomations } from "../src/phone/pages/strings.en.automations.ts";
 import { strings as englishThings } from "../src/phone/pages/strings.en.things.ts";
 import { strings as englishNews } from "../src/phone/pages/strings.en.notifications.ts";
 import { translation } from "../src/phone/strings.de.ts";
@@ -12,7 +13,7 @@ import { speak } from "../src/shared/translator.ts";
 const fields = (text: string) => [...new Set(text.match(/\{\w+\}/g) ?? [])].sort();
 
 describe("German", () => {
-  it.each([["phone", english], ["chat", englishChat], ["memos", englishMemos], ["things", englishThings], ["notifications", englishNews]])("has every sentence of %s, with the same blanks", (name, strings) => {
+  it.each([["phone", english], ["chat", englishChat], ["memos", englishMemos], ["things", englishThings], ["automations", englishAutomations], ["notifications", englishNews]])("has every sentence of %s, with the same blanks", (name, strings) => {
     const german = translation.tables[name]!;
     expect(Object.keys(german).sort()).toEqual(Object.keys(strings).sort());
     const other = Object.entries(strings).filter(([key, text]) => fields(text).join() !== fields(german[key]!).join() || german[key] === "");

@@ -11,7 +11,7 @@ from entobot.automations.model import MAX_ASKED_MS, MAX_LATE_MS, Action, ActionS
 from entobot.automations.model import Kind as ActionKind
 from entobot.automations.rules import Rule, RuleThen
 from entobot.automations.watching import Watcher
-from entobot.automations.wording import cause_text, prompt_text
+from entobot.automations.wording import note_text, prompt_text
 from entobot.conversations.service import Conversations
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
@@ -19,7 +19,7 @@ from entobot.core.permissions import Role, Scope
 from entobot.core.principal import Principal
 from entobot.notifications.model import Kind, Note, Priority
 from entobot.notifications.service import Notifications, Recipients
-from entobot.notifications.wording import one_line
+from entobot.notifications.wording import one_line, paragraph
 from entobot.storage.database import Database, StorageFailed, Transaction
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
@@ -136,12 +136,12 @@ class Doer:
 
     def _notify(self, tx: Transaction, job: _Job) -> None:
         job.by.require(Scope.NOTIFY)
-        then, said = job.then, cause_text(job.firing.cause)
+        then, said = job.then, note_text(job.firing.cause)
         note = Note(
             job.by.user_id,
             Kind.NOTICE,
             then.title or job.rule.body.name,
-            body=f"{then.text}\n{said}" if then.text else said,
+            body=paragraph(f"{then.text}\n{said}"),
             priority=Priority(then.priority),
             link=f"/automations/{job.rule.automation_id}",
             sender=job.rule.automation_id,

@@ -131,8 +131,8 @@ class Cause:
     reading: str = ""
     value: Value | None = None
     unit: str = ""
-    missed: int = 0
-    """Earlier times that passed while nothing ran."""
+    has_missed: bool = False
+    """Earlier times passed while nothing ran."""
 
     @property
     def key(self) -> str:

@@ -147,7 +147,7 @@ class RuleThen(_Part):
 
     do: Literal["notify", "command", "ask"]
     title: Annotated[Shown, Field(max_length=100)] = ""
-    text: Annotated[str, AfterValidator(_lines), Field(max_length=2000)] = ""
+    text: Annotated[str, AfterValidator(_lines), Field(max_length=1800)] = ""
     to: Annotated[str, Field(max_length=64, description="`me`, a role, or a user id.")] = "me"
     priority: Literal["low", "normal", "high"] = "normal"
     thing: ThingName | None = None
@@ -159,7 +159,8 @@ class RuleThen(_Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        set_here = {name for name in self.model_fields_set if getattr(self, name) not in ("", None)} - {"do"}
+        fields = type(self).model_fields
+        set_here = {name for name in fields if name != "do" and getattr(self, name) != fields[name].default}
         allowed = {
             "notify": {"title", "text", "to", "priority"},
             "command": {"thing", "command", "args"},

@@ -225,10 +225,12 @@ class Watcher:
         if not store.move_on(tx, rule, schedule.after(now_ms)):
             return
         last_ms = max(rule.next_at_ms, schedule.last(now_ms))
-        cause = Cause(last_ms, missed=0 if last_ms == rule.next_at_ms else 1)
+        cause = Cause(last_ms, has_missed=last_ms > rule.next_at_ms)
+        if hours is not None and not hours.are_open(last_ms):
+            return
         if now_ms - last_ms > rule.body.when.grace_minutes * 60_000:
-            self._note(tx, rule, FiringState.MISSED, replace(cause, missed=cause.missed + 1), now_ms)
-        elif (hours is None or hours.are_open(last_ms)) and store.fire(tx, rule, now_ms):
+            self._note(tx, rule, FiringState.MISSED, cause, now_ms)
+        elif store.fire(tx, rule, now_ms):
             self._fire(tx, rule, cause, now_ms)
 
     # -- firing

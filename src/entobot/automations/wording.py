@@ -5,14 +5,20 @@ from collections.abc import Mapping
 from entobot.automations.model import Cause, Value
 from entobot.automations.rules import RuleBody, RuleThen, RuleWhen
 from entobot.core.clock import rfc3339
+from entobot.notifications.wording import one_line
 from entobot.things.service import shown
 
 
 def cause_text(cause: Cause) -> str:
     """Why a rule fired, for people."""
     if cause.device_id is None:
-        return f"It was {rfc3339(cause.at_ms)}."
+        return f"It was {rfc3339(cause.at_ms)}.{' Earlier times passed while nothing ran.' if cause.has_missed else ''}"
     return f"{cause.thing or 'A thing'}: {_what(cause, cause.value)}, since {rfc3339(cause.at_ms)}."
+
+
+def note_text(cause: Cause) -> str:
+    """The same for a notification, which says by itself when it was."""
+    return "" if cause.device_id is None else f"{cause.thing}: {_what(cause, cause.value)}."
 
 
 def prompt_text(text: str, cause: Cause) -> str:
@@ -29,7 +35,8 @@ def prompt_text(text: str, cause: Cause) -> str:
 def _what(cause: Cause, value: Value | None) -> str:
     if value is None:
         return cause.reading or "its status"
-    return f"{cause.reading} {shown(value, cause.unit)}" if cause.reading else str(value)
+    text = one_line(shown(value, cause.unit))
+    return f"{cause.reading} {text}" if cause.reading else text
 
 
 def when_text(when: RuleWhen, thing: str) -> str:

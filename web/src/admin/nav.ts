@@ -30,6 +30,7 @@ export const SECTIONS: Section[] = [
   { path: "/admin/people", label: "nav.people", icon: "people", scope: "users.manage", key: "u", page: () => page(import("./pages/People.svelte")) },
   { path: "/admin/tokens", label: "nav.tokens", icon: "key", scope: "devices.manage", key: "t", page: () => page(import("./pages/Tokens.svelte")) },
   { path: "/admin/things", label: "nav.things", icon: "tool", scope: "chat", key: "h", page: () => page(import("./pages/Things.svelte")) },
+  { path: "/admin/automations", label: "nav.automations", icon: "refresh", scope: "chat", key: "r", page: () => page(import("./pages/Automations.svelte")), detail: () => page(import("./pages/Automation.svelte")) },
   { path: "/admin/enrolment", label: "nav.enrolment", icon: "plus", scope: "devices.manage", key: "b", page: () => page(import("./pages/Enrolment.svelte")) },
   { path: "/admin/alerts", label: "nav.alerts", icon: "bell", scope: "audit", key: "w", page: () => page(import("./pages/Alerts.svelte")) },
   { path: "/admin/notifications", label: "nav.notifications", icon: "send", scope: null, key: "n", page: () => page(import("./pages/Notifications.svelte")) },

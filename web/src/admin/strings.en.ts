@@ -1,5 +1,6 @@
 import { strings as alerts } from "./pages/strings.en.alerts.ts";
 import { strings as approvals } from "./pages/strings.en.approvals.ts";
+import { strings as automations } from "./pages/strings.en.automations.ts";
 import { strings as boards } from "./pages/strings.en.boards.ts";
 import { strings as notifications } from "./pages/strings.en.notifications.ts";
 import { strings as settings } from "./pages/strings.en.settings.ts";
@@ -40,6 +41,7 @@ export const strings = {
   "nav.tokens": "API tokens",
   "nav.enrolment": "Enrolment keys",
   "nav.things": "Things",
+  "nav.automations": "Automations",
   "nav.alerts": "Alerts",
   "nav.notifications": "Notifications",
   "nav.audit": "Audit log",
@@ -217,5 +219,6 @@ export const strings = {
   ...alerts,
   ...approvals,
   ...notifications,
+  ...automations,
   ...boards,
 };

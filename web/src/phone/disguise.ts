@@ -4,6 +4,7 @@
  */
 import { strings as phone } from "../shared/strings.en.ts";
 import type { Translation } from "../shared/translator.ts";
+import { strings as automations } from "./pages/strings.en.automations.ts";
 import { strings as chat } from "./pages/strings.en.chat.ts";
 import { strings as memos } from "./pages/strings.en.memos.ts";
 import { strings as notifications } from "./pages/strings.en.notifications.ts";
@@ -19,5 +20,5 @@ export function disguise(text: string): string {
 
 export function disguised(): Translation {
   const all = (strings: Record<string, string>) => Object.fromEntries(Object.entries(strings).map(([key, text]) => [key, disguise(text)]));
-  return { language: "en", tables: { phone: all(phone), chat: all(chat), memos: all(memos), notifications: all(notifications), things: all(things) } };
+  return { language: "en", tables: { phone: all(phone), automations: all(automations), chat: all(chat), memos: all(memos), notifications: all(notifications), things: all(things) } };
 }

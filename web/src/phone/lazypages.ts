@@ -7,6 +7,7 @@ type Loader = () => Promise<{ default: Component<never> }>;
 const loaders = {
   approvals: () => import("./parts/ApprovalList.svelte"),
   approval: () => import("./pages/ApprovalPage.svelte"),
+  automations: () => import("./pages/AutomationsPage.svelte"),
   certificate: () => import("./pages/CertificatePage.svelte"),
   chat: () => import("./pages/ChatPage.svelte"),
   device: () => import("./pages/DevicePage.svelte"),

@@ -8,7 +8,7 @@ export type Route =
   | { name: "notifications"; id: string }
   | { name: "device" }
   | { name: "memos" }
-  | { name: "things"; id: string }
+  | { name: "automations" | "things"; id: string }
   | { name: "search" }
   | { name: "share" }
   | { name: "pair" }
@@ -19,7 +19,7 @@ export function parsePath(path: string): Route {
   if (first === "chat" && second !== "") return { name: "chat", id: decodeURIComponent(second) };
   if (first === "approvals") return second === "" ? { name: "approvals" } : { name: "approval", id: decodeURIComponent(second) };
   if (first === "questions") return second === "" ? { name: "approvals" } : { name: "question", id: decodeURIComponent(second) };
-  if (first === "things") return { name: first, id: decodeURIComponent(second) };
+  if (first === "automations" || first === "things") return { name: first, id: decodeURIComponent(second) };
   if (first === "notifications") return { name: "notifications", id: decodeURIComponent(second) };
   if (first === "device" || first === "memos" || first === "search" || first === "share" || first === "pair" || first === "certificate") return { name: first };
   return { name: "chats" };

@@ -6,6 +6,7 @@ export const strings: Record<keyof typeof english, string> = {
   "things.none": "Noch keine Dinge. Ein Board, das per MQTT verbunden ist, erscheint hier mit seinem ersten Messwert.",
   "things.offline": "Das Gateway ist nicht erreichbar.",
   "things.back": "Alle Dinge",
+  "things.automations": "Automationen",
   "things.status.never": "hat sich noch nicht gemeldet",
   "things.status.offline": "nicht verbunden",
   "things.status.online": "verbunden",

@@ -4,6 +4,7 @@ export const strings = {
   "things.none": "No things yet. A board that is connected by MQTT appears here with its first reading.",
   "things.offline": "The gateway is not reached.",
   "things.back": "All things",
+  "things.automations": "Automations",
   "things.status.never": "has not spoken yet",
   "things.status.offline": "offline",
   "things.status.online": "online",

@@ -1,0 +1,113 @@
+"""Automations on the phone and in the dashboard: made, switched, tried, and what they did."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import NewWindow, make_gateway
+from tests.browser.test_admin_pages import signed_in
+from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_things import TYPE
+from tests.browser.window import DESKTOP, PHONE, Size
+from tests.support.board import Board, mqtt_environment
+from tests.support.process import GatewayProcess
+from tests.support.thing import Thing
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, tls_folder: Path) -> Iterator[tuple[GatewayProcess, Board]]:
+    folder = tmp_path_factory.mktemp("automations")
+    gateway = make_gateway(folder, tls_folder)
+    gateway.origin = gateway.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{gateway.port}"
+    gateway.environment.update(mqtt_environment())
+    gateway.start()
+    (folder / "garage.json").write_text(json.dumps(TYPE))
+    assert gateway.cli("things", "types", "add", str(folder / "garage.json")).returncode == 0
+    board = Board(gateway, Thing.make(gateway, "Garage"))
+    gateway.ask("things", "set-type", "Garage", "garage")
+    board.opened()
+    board.publish(f"{board.root}/telemetry/temperature", "21.5")
+    yield gateway, board
+    gateway.close()
+
+
+@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
+def test_a_rule_is_made_on_the_phone_fires_and_is_switched_and_removed(
+    home: tuple[GatewayProcess, Board], new_window: NewWindow, name: str, size: Size
+) -> None:
+    gateway, board = home
+    ARTIFACTS.mkdir(exist_ok=True)
+    window = new_window(gateway, size)
+    page, album = window.page, Album(window, name)
+    window.pair("Maker")
+    window.open("/things")
+    window.link("Automations").click()
+    window.heading("Automations")
+    window.sees(re.compile("No automations yet"))
+    page.get_by_label("Value").fill("25")
+    window.button("Make it").click()
+    window.sees(re.compile("temperature of Garage above 25 · never fired"))
+    board.publish(f"{board.root}/telemetry/temperature", "26")
+    board.publish(f"{board.root}/telemetry/temperature", "20")
+    window.sees(re.compile("above 25 · last"))
+    album.add("automations")
+    page.get_by_label("On: Temperature of Garage").uncheck()
+    expect(page.get_by_label("On: Temperature of Garage")).not_to_be_checked()
+    window.link(re.compile("Temperature of Garage")).click()
+    window.heading("Temperature of Garage")
+    window.sees(re.compile("temperature 26"))
+    window.sees("notification: done")
+    album.add("automation")
+    window.button("Remove").click()
+    window.button("Really remove it?").click()
+    window.sees(re.compile("No automations yet"))
+    window.open("/device")
+    page.get_by_label("Language").select_option("Deutsch")
+    window.open("/automations")
+    window.heading("Automationen")
+    assert album.found == {}
+
+
+@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
+def test_a_rule_is_made_tried_changed_and_removed_in_the_dashboard(
+    home: tuple[GatewayProcess, Board], new_window: NewWindow, name: str, size: Size
+) -> None:
+    gateway, board = home
+    ARTIFACTS.mkdir(exist_ok=True)
+    window = signed_in(new_window, gateway, size=size)
+    page, album = window.page, Album(window, name)
+    window.open("/admin/automations")
+    window.sees("No automations yet.")
+    page.get_by_label("The rule, as JSON").fill("[]")
+    window.button("Make it").click()
+    window.sees("This is no JSON object.")
+    rule = {
+        "name": "Warm",
+        "when": {"thing": "Garage", "reading": "temperature", "above": 30},
+        "then": [{"do": "notify"}],
+    }
+    page.get_by_label("The rule, as JSON").fill(json.dumps(rule))
+    window.button("Make it").click()
+    window.sees("temperature of Garage above 30 → notify me")
+    board.publish(f"{board.root}/telemetry/temperature", "31")
+    board.publish(f"{board.root}/telemetry/temperature", "20")
+    album.add("admin-automations")
+    window.link("Warm").click()
+    window.sees(re.compile("Garage: temperature 31 °C, since"))
+    window.sees("notify me: done")
+    window.button("Try").click()
+    expect(page.get_by_role("status").get_by_text(re.compile("temperature 31 °C.* notify me"))).to_be_visible()
+    album.add("admin-automation")
+    page.get_by_label("The rule, as JSON").fill(json.dumps(rule | {"name": "Hot"}))
+    window.button("Change it").click()
+    window.heading("Hot")
+    window.button("Switch off").click()
+    expect(window.button("Switch on")).to_be_visible()
+    window.button("Remove").click()
+    page.get_by_role("alertdialog").get_by_role("button", name="Remove").click()
+    window.sees("No automations yet.")
+    assert album.found == {}
