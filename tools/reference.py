@@ -160,6 +160,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "device.enrolled": "A board became a device by itself, with the enrolment key in `facts`; `is_repeat` had lost the answer.",
     "device.paired": "A device collected its credentials.",
     "device.reactivated": "A suspended device was let in again.",
+    "device.labelled": "A device got another type or other tags, by which policies know it.",
     "device.renamed": "A device got another name.",
     "device.revoked": "A device was cut off for good.",
     "device.suspended": "A device was shut out until it is reactivated.",

@@ -87,7 +87,7 @@ def test_several_devices_are_suspended_and_revoked_at_once(
     assert [window.operator.device(name)["status"] for name in NAMES] == ["revoked", "revoked", "active", "active"]
 
 
-def test_a_device_is_looked_at_renamed_suspended_and_let_back(
+def test_a_device_is_looked_at_renamed_labelled_suspended_and_let_back(
     gateway_with_devices: GatewayProcess, new_window: NewWindow
 ) -> None:
     window = signed_in(new_window, gateway_with_devices)
@@ -98,6 +98,11 @@ def test_a_device_is_looked_at_renamed_suspended_and_let_back(
     window.page.get_by_label("Name", exact=True).fill("Desk lamp")
     window.button("Rename").click()
     window.heading("Desk lamp")
+    window.page.get_by_label("Type, for policies").fill("lamp")
+    window.page.get_by_label("Tags, separated by spaces").fill("desk, office")
+    window.button("Save type and tags").click()
+    expect(window.page.locator("dd", has_text="lamp").filter(has_text="desk").filter(has_text="office")).to_be_visible()
+    expect(window.button("Save type and tags")).to_be_disabled()
     window.button("Suspend").click()
     window.heading("Suspend Desk lamp?")
     window.page.get_by_role("alertdialog").get_by_role("button", name="Suspend").click()

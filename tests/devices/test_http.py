@@ -120,6 +120,27 @@ async def test_a_device_is_shown_renamed_and_unpaired(house: House, client: http
     assert (await call(client, house, phone, "GET", one)).status_code == 401
 
 
+async def test_labels_are_words_and_what_is_left_out_stays(house: House, client: httpx.AsyncClient) -> None:
+    manager, device_id = await house.pair("Manager", scopes=DEFAULT_DEVICE_SCOPES | {Scope.DEVICES_MANAGE})
+    labels = f"{LIST}/{device_id}/labels"
+
+    async def put(body: dict[str, Any]) -> tuple[int, str, list[str]]:
+        answer = await call(client, house, manager, "PUT", labels, body)
+        said = answer.json() if answer.status_code == 200 else (await call(client, house, manager, "GET", LIST)).json()
+        row = said if answer.status_code == 200 else said["rows"][0]
+        return answer.status_code, row["device_type"], row["tags"]
+
+    assert await put({"device_type": "Thermometer", "tags": ["wet", "Cellar"]}) == (
+        200,
+        "thermometer",
+        ["cellar", "wet"],
+    )
+    assert await put({"tags": ["cellar"]}) == (200, "thermometer", ["cellar"])
+    assert await put({"device_type": ""}) == (200, "", ["cellar"])
+    for body in ({"device_type": "a b"}, {"tags": ["ä"]}, {"tags": ["x"] * 17}, {"tags": "wet"}, {"device_name": "x"}):
+        assert (await put(body)) == (422, "", ["cellar"]), body
+
+
 async def test_suspending_needs_the_scope_to_manage_devices(house: House, client: httpx.AsyncClient) -> None:
     phone, device_id = await house.pair()
     manager, _ = await house.pair("Manager", scopes=DEFAULT_DEVICE_SCOPES | {Scope.DEVICES_MANAGE})

@@ -61,6 +61,10 @@ async def rename(devices: Devices, principal: Principal, device_id: str) -> Devi
     return await devices.rename(principal, device_id, "Renamed")
 
 
+async def label(devices: Devices, principal: Principal, device_id: str) -> Device:
+    return await devices.label(principal, device_id, "Thermometer", ["cellar", "Wet", "wet"])
+
+
 # -- revoke
 
 
@@ -185,6 +189,7 @@ async def test_every_change_is_audited_once_and_told_to_the_user(house: House) -
         (Devices.suspend, epoch + 1),
         (Devices.reactivate, epoch + 2),
         (rename, epoch + 2),
+        (label, epoch + 2),
         (Devices.revoke, epoch + 3),
     ):
         for _ in range(2):
@@ -193,9 +198,10 @@ async def test_every_change_is_audited_once_and_told_to_the_user(house: House) -
         AuditEvent.DEVICE_SUSPENDED,
         AuditEvent.DEVICE_REACTIVATED,
         AuditEvent.DEVICE_RENAMED,
+        AuditEvent.DEVICE_LABELLED,
         AuditEvent.DEVICE_REVOKED,
     ]
-    told = [Change.SUSPENDED, Change.REACTIVATED, Change.RENAMED, Change.REVOKED]
+    told = [Change.SUSPENDED, Change.REACTIVATED, Change.RENAMED, Change.LABELLED, Change.REVOKED]
     assert await changes(house, owner.user_id) == [(device_id, change) for change in told]
 
 
@@ -211,7 +217,7 @@ async def test_of_concurrent_suspends_one_moves_the_epoch(house: House) -> None:
 # -- rights
 
 OWN: list[Call] = [rename, Devices.revoke]
-MANAGERS: list[Call] = [Devices.suspend, Devices.reactivate]
+MANAGERS: list[Call] = [Devices.suspend, Devices.reactivate, label]
 
 
 @pytest.mark.parametrize("call", OWN)
@@ -224,7 +230,7 @@ async def test_a_device_changes_itself_but_no_other_of_its_user(house: House, ca
 
 
 @pytest.mark.parametrize("call", MANAGERS)
-async def test_a_device_does_not_suspend_or_reactivate_even_itself(house: House, call: Call) -> None:
+async def test_a_device_does_not_suspend_reactivate_or_label_even_itself(house: House, call: Call) -> None:
     phone, device_id = await house.pair()
     principal = await admitted(house, phone)
     assert await code_of(call(house.devices, principal, device_id)) is Code.FORBIDDEN

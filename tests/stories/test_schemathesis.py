@@ -444,6 +444,9 @@ class Existing:
     def rename_device(self) -> dict[str, Any]:
         return {"path_parameters": {"device_id": self.victim()}, "body": {"device_name": "Renamed"}}
 
+    def label_device(self) -> dict[str, Any]:
+        return {"path_parameters": {"device_id": self.victim()}, "body": {"tags": ["cellar"]}}
+
     list_connections = revoke_device = suspend_device = get_device
 
     def reactivate_device(self) -> dict[str, Any]:

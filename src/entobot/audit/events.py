@@ -45,6 +45,7 @@ class AuditEvent(StrEnum):
     DEVICE_CERTIFICATE_ISSUED = "device_certificate.issued"
     DEVICE_CERTIFICATE_REVOKED = "device_certificate.revoked"
     DEVICE_ENROLLED = "device.enrolled"
+    DEVICE_LABELLED = "device.labelled"
     DEVICE_PAIRED = "device.paired"
     DEVICE_REACTIVATED = "device.reactivated"
     DEVICE_RENAMED = "device.renamed"

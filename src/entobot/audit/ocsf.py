@@ -37,7 +37,8 @@ class Meaning:
 _CREATE, _READ, _UPDATE, _DELETE = (1, "Create"), (2, "Read"), (3, "Update"), (4, "Delete")
 _ENTITY: dict[str, tuple[int, str]] = {
     "added": _CREATE, "burned": _DELETE, "cancelled": _DELETE, "changed": _UPDATE, "created": _CREATE,
-    "exported": _READ, "paired": _CREATE, "reactivated": (OTHER, "Reactivate"), "removed": _DELETE, "renamed": _UPDATE,
+    "exported": _READ, "labelled": _UPDATE, "paired": _CREATE, "reactivated": (OTHER, "Reactivate"), "removed": _DELETE,
+    "renamed": _UPDATE,
     "revoked": _DELETE, "rotated": _UPDATE, "suspended": (OTHER, "Suspend"),
 }  # fmt: skip
 _CALL: dict[str, tuple[int, str]] = {

@@ -152,6 +152,23 @@ def rename(context: typer.Context, device: Name, name: str, as_json: AsJson = Fa
 
 @app.command()
 @told
+def label(
+    context: typer.Context,
+    device: Name,
+    device_type: Annotated[str | None, typer.Option("--type", help="What it is; '' for none.")] = None,
+    tags: Annotated[str | None, typer.Option(help="All of them, separated by spaces or commas; '' for none.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a device is: the words by which policies know it. What is left out stays."""
+    row = _find(context, device)
+    body = {"device_type": device_type, "tags": None if tags is None else tags.replace(",", " ").split()}
+    changed = place(context).gateway.request("PUT", _path(row) + "/labels", json=body)
+    words = ", ".join(filter(None, (changed["device_type"], *changed["tags"]))) or "no labels"
+    show(changed, as_json=as_json, human=lambda: say(f"{changed['device_name']}: {words}."))
+
+
+@app.command()
+@told
 def suspend(context: typer.Context, device: Name, as_json: AsJson = False) -> None:
     """Shut a device out until it is reactivated; felt at once."""
     _change(context, device, "POST", "/suspend", "is suspended. Undo it with 'entobot devices reactivate'.", as_json)

@@ -83,6 +83,11 @@ class Rename(_Body):
     device_name: str = Field(max_length=256, description="1 to 64 characters, none of them invisible.")
 
 
+class Labels(_Body):
+    device_type: str | None = Field(default=None, max_length=64, description="A word; empty: none; null: as it is.")
+    tags: list[str] | None = Field(default=None, max_length=MAX_TAGS, description="All of them; null: as they are.")
+
+
 class NewApiKey(_Body):
     device_name: str = Field(max_length=256, description="1 to 64 characters, none of them invisible.")
     platform: Literal["desktop", "iot"] = "iot"
@@ -178,6 +183,7 @@ def add_routes(api: Api, devices: Devices) -> None:
     api.add("GET", one, routes.get_device, problems=_ONE)
     api.add("GET", one + "/connections", routes.list_connections, problems=_ONE)
     api.add("PATCH", one, routes.rename_device, problems=(*_ONE, Code.FORBIDDEN))
+    api.add("PUT", one + "/labels", routes.label_device, problems=(*_ONE, Code.FORBIDDEN))
     api.add("DELETE", one, routes.revoke_device, problems=(*_ONE, Code.FORBIDDEN))
     api.add("POST", one + "/api-keys", routes.rotate_api_key, status_code=201, redact=_without_key, problems=_KEYS)
     api.add("GET", one + "/credentials", routes.list_credentials, problems=_ONE)
@@ -279,6 +285,10 @@ class _Routes:
 
     async def rename_device(self, device_id: str, body: Rename, principal: Caller) -> DeviceRow:
         return await self._row(await self._devices.rename(principal, device_id, body.device_name))
+
+    async def label_device(self, device_id: str, body: Labels, principal: Caller) -> DeviceRow:
+        """What policies and lists know it by. Never by the device itself."""
+        return await self._row(await self._devices.label(principal, device_id, body.device_type, body.tags))
 
     async def revoke_device(self, device_id: str, principal: Caller) -> DeviceRow:
         return await self._row(await self._devices.revoke(principal, device_id))

@@ -11,6 +11,7 @@ from entobot.devices.model import Change, Device, Status
 from entobot.devices.search import Search, find
 from entobot.storage.database import Transaction
 
+LABELLED = (AuditEvent.DEVICE_LABELLED, Change.LABELLED)
 RENAMED = (AuditEvent.DEVICE_RENAMED, Change.RENAMED)
 SUSPENDED = (AuditEvent.DEVICE_SUSPENDED, Change.SUSPENDED)
 REACTIVATED = (AuditEvent.DEVICE_REACTIVATED, Change.REACTIVATED)
@@ -52,7 +53,7 @@ class Lifecycle:
             now_ms=now_ms,
             actor=principal,
             subject=after.device_id,
-            facts={"status": after.status, "epoch": after.epoch},
+            facts={"status": after.status, "epoch": after.epoch} | (_labels(after) if event is LABELLED[0] else {}),
             personal={"device_name": after.name},
         )
         return after
@@ -70,6 +71,10 @@ class Lifecycle:
         for device in _all(tx, user_id):
             if device.status is not Status.REVOKED:
                 self._changes.apply(tx, device, device.renew_credentials())
+
+
+def _labels(device: Device) -> dict[str, str]:
+    return {"device_type": device.device_type, "tags": " ".join(device.tags)}
 
 
 def _all(tx: Transaction, user_id: str) -> list[Device]:

@@ -36,6 +36,7 @@ class Status(StrEnum):
 class Change(StrEnum):
     """`change` of the event `device.changed`."""
 
+    LABELLED = "labelled"
     PAIRED = "paired"
     PAIRING = "pairing"
     REACTIVATED = "reactivated"
@@ -110,6 +111,12 @@ class Device:
         """Raises `invalid`."""
         self._refuse_if_revoked()
         return replace(self, name=clean_name(name))
+
+    def label(self, device_type: str | None, tags: Sequence[str] | None) -> "Device":
+        """None leaves what is there. Raises `invalid`."""
+        self._refuse_if_revoked()
+        kept = self.device_type if device_type is None else clean_word(device_type, "type")
+        return replace(self, device_type=kept, tags=self.tags if tags is None else clean_tags(tags))
 
     def renew_credentials(self) -> "Device":
         """The same device, all its access tokens void."""

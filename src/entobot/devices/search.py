@@ -18,6 +18,7 @@ from entobot.devices.store import devices, to_device
 from entobot.storage.database import Row, Transaction
 
 MAX_TEXT_CHARACTERS = 64
+CALLED_SO = 100
 _ESCAPE = "\\"
 
 
@@ -82,6 +83,19 @@ def find(tx: Transaction, search: Search, cursor: str | None, count: int) -> Hit
     statement = _statement(search.sort, frozenset(_names(search)), is_further=cursor is not None)
     rows = tx.rows(statement, {**given, **place, "count": count})
     return Hits([to_device(row) for row in rows], [_cursor(search.sort, row) for row in rows])
+
+
+_CALLED = (
+    select(devices)
+    .where(func.lower(bindparam("name")) == _NAME, devices.c.status != Status.REVOKED.value)
+    .order_by(devices.c.device_id)
+    .limit(CALLED_SO)
+)
+
+
+def called(tx: Transaction, name: str) -> list[Device]:
+    """Those of this name that are not revoked, `CALLED_SO` at most. SQLite tells the case of A to Z only."""
+    return [to_device(row) for row in tx.rows(_CALLED, {"name": name})]
 
 
 def count(tx: Transaction, search: Search) -> int:

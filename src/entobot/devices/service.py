@@ -37,6 +37,7 @@ from entobot.devices.model import (
     clean_version,
     not_found,
 )
+from entobot.devices.search import called
 from entobot.devices.shared_ring import SharedRing
 from entobot.devices.signing import SigningKeys
 from entobot.devices.tickets import IssuedTicket, TicketDesk
@@ -354,6 +355,27 @@ class Devices:
         """Raises `not_found`, `forbidden`, `invalid`."""
         now_ms = self._clock.now_ms()
         return await self._database.write(lambda tx: self.rename_in(tx, principal, device_id, name, now_ms))
+
+    async def label(
+        self, principal: Principal, device_id: str, device_type: str | None, tags: Sequence[str] | None
+    ) -> Device:
+        """Say what a device is; None leaves what is there. Raises `not_found`, `forbidden`, `invalid`.
+
+        Never by the device itself: policies permit by type and tags.
+        """
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> Device:
+            device = self._reach(tx, principal, device_id, is_own_enough=False)
+            return self._lifecycle.move(
+                tx, principal, (device, device.label(device_type, tags)), lifecycle.LABELLED, now_ms
+            )
+
+        return await self._database.write(unit)
+
+    def called(self, tx: Transaction, name: str) -> list[Device]:
+        """Those of this name that are not revoked, whatever its case: the first so many."""
+        return called(tx, name)
 
     async def suspend(self, principal: Principal, device_id: str) -> Device:
         """Keep a device out until it is reactivated. Raises `not_found`, `forbidden`, `invalid`."""

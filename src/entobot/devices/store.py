@@ -101,7 +101,13 @@ _BY_KEY = select(devices.c.device_id).where(devices.c.thumbprint == bindparam("k
 _CHANGE = (
     update(devices)
     .where(devices.c.device_id == bindparam("device"), devices.c.epoch == bindparam("old_epoch"))
-    .values(name=bindparam("to_name"), status=bindparam("to_status"), epoch=bindparam("to_epoch"))
+    .values(
+        name=bindparam("to_name"),
+        status=bindparam("to_status"),
+        epoch=bindparam("to_epoch"),
+        device_type=bindparam("to_type"),
+        tags=bindparam("to_tags"),
+    )
 )
 _LOOKED_AT = (
     select(devices.c.device_id)
@@ -204,13 +210,15 @@ def is_key_known(tx: Transaction, thumbprint: str) -> bool:
 
 
 def change_device(tx: Transaction, before: Device, after: Device) -> bool:
-    """Store name, status and epoch; False when the row has moved on since `before` was read."""
+    """Store name, status, epoch, type and tags; False when the row has moved on since `before` was read."""
     given = {
         "device": before.device_id,
         "old_epoch": before.epoch,
         "to_name": after.name,
         "to_status": after.status,
         "to_epoch": after.epoch,
+        "to_type": after.device_type,
+        "to_tags": " ".join(after.tags),
     }
     if tx.memory is not None:
         tx.memory.forget(("binding", before.device_id))

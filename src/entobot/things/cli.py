@@ -124,8 +124,7 @@ def set_type(
     as_json: AsJson = False,
 ) -> None:
     """Say of which type a device is."""
-    rows = place(context).gateway.request("GET", "/api/v1/devices", params={"limit": 100})["rows"]
-    row = only(rows, device, "device_id", "device_name")
+    row = only(place(context).gateway.pages("/api/v1/devices"), device, "device_id", "device_name")
     body = {"type": None if type_name == "-" else type_name}
     done = place(context).gateway.request("PUT", f"{_path(row)}/type", json=body)
     show(done, as_json=as_json, human=lambda: say(f"{done['name']} is of type {done['type'] or '(none)'}."))
@@ -181,14 +180,7 @@ def remove(context: typer.Context, name: str, as_json: AsJson = False) -> None:
 
 
 def _all(context: typer.Context) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    cursor = ""
-    while True:
-        page = place(context).gateway.request("GET", AT, params={"cursor": cursor})
-        rows += page["rows"]
-        if page["next"] is None:
-            return rows
-        cursor = page["next"]
+    return place(context).gateway.pages(AT)
 
 
 def _find(context: typer.Context, name: str) -> dict[str, Any]:

@@ -165,8 +165,9 @@ class Things:
         """By id, or by the device's name where only one is called so. Raises `not_found`, `invalid`."""
         if is_id(name, Prefix.DEVICE):
             return self.view(tx, reach, name)
-        wanted = name.strip().casefold()
-        found = [one for one in self.all_of(tx, reach) if one.name.casefold() == wanted]
+        rows = [store.find_thing(tx, device.device_id) for device in self._devices.called(tx, name.strip())]
+        seen = [self._see(tx, reach, row, self._clock.now_ms()) for row in rows if row is not None]
+        found = [one for one in seen if one is not None]
         if len(found) > 1:
             raise Problem(Code.INVALID, "Several things are called so. Name it by its id.")
         if not found:

@@ -77,11 +77,14 @@ class _Tools:
         self._waiting = waiting
 
     async def list_things(self, _: ListArguments, user_id: str) -> str:
-        def unit(tx: Transaction) -> list[Seen]:
-            return self._things.all_of(tx, self._things.reach_of(tx, user_id))
+        def unit(tx: Transaction) -> tuple[list[Seen], str | None]:
+            return self._things.find_page(tx, self._things.reach_of(tx, user_id))
 
-        found = await self._database.read(unit)
-        return "\n".join(map(self._line, found)) or "There are no things."
+        found, more = await self._database.read(unit)
+        lines = [self._line(seen) for seen in found]
+        if more is not None:
+            lines.append(f"There are more than these {len(lines)}. Read others by their names.")
+        return "\n".join(lines) or "There are no things."
 
     async def read(self, args: ReadArguments, user_id: str) -> str:
         seen = await self._database.read(lambda tx: self._seen(tx, user_id, args.thing))

@@ -158,6 +158,10 @@ export const strings = {
   "device.elsewhere": "at the node {node}",
   "device.change": "Change",
   "device.rename": "Rename",
+  "device.label": "Save type and tags",
+  "device.labels": "Type and tags",
+  "device.tags": "Tags, separated by spaces",
+  "device.type": "Type, for policies",
   "device.log": "In the audit log",
 
   "pair.open": "Pair a device",
