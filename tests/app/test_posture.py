@@ -101,3 +101,18 @@ def test_one_name_for_several_nodes_wants_a_proof_that_any_of_them_can_give() ->
     assert names(gateway=public, tls={"mode": "acme"}, acme=acme) == []
     hook = {"challenge": "dns-01", "dns_hook": "/hook"}
     assert names(gateway=public, tls={"mode": "acme"}, acme=acme | hook, storage=shared) == []
+
+
+@pytest.mark.parametrize(
+    ("bridge", "found"),
+    [
+        ({"url": "mqtts://broker.example.org"}, []),
+        ({"url": "mqtt://127.0.0.1"}, []),
+        ({"url": "mqtt://broker.example.org"}, ["networks warn"]),
+        ({"url": "mqtt://broker.example.org", "username": "u", "password_file": "/none"}, ["secrets bad"]),
+    ],
+)
+def test_a_bridge_without_tls_is_told(bridge: dict[str, object], found: list[str]) -> None:
+    out = [{"of": "status", "topic": "house/{device}"}]
+    one = {"name": "factory", "devices": ["*"], "out": out} | bridge
+    assert names(mqtt={"enabled": True, "bridges": [one]}) == found

@@ -137,7 +137,13 @@ ONLY_ELSEWHERE = {
     "entobot_alert_messages_total",  # where [alerts] names channels
     "entobot_audit_sink_failures_total",  # where [audit] names receivers
     "entobot_audit_sink_lag",
+    "entobot_automation_actions_total",  # before the first
+    "entobot_automation_firings_total",
     "entobot_backup_age_seconds",  # before the first backup
+    "entobot_bridge_dropped_total",  # where [mqtt] names bridges
+    "entobot_bridge_messages_total",
+    "entobot_bridge_refused_total",
+    "entobot_bridge_up",
     "entobot_bus_made_good_total",  # several nodes; tests/stories/test_metrics.py has them all there
     "entobot_database_connections",  # of PostgreSQL, as the wait for it
     "entobot_database_errors_total",

@@ -27,9 +27,10 @@ def program(name: str) -> str:
 class Mosquitto:
     """`start`, `kill`, `stop` as often as the test wants; port and store stay."""
 
-    def __init__(self, folder: Path, *, extra: str = "") -> None:
+    def __init__(self, folder: Path, *, user: str = USER) -> None:
         folder.mkdir()
         self.port = free_port()
+        self.user = user
         self.folder = folder
         machine = Machine(("localhost",), ("127.0.0.1",))
         tls = ensure_local_tls(folder / "tls", machine, SystemClock().now_ms(), SystemEntropy())
@@ -37,12 +38,12 @@ class Mosquitto:
         self.password_file = folder / "password"
         self.password_file.write_text(PASSWORD + "\n")
         self.password_file.chmod(0o600)
-        subprocess.run([program("mosquitto_passwd"), "-b", "-c", str(folder / "users"), USER, PASSWORD], check=True)
+        subprocess.run([program("mosquitto_passwd"), "-b", "-c", str(folder / "users"), user, PASSWORD], check=True)
         self._configuration = folder / "mosquitto.conf"
         self._configuration.write_text(
             f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {folder}/users\n"
             f"certfile {tls.files.certificate}\nkeyfile {tls.files.key}\n"
-            f"persistence true\npersistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\n{extra}"
+            f"persistence true\npersistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -83,7 +84,18 @@ class Mosquitto:
     # -- its users
 
     def client(self, name: str, *options: str) -> list[str]:
-        common = ["-h", "localhost", "-p", str(self.port), "--cafile", str(self.ca_file), "-u", USER, "-P", PASSWORD]
+        common = [
+            "-h",
+            "localhost",
+            "-p",
+            str(self.port),
+            "--cafile",
+            str(self.ca_file),
+            "-u",
+            self.user,
+            "-P",
+            PASSWORD,
+        ]
         return [program(name), *common, *options]
 
     def publish(self, topic: str, payload: str, *options: str) -> None:

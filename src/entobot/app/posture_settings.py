@@ -9,9 +9,12 @@ from pydantic import BaseModel
 
 from entobot.app.weak_points import Grade, Topic, WeakPoint
 from entobot.config import Settings
+from entobot.config_types import LOOPBACK
 from entobot.core.rates import RATES
 
 LOOSE_LIMITS = 20
+_PUBLIC = ("ca_file", "certificate_file")
+"""Files that may be read by all."""
 HANDED_OVER = Path("/run/secrets")
 """Where container engines put secrets, for whoever runs in that container: readable by all, and meant so."""
 
@@ -20,6 +23,7 @@ def weak_settings(settings: Settings) -> Iterator[WeakPoint]:
     yield from _of_origins(settings)
     yield from _of_limits(settings)
     yield from _of_acme(settings)
+    yield from _of_bridges(settings)
     for name, file in secret_files(settings):
         if is_open_to_others(file):
             what = f"Everybody on this machine can read {file}, the secret of {name}."
@@ -38,7 +42,7 @@ def _secret_files(value: Any, name: str) -> Iterator[tuple[str, Path]]:
     elif isinstance(value, tuple):
         for place, one in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  of any field
             yield from _secret_files(one, f"{name}.{place}")
-    elif isinstance(value, Path) and name.endswith(("_file", ".key")):
+    elif isinstance(value, Path) and name.endswith(("_file", ".key")) and not name.endswith(_PUBLIC):
         yield name, value
 
 
@@ -77,3 +81,16 @@ def _of_acme(settings: Settings) -> Iterator[WeakPoint]:
         what = f"Where several nodes share one name, a certificate by {settings.acme.challenge} may not be had."
         fix = "With more than one node use dns-01, or let the balancer end TLS: docs/how-to/public-certificate.md."
         yield WeakPoint(Topic.CERTIFICATE, Grade.NOTE, what, fix)
+
+
+def _of_bridges(settings: Settings) -> Iterator[WeakPoint]:
+    for bridge in settings.mqtt.bridges:
+        if bridge.has_tls or bridge.place[0] in LOOPBACK:
+            continue
+        fix = f"Give it mqtts:// in mqtt.bridges, {bridge.name}: docs/how-to/bridge-a-broker.md."
+        if bridge.password_file is not None:
+            what = f"The bridge {bridge.name} sends its password in clear, and anybody between can use it."
+            yield WeakPoint(Topic.SECRETS, Grade.BAD, what, fix)
+        else:
+            what = f"The bridge {bridge.name} has no TLS: anybody between can read and change what it carries."
+            yield WeakPoint(Topic.NETWORKS, Grade.WARN, what, fix)

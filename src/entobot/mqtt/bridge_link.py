@@ -23,6 +23,7 @@ class Link:
     def __init__(self, parts: Parts, entropy: Entropy) -> None:
         self._parts = parts
         self._backoff = Backoff(entropy, first_s=1.0)
+        self._error = ""
         self.on_rude: Callable[[str], None] = lambda _: None
 
     def ring(self) -> None:
@@ -35,11 +36,11 @@ class Link:
             while True:
                 begun_s = parts.clock.monotonic()
                 line = Line(parts, known)
-                error = await self._try(line)
+                self._error = await self._try(line)
                 known = line.known
                 parts.on_state(False)
                 self._backoff.lasted(parts.clock.monotonic() - begun_s if line.is_up else 0.0)
-                await self._note(State.WAITING, error)
+                await self._note(State.WAITING, self._error)
                 await asyncio.sleep(self._backoff.delay_s())
         except NotHeld:
             log.info("another node holds the bridge %s now", parts.bridge.name)
@@ -50,7 +51,7 @@ class Link:
         """Why it is over, in words that say what to do. Raises NotHeld."""
         place = self._parts.place
         try:
-            await self._parts.note(State.CONNECTING, "")
+            await self._parts.note(State.CONNECTING, self._error)
             await line.live()
         except StorageFailed:
             return "The gateway's own store does not answer. It goes on by itself."

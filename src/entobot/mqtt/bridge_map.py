@@ -190,10 +190,9 @@ def _value(payload: bytes, pointer: str) -> bytes | None:
         found = None if pointer else _text(payload)
     else:
         found = _pointed(found, pointer)
-    try:
-        return msgspec.json.encode(found) if isinstance(found, bool | int | float | str) else None
-    except (OverflowError, UnicodeEncodeError):
+    if not isinstance(found, bool | int | float | str) or (isinstance(found, int) and abs(found) > MAX_WHOLE):
         return None
+    return msgspec.json.encode(found)
 
 
 def _text(payload: bytes) -> str | None:
