@@ -320,6 +320,7 @@ def test_every_page_of_the_dashboard_is_accessible_in_both_themes(
         ("/tokens", "API tokens"),
         ("/things", "Things"),
         ("/enrolment", "Enrolment keys"),
+        ("/policies", "Policies"),
         ("/notifications", "Notifications"),
         ("/audit", "Audit log"),
         ("/metrics", "Metrics"),

@@ -1,7 +1,9 @@
 """What no set of policies can do, what a forbid does, and that nothing is delivered that is not permitted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -10,10 +12,12 @@ from hypothesis import strategies as st
 from entobot.mqtt.model import Action
 from entobot.mqtt.policy import DOWNWARD, own_subtree
 from entobot.mqtt.topics import matches
-from entobot.policies.deciding import Commanding, decide_command, decide_topic
+from entobot.policies.deciding import FACTS_S, Commanding, Decider, decide_command, decide_topic
 from entobot.policies.engine import Compiled, Shut, Unreadable
 from entobot.policies.engine_cedar import CedarEngine
-from entobot.policies.model import BUILT_IN, Asked, Facts, Person, Policy, Question
+from entobot.policies.model import BUILT_IN, Asked, Facts, Person, Policy, Question, Verdict
+from entobot.storage.database import Transaction
+from tests.support.time import ManualClock
 
 ENGINE = CedarEngine()
 ANN, BOB = Person("usr_ann", "owner", manages_devices=True), Person("usr_bob", "member", manages_devices=False)
@@ -240,3 +244,40 @@ def test_what_cannot_be_used_permits_nothing() -> None:
     assert (decision.is_allowed, decision.rule) == (False, "pip install 'entobot[policy]'")
     with pytest.raises(Unreadable, match="policy 'old' cannot be read"):
         ENGINE.compile([Policy("old", "permit everything;")])
+
+
+class Counting:
+    """A set of policies that counts how often it is asked."""
+
+    def __init__(self, *, uses_time: bool = False) -> None:
+        self.uses_time = uses_time
+        self.asked: list[Question] = []
+
+    def ask(self, question: Question) -> Verdict:
+        self.asked.append(question)
+        return Verdict(is_allowed="quiet" not in question.principal.tags)  # pyright: ignore[reportAttributeAccessIssue]  only devices are asked about
+
+
+def test_answers_are_remembered_until_what_they_depend_on_changes(clock: ManualClock) -> None:
+    facts, reads, tx = dict(DEVICES), list[str](), cast("Transaction", None)
+
+    def facts_of(_: Transaction, device_id: str) -> Facts | None:
+        reads.append(device_id)
+        return facts.get(device_id)
+
+    decider, found = Decider(clock, facts_of), Counting()
+
+    def publish() -> bool:
+        return decider.decide(tx, "dev_sensor", Action.PUBLISH, "devices/dev_sensor/x").is_allowed
+
+    assert publish()
+    assert (found.asked, reads) == ([], []), "without policies nobody is asked"
+    decider.use(found)
+    assert [publish(), publish(), len(found.asked), len(reads)] == [True, True, 1, 1]
+    facts["dev_sensor"] = replace(SENSOR, tags=("quiet",))
+    clock.advance(FACTS_S)
+    assert [publish(), len(found.asked)] == [False, 2], "half a second later it is another question"
+    decider.use(timed := Counting(uses_time=True))
+    assert [publish(), publish(), len(timed.asked)] == [False, False, 1]
+    clock.advance(60)
+    assert [publish(), len(timed.asked)] == [False, 2], "another minute"

@@ -10,6 +10,7 @@ from tests.stories.test_things import GARAGE
 from tests.support.board import V3, Board, mqtt_environment, wait_for
 from tests.support.process import ROOMY, GatewayProcess
 from tests.support.thing import Thing
+from tests.test_docs import block
 
 NOT_AUTHORIZED = 0x87
 READS_SENSORS = """\
@@ -173,3 +174,21 @@ def test_without_cedar_stored_policies_shut_everything_and_say_what_to_install(t
         assert board.publish(f"{board.root}/event", b"3") == 0, "what is built in needs nothing"
     finally:
         gateway.close()
+
+
+def test_the_examples_of_the_how_to_do_what_it_says(gateway: GatewayProcess, add: Add, tmp_path: Path) -> None:
+    page = "docs/how-to/policies.md"
+    for name, options in (
+        ("Thermostat", ["--type", "thermostat"]),
+        ("Hall sensor", ["--type", "sensor"]),
+        ("Garage", ["--type", "garage"]),
+        ("Rack 1", ["--tags", "rack"]),
+    ):
+        Thing.make(gateway, name, *options)
+    (tmp_path / "expected.toml").write_text(block(page, "expected"))
+    assert "2 of 4 as expected." in gateway.cli("policy", "test", str(tmp_path / "expected.toml")).stdout
+    for name in ("reads", "garage", "rack"):
+        add(name, block(page, name))
+    assert gateway.cli("policy", "test", str(tmp_path / "expected.toml")).stdout == "4 of 4 as expected.\n"
+    said = gateway.cli("policy", "explain", "--device", "Garage", "--command", "open", "--via", "agent").stdout
+    assert "garage#agent" in said

@@ -11,6 +11,8 @@ from entobot.policies.model import Agent, Asked, Facts, Person, Question, Verdic
 from entobot.storage.database import Transaction
 
 MAX_REMEMBERED = 20_000
+FACTS_S = 0.5
+"""So long what was read of a device is taken as it was: reading it anew for every message would halve their rate."""
 MINUTE_MS = 60_000
 _ASKED = {Action.PUBLISH: Asked.PUBLISH, Action.SUBSCRIBE: Asked.SUBSCRIBE}
 
@@ -110,7 +112,8 @@ def decide_command(ask: Ask, wanted: Commanding, minute: int) -> Decision:
 class Decider:
     """Asks the set of policies in force, and remembers what it said until the set or what it depends on changes.
 
-    Everything on which an answer depends is in the question: a device with other tags asks another one.
+    Everything on which an answer depends is in the question: a device with other tags asks another one, half a second
+    later at most.
     """
 
     def __init__(self, clock: Clock, facts_of: Callable[[Transaction, str], Facts | None]) -> None:
@@ -118,6 +121,7 @@ class Decider:
         self._facts_of = facts_of
         self._compiled: Compiled | None = None
         self._known: dict[Question, Verdict] = {}
+        self._facts: dict[str, tuple[float, Facts | None]] = {}
         self._minute = 0
 
     @property
@@ -135,7 +139,23 @@ class Decider:
     def decide(self, tx: Transaction, device_id: str, action: Action, text: str) -> Decision:
         if self._compiled is None:
             return own_subtree(device_id, action, text)
-        return decide_topic(self._ask, lambda one: self._facts_of(tx, one), device_id, action, text, self._time())
+        return decide_topic(self._ask, lambda one: self._recent(tx, one), device_id, action, text, self._time())
+
+    def decide_anew(self, tx: Transaction, device_id: str, action: Action, text: str) -> Decision:
+        """By what the devices are at this moment."""
+        self._facts.clear()
+        return self.decide(tx, device_id, action, text)
+
+    def _recent(self, tx: Transaction, device_id: str) -> Facts | None:
+        now_s = self._clock.monotonic()
+        known = self._facts.get(device_id)
+        if known is not None and now_s < known[0]:
+            return known[1]
+        if len(self._facts) >= MAX_REMEMBERED:
+            self._facts.clear()
+        found = self._facts_of(tx, device_id)
+        self._facts[device_id] = now_s + FACTS_S, found
+        return found
 
     def may_receive(self, tx: Transaction, device_id: str, topic: str) -> bool:
         return self.decide(tx, device_id, Action.SUBSCRIBE, topic).is_allowed

@@ -338,7 +338,7 @@ class Policies:
 
         def unit(tx: Transaction) -> Decision:
             self._device(tx, device_id)
-            return self.decider.decide(tx, device_id, action, text)
+            return self.decider.decide_anew(tx, device_id, action, text)
 
         return await self._read(principal, unit)
 

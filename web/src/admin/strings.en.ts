@@ -42,6 +42,7 @@ export const strings = {
   "nav.enrolment": "Enrolment keys",
   "nav.things": "Things",
   "nav.automations": "Automations",
+  "nav.policies": "Policies",
   "nav.alerts": "Alerts",
   "nav.notifications": "Notifications",
   "nav.audit": "Audit log",
