@@ -259,7 +259,9 @@ class Rollouts:
             return
         said = cast("dict[str, Any]", data)
         state, reason = said.get("state"), said.get("reason", "")
-        if said.get("release_id") != rollout.release_id or state not in frozenset(Said) or not isinstance(reason, str):
+        if said.get("release_id") != rollout.release_id or not isinstance(state, str) or not isinstance(reason, str):
+            return
+        if state not in frozenset(Said):
             return
         after = after_said(one.state, Said(state))
         if after is not one.state:
