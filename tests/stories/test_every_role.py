@@ -81,6 +81,7 @@ def test_routes_that_need_no_permission_are_the_ones_that_were_thought_about() -
         "GET /api/v1/notifications/rules",
         "GET /api/v1/notifications/{notification_id}",
         "GET /api/v1/sessions",
+        "GET /api/v1/updates/releases/{release_id}/content",
         "GET /api/v1/users/{user_id}",
         "PATCH /api/v1/devices/{device_id}",
         "PATCH /api/v1/me/passkeys/{passkey_id}",

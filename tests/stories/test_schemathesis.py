@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
@@ -26,6 +27,7 @@ from entobot.client.local import local_http
 from entobot.client.proofs import dpop_proof, pairing_proof
 from entobot.core.errors import STATUS, Code
 from entobot.core.permissions import Scope
+from entobot.updates.signing import make_release, public_text
 from tests.support.operator import Operator
 from tests.support.process import ROOMY, GatewayProcess
 
@@ -39,6 +41,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 ENDLESS = "stream_events"
+UPDATES = "/api/v1/updates"
 NEVER_2XX = {
     **dict.fromkeys(
         ("enrol_certificate", "renew_certificate"), "They take an API key as HTTP Basic: tests/stories/test_mqtt.py."
@@ -52,6 +55,7 @@ NEVER_2XX = {
         "Only the provider signs what it sends: tests/stories/test_sms.py.",
     ),
     "transcribe_recording": "Nothing transcribes here: tests/stories/test_voice.py.",
+    "get_release_content": "Only for boards in a roll-out: tests/stories/test_updates.py.",
     "show_history": "Nothing was read here: tests/stories/test_things.py.",
     "test_alert_channel": "No channel is set up here: tests/stories/test_alerts.py.",
     "speak_mcp": "It takes an API key, which no device has: tests/stories/test_mcp.py.",
@@ -376,6 +380,48 @@ class Existing:
         return self.thing_type() | {"body": {"readings": {"temperature": {"kind": "number", "unit": "K"}}}}
 
     show_thing_type = remove_thing_type = thing_type
+
+    def signed_release(self) -> tuple[str, bytes]:
+        """Its type, of which there is a thing, and what the release key of all of them signed."""
+        local, key = self.operator.local, Ed25519PrivateKey.from_private_bytes(b"r" * 32)
+        if public_text(key) not in [one["public_key"] for one in local.request("GET", f"{UPDATES}/keys")["rows"]]:
+            local.request("POST", f"{UPDATES}/keys", json={"public_key": public_text(key), "name": "Workshop"})
+        device_id = self.thing()["path_parameters"]["device_id"]
+        name = local.request("GET", f"/api/v1/things/{device_id}")["type"]
+        said = {"type": name, "version": "1.1.0", "counter": 1, "created": "2026-11-20T09:30:00Z"}
+        return name, make_release([("main.py", b"pass")], key, **said)
+
+    def add_release(self) -> dict[str, Any]:
+        return {"body": self.signed_release()[1], "media_type": "application/octet-stream"}
+
+    def release(self) -> dict[str, Any]:
+        headers = {"content-type": "application/octet-stream"}
+        data = self.signed_release()[1]
+        return self.operator.local.request("POST", f"{UPDATES}/releases", content=data, headers=headers)
+
+    def remove_release(self) -> dict[str, Any]:
+        return {"path_parameters": {"release_id": self.release()["release_id"]}}
+
+    def add_release_key(self) -> dict[str, Any]:
+        return {"body": {"public_key": public_text(Ed25519PrivateKey.generate()), "name": "Workshop"}}
+
+    def remove_release_key(self) -> dict[str, Any]:
+        made = self.operator.local.request("POST", f"{UPDATES}/keys", json=self.add_release_key()["body"])
+        return {"path_parameters": {"public_key": made["public_key"]}}
+
+    def start_rollout(self) -> dict[str, Any]:
+        return {"body": {"type": self.release()["type"], "version": "1.1.0"}}
+
+    def rollout(self) -> dict[str, Any]:
+        made = self.operator.local.request("POST", f"{UPDATES}/rollouts", json=self.start_rollout()["body"])
+        return {"path_parameters": {"rollout_id": made["rollout_id"]}}
+
+    show_rollout = list_rollout_devices = pause_rollout = abort_rollout = rollout
+
+    def resume_rollout(self) -> dict[str, Any]:
+        made = self.rollout()
+        self.operator.local.request("POST", f"{UPDATES}/rollouts/{made['path_parameters']['rollout_id']}/pause")
+        return made
 
     def policy(self) -> dict[str, Any]:
         name = f"p{self.operator.gateway.new_device().new_id().lower()}"
