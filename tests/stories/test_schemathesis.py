@@ -402,6 +402,8 @@ class Existing:
     def remove_release(self) -> dict[str, Any]:
         return {"path_parameters": {"release_id": self.release()["release_id"]}}
 
+    get_release_content = remove_release
+
     def add_release_key(self) -> dict[str, Any]:
         return {"body": {"public_key": public_text(Ed25519PrivateKey.generate()), "name": "Workshop"}}
 
