@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from entobot.updates.signing import is_usable_key
-from entobot_board.ed25519 import _BX, _BY, _L, _P, _add, _double, verify
+from entobot_board.ed25519 import _BX, _BY, _L, _P, _add, _double, _point, verify
 from entobot_board.sha512 import sha512
 from tests.firmware.programs import FIRMWARE, interpreter
 from tests.support.process import GENEROUS_S
@@ -112,6 +112,7 @@ def test_a_key_for_which_anybody_can_sign_is_none(key: bytes) -> None:
 def test_a_point_has_one_form() -> None:
     for y in (_P, _P + 1, _P + 3, 2**255 - 1):
         key = y.to_bytes(32, "little")
+        assert _point(key) is None
         assert not verify(key, b"m", bytes(64))
         assert not is_usable_key(key)
     nowhere = next(y for y in range(2, 50) if not _is_on_curve(y)).to_bytes(32, "little")

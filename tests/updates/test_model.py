@@ -58,6 +58,11 @@ def test_those_that_are_named_come_first_and_count_in_the_shares(fleet: dict[str
     assert sum(1 for stage in placed.values() if stage <= 1) == max(first, -(-len(fleet) // 2))
 
 
+def test_the_first_stage_that_names_a_board_is_its_own() -> None:
+    fleet = {"dev_1": ["test"], "dev_2": []}
+    assert plan([Stage(percent=100), Stage(tags=("test",))], fleet, "") == {"dev_1": 0, "dev_2": 0}
+
+
 @given(st.lists(st.one_of(st.sampled_from(Said), st.booleans()), max_size=30))
 def test_whatever_a_board_says_it_comes_to_an_end_and_stays_there(said: list[Said | bool]) -> None:
     state, changes = DeviceState.OFFERED, 0
