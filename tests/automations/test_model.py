@@ -16,8 +16,19 @@ from entobot.automations.times import Hours, Schedule, clock_time, may_fire_at
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MINUTE_MS = 60_000
-readings = st.lists(st.tuples(st.integers(0, 60), st.integers(15, 35)), max_size=30)
-"""(minute, value), not in their order."""
+VALUES = st.sampled_from([20, 22, 23, 24, 25, 26, 27, 28, 30])
+
+
+def _told(steps: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    minute, found = 10, list[tuple[int, int]]()
+    for step, value in steps:
+        minute = min(90, max(0, minute + step))
+        found.append((minute, value))
+    return found
+
+
+readings = st.lists(st.tuples(st.integers(-2, 6), VALUES), max_size=30).map(_told)
+"""(minute, value), now and then out of their order, around where a rule fires and is over."""
 
 
 def at(text: str, zone: Any = UTC) -> int:
