@@ -67,6 +67,7 @@ def test_a_rule_is_made_on_the_phone_fires_and_is_switched_and_removed(
     window.sees(re.compile("No automations yet"))
     window.open("/device")
     page.get_by_label("Language").select_option("Deutsch")
+    window.heading("Dieses Gerät")  # the page has loaded itself anew
     window.open("/automations")
     window.heading("Automationen")
     assert album.found == {}

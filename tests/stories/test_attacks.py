@@ -315,6 +315,7 @@ def test_no_link_changes_anything_by_being_fetched(roomy: GatewayProcess, operat
     assert device.credentials is not None
     names = {
         "agent": "entobot",
+        "automation_id": "aut_00000000000000000000000000",
         "approval_id": "apr_00000000000000000000000000",
         "claim_id": claim["claim_id"],
         "conversation_id": conversation["conversation_id"],
@@ -333,8 +334,11 @@ def test_no_link_changes_anything_by_being_fetched(roomy: GatewayProcess, operat
         "notification_id": "ntf_00000000000000000000000000",
         "passkey_id": "nobodys",
         "place_id": "npl_00000000000000000000000000",
+        "public_key": "A" * 43,
         "question_id": "qst_00000000000000000000000000",
+        "release_id": "rel_00000000000000000000000000",
         "request_id": "req_00000000000000000000000000",
+        "rollout_id": "rlo_00000000000000000000000000",
         "rule_id": "rul_00000000000000000000000000",
         "session_id": "ses_00000000000000000000000000",
         "user_id": device.credentials.user_id,
