@@ -281,6 +281,8 @@ def test_a_viewer_sees_what_viewers_may_and_no_button_that_changes_anything(
     assert links == [
         "Overview",
         "Devices",
+        "Updates",
+        "Policies",
         "Alerts",
         "Notifications",
         "Audit log",
@@ -319,7 +321,9 @@ def test_every_page_of_the_dashboard_is_accessible_in_both_themes(
         ("/people", "People"),
         ("/tokens", "API tokens"),
         ("/things", "Things"),
+        ("/automations", "Automations"),
         ("/enrolment", "Enrolment keys"),
+        ("/updates", "Updates"),
         ("/policies", "Policies"),
         ("/notifications", "Notifications"),
         ("/audit", "Audit log"),

@@ -5,6 +5,7 @@ import { strings as boards } from "./pages/strings.en.boards.ts";
 import { strings as notifications } from "./pages/strings.en.notifications.ts";
 import { strings as settings } from "./pages/strings.en.settings.ts";
 import { strings as pages } from "./pages/strings.en.ts";
+import { strings as updates } from "./pages/strings.en.updates.ts";
 
 /** Every English sentence of the admin pages. A key is `page.thing`; `{name}` is filled in by `t()`. */
 export const strings = {
@@ -42,6 +43,7 @@ export const strings = {
   "nav.enrolment": "Enrolment keys",
   "nav.things": "Things",
   "nav.automations": "Automations",
+  "nav.updates": "Updates",
   "nav.policies": "Policies",
   "nav.alerts": "Alerts",
   "nav.notifications": "Notifications",
@@ -222,4 +224,5 @@ export const strings = {
   ...notifications,
   ...automations,
   ...boards,
+  ...updates,
 };
