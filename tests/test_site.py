@@ -8,7 +8,10 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
-from tools import site as site_tool
+
+from tests.support.site import built_site
+
+__all__ = ["built_site"]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -49,20 +52,11 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as `make site` builds it, which stops at zensical's first complaint."""
-    folder = tmp_path_factory.mktemp("documentation") / "site"
-    said = site_tool.build(folder)
-    assert "No issues found" in said
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pages(site: Path) -> dict[str, Page]:
+def pages(built_site: Path) -> dict[str, Page]:
     """By its address below the root: `how-to/deploy/`."""
     return {
-        path.relative_to(site).as_posix().removesuffix("index.html"): Page(path.read_text("utf-8"))
-        for path in site.rglob("*.html")
+        path.relative_to(built_site).as_posix().removesuffix("index.html"): Page(path.read_text("utf-8"))
+        for path in built_site.rglob("*.html")
         if path.name != "404.html"
     }
 
@@ -95,7 +89,7 @@ def test_every_page_stands_in_the_navigation_once() -> None:
     assert set(named) == written, "name it in mkdocs.yml"
 
 
-def test_every_link_and_anchor_leads_somewhere(site: Path, pages: dict[str, Page]) -> None:
+def test_every_link_and_anchor_leads_somewhere(built_site: Path, pages: dict[str, Page]) -> None:
     broken: list[str] = []
     for address, page in pages.items():
         for link in {*page.links, *page.loads}:
@@ -104,16 +98,16 @@ def test_every_link_and_anchor_leads_somewhere(site: Path, pages: dict[str, Page
                 continue
             path = unquote(target.path).lstrip("/")
             there = pages.get(path)
-            is_there = (site / path).is_file() if there is None else unquote(target.fragment) in {"", *there.ids}
+            is_there = (built_site / path).is_file() if there is None else unquote(target.fragment) in {"", *there.ids}
             if not is_there:
                 broken.append(f"{address}: {link}")
     assert broken == []
 
 
-def test_nothing_is_loaded_from_another_host(site: Path, pages: dict[str, Page]) -> None:
+def test_nothing_is_loaded_from_another_host(built_site: Path, pages: dict[str, Page]) -> None:
     loaded = {one for page in pages.values() for one in page.loads}
     assert [one for one in loaded if urlsplit(one).netloc] == []
-    for style in site.rglob("*.css"):
+    for style in built_site.rglob("*.css"):
         text = style.read_text("utf-8")
         assert re.findall(r"@import|url\(\s*[\"']?(?:https?:)?//[^)]*", text) == []
 
@@ -135,8 +129,8 @@ def test_every_code_block_is_one_on_the_site(pages: dict[str, Page]) -> None:
     assert wrong == []
 
 
-def test_files_that_pages_link_to_are_there_as_they_are(site: Path) -> None:
-    carried = [path for path in (site / "files").rglob("*") if path.is_file()]
-    assert site / "files" / "deploy" / "nginx" / "entobot.conf" in carried
+def test_files_that_pages_link_to_are_there_as_they_are(built_site: Path) -> None:
+    carried = [path for path in (built_site / "files").rglob("*") if path.is_file()]
+    assert built_site / "files" / "deploy" / "nginx" / "entobot.conf" in carried
     for path in carried:
-        assert path.read_bytes() == (ROOT / path.relative_to(site / "files")).read_bytes()
+        assert path.read_bytes() == (ROOT / path.relative_to(built_site / "files")).read_bytes()

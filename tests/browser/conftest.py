@@ -17,6 +17,7 @@ from entobot.web.certificates import ensure_local_tls, this_machine
 from entobot.web.pages import BUILT_PAGES
 from tests.browser.terminal import Terminal
 from tests.browser.window import PHONE, Size, Window
+from tests.support.furnished import furnish
 from tests.support.process import GatewayProcess
 
 FLAGS = [
@@ -85,12 +86,15 @@ def browser(launch: Callable[..., Browser]) -> Iterator[Browser]:
     running.close()
 
 
-def make_gateway(folder: Path, tls_folder: Path, **options: Any) -> GatewayProcess:
-    """Not started yet."""
+def make_gateway(folder: Path, tls_folder: Path, *, is_named: bool = False, **options: Any) -> GatewayProcess:
+    """Not started yet. `is_named`: under a name, since browsers make no passkeys for addresses."""
     home = folder / "home"
-    home.mkdir(mode=0o700)
+    furnish(home)
     shutil.copytree(tls_folder, home / "tls")
-    return GatewayProcess(home, environment={"ENTOBOT_GATEWAY__NAME": "Kitchen"}, **options)
+    process = GatewayProcess(home, environment={"ENTOBOT_GATEWAY__NAME": "Kitchen"}, **options)
+    if is_named:
+        process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    return process
 
 
 @pytest.fixture

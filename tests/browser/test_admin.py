@@ -9,16 +9,15 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.keys import tab_to
-from tests.browser.test_pages import ARTIFACTS, Album
-from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.browser.test_pages import Album
+from tests.browser.window import DESKTOP, PHONE, Operator, Size, Window
 from tests.support.process import GatewayProcess
 
 
 @pytest.fixture
 def named_gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
     """Under a name: browsers make no passkeys for addresses."""
-    process = make_gateway(tmp_path, tls_folder)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     yield process.start()
     process.close()
 
@@ -37,7 +36,7 @@ def with_authenticator(window: Window) -> Window:
 
 
 def follow_link(window: Window, gateway: GatewayProcess, login: str) -> None:
-    window.page.goto(gateway.ask("users", "link", login)["url"])
+    window.page.goto(window.operator.link(login))
     window.heading("You were sent a link")
     expect(window.page).to_have_url(f"{gateway.origin}/admin")
     window.button("Sign in with this link").click()
@@ -148,18 +147,17 @@ def test_an_address_without_a_name_says_what_passkeys_need(gateway: GatewayProce
 def test_every_admin_page_is_accessible_in_both_themes(
     named_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     for login, role in (
         ("bob@example.org", "operator"),
         ("a.very.long.login.that.is.still.allowed@example.org", "viewer"),
     ):
-        named_gateway.ask("users", "add", login, "--role", role)
+        Operator(named_gateway).add_person(login, role)
     window = with_authenticator(new_window(named_gateway, size))
     album = Album(window, name)
     window.open("/admin")
     window.heading("Sign in")
     album.add("admin-sign-in")
-    window.page.goto(named_gateway.ask("users", "link", "owner")["url"])
+    window.page.goto(window.operator.link("owner"))
     window.heading("You were sent a link")
     album.add("admin-link")
     window.button("Sign in with this link").click()

@@ -14,8 +14,8 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
-from tests.browser.test_pages import ARTIFACTS, Album
-from tests.browser.window import DESKTOP, PHONE, Size
+from tests.browser.test_pages import Album
+from tests.browser.window import DESKTOP, PHONE, Operator, Size
 from tests.support.process import GatewayProcess
 
 
@@ -45,7 +45,7 @@ def hook_port() -> Iterator[int]:
 @pytest.fixture
 def warned_gateway(tmp_path: Path, tls_folder: Path, hook_port: int) -> Iterator[GatewayProcess]:
     """It says that its disk is nearly full, and a device was paired."""
-    process = make_gateway(tmp_path, tls_folder)
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     (tmp_path / "secret").write_text("whsec_" + base64.b64encode(bytes(32)).decode())
     channel = {"kind": "webhook", "secret_file": str(tmp_path / "secret")}
     channels = [
@@ -58,9 +58,8 @@ def warned_gateway(tmp_path: Path, tls_folder: Path, hook_port: int) -> Iterator
         "ENTOBOT_ALERTS__CHANNELS": json.dumps(channels),
         "ENTOBOT_ALERTS__RULES": json.dumps(rules),
     }
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
     process.start()
-    process.ask("devices", "add-key", "Lamp")
+    Operator(process).add_key("Lamp")
     yield process
     process.close()
 
@@ -90,7 +89,7 @@ def test_an_alert_is_counted_acknowledged_and_channels_are_tried(
 
 
 def test_a_viewer_sees_alerts_and_changes_nothing(warned_gateway: GatewayProcess, new_window: NewWindow) -> None:
-    warned_gateway.ask("users", "add", "carol", "--role", "viewer")
+    Operator(warned_gateway).add_person("carol", "viewer")
     window = signed_in(new_window, warned_gateway, "carol")
     window.page.goto(f"{window.origin}/admin/alerts")
     window.sees("The disk is nearly full")
@@ -100,12 +99,7 @@ def test_a_viewer_sees_alerts_and_changes_nothing(warned_gateway: GatewayProcess
 
 def test_a_phone_of_the_owner_shows_a_notice(warned_gateway: GatewayProcess, new_window: NewWindow) -> None:
     phone = new_window(warned_gateway, PHONE)
-    invite = phone.operator.invite()
-    phone.page.goto(invite["url"])
-    phone.page.get_by_label("Name of this device").fill("Ada's phone")
-    phone.button("Pair").click()
-    phone.operator.confirm(invite["invite_id"], phone.digits())
-    phone.is_in_a_new_chat()
+    phone.pair("Ada's phone")
     warned_gateway.ask("alerts", "ack", "disk_low")
     phone.sees("Somebody takes care of: The disk is nearly full")
 
@@ -114,7 +108,6 @@ def test_a_phone_of_the_owner_shows_a_notice(warned_gateway: GatewayProcess, new
 def test_the_page_is_accessible_in_both_themes(
     warned_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = signed_in(new_window, warned_gateway, size=size)
     album = Album(window, name)
     window.page.goto(f"{window.origin}/admin/alerts")

@@ -9,8 +9,8 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
-from tests.browser.test_pages import ARTIFACTS, Album
-from tests.browser.window import DESKTOP, PHONE, Size
+from tests.browser.test_pages import Album
+from tests.browser.window import DESKTOP, PHONE, Operator, Size
 from tests.support.process import GatewayProcess
 
 QUIET = 'forbid (principal, action == Action::"publish", resource)\nwhen { principal.tags.contains("quiet") };'
@@ -18,8 +18,7 @@ QUIET = 'forbid (principal, action == Action::"publish", resource)\nwhen { princ
 
 @pytest.fixture
 def gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
-    process = make_gateway(tmp_path, tls_folder)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     yield process.start()
     process.close()
 
@@ -28,8 +27,7 @@ def gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
 def test_a_policy_is_checked_saved_explained_and_removed(
     gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
-    gateway.ask("devices", "add-key", "Bed", "--tags", "quiet")
+    Operator(gateway).add_key("Bed", "quiet")
     window = signed_in(new_window, gateway, size=size)
     page, album = window.page, Album(window, name)
     window.open("/admin/policies")

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size
 from tests.support.process import GatewayProcess
 
@@ -25,8 +25,7 @@ TYPE = {
 
 @pytest.fixture
 def gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
-    process = make_gateway(tmp_path, tls_folder)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     yield process.start()
     process.close()
 
@@ -35,7 +34,6 @@ def gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
 def test_boards_are_let_in_by_one_key_typed_and_cut_off(
     gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = signed_in(new_window, gateway, size=size)
     page, album = window.page, Album(window, name)
     window.may_lose_network = True  # of boards whose key is gone

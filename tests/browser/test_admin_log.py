@@ -43,8 +43,7 @@ async def lengthen(home: Path) -> None:
 
 @pytest.fixture
 def gateway(tmp_path: Path, tls_folder: Path) -> GatewayProcess:
-    process = make_gateway(tmp_path, tls_folder)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     process.start()
     process.stop()
     in_thread(lambda: lengthen(process.home))

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from entobot.web.authentication import SESSION_COOKIE
 from tests.browser.conftest import NewWindow, make_gateway
-from tests.browser.test_admin import add_passkey, age_sessions, follow_link, with_authenticator
-from tests.browser.test_pages import ARTIFACTS, Album
-from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.browser.test_admin import add_passkey, age_sessions, with_authenticator
+from tests.browser.test_pages import Album
+from tests.browser.window import DESKTOP, PHONE, Operator, Size, Window
+from tests.support.browser import Browser
 from tests.support.process import GatewayProcess
 
 NAMES = ("Ada's phone", "Kitchen tablet", "Lamp", "A name that is as long as a name of a device may be, that is 64")
@@ -19,18 +21,23 @@ NAMES = ("Ada's phone", "Kitchen tablet", "Lamp", "A name that is as long as a n
 
 @pytest.fixture
 def gateway_with_devices(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
-    process = make_gateway(tmp_path, tls_folder)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     process.start()
     for name in NAMES:
-        process.ask("devices", "add-key", name)
+        Operator(process).add_key(name)
     yield process
     process.close()
 
 
 def signed_in(new_window: NewWindow, gateway: GatewayProcess, login: str = "owner", size: Size = DESKTOP) -> Window:
+    """By a link that was followed before; that a page can do that is a story of its own."""
     window = with_authenticator(new_window(gateway, size))
-    follow_link(window, gateway, login)
+    before = Browser(gateway)
+    before.follow(window.operator.link(login))
+    assert before.cookie
+    cookie = {"name": SESSION_COOKIE, "value": before.cookie, "url": gateway.origin, "secure": True, "httpOnly": True}
+    window.context.add_cookies([cookie])  # pyright: ignore[reportArgumentType]  a TypedDict of the same keys
+    window.open("/admin/welcome")
     window.heading("First steps")
     return window
 
@@ -208,7 +215,7 @@ def test_the_overview_shows_numbers_the_posture_and_what_happens(
     window.sees(re.compile("The built-in echo agent answers"))
     asked: list[str] = []
     window.page.on("request", lambda request: asked.append(request.url))
-    gateway_with_devices.ask("devices", "add-key", "Added meanwhile")
+    window.operator.add_key("Added meanwhile")
     expect(window.link(re.compile(r"5\s*devices"))).to_be_visible()
     expect(window.page.locator("details", has_text="Added meanwhile").first).to_be_visible()
     assert len(asked) < 30, "a page that asks again because of what it was answered asks without end"
@@ -274,7 +281,7 @@ def test_pages_are_reached_by_keys(gateway_with_devices: GatewayProcess, new_win
 def test_a_viewer_sees_what_viewers_may_and_no_button_that_changes_anything(
     gateway_with_devices: GatewayProcess, new_window: NewWindow
 ) -> None:
-    gateway_with_devices.ask("users", "add", "carol", "--role", "viewer")
+    Operator(gateway_with_devices).add_person("carol", "viewer")
     window = signed_in(new_window, gateway_with_devices, "carol")
     shown = window.page.get_by_role("navigation").get_by_role("link").all_inner_texts()
     links = [re.split(r"\n|\d", text)[0].strip() for text in shown]  # without the number of alerts
@@ -304,7 +311,6 @@ def test_a_viewer_sees_what_viewers_may_and_no_button_that_changes_anything(
 def test_every_page_of_the_dashboard_is_accessible_in_both_themes(
     gateway_with_devices: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     gateway = gateway_with_devices
     window = signed_in(new_window, gateway, size=size)
     album, page = Album(window, name), window.page

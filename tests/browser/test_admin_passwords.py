@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin import age_sessions, follow_link, sign_out, with_authenticator
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.browser import App
 from tests.support.operator import Operator
@@ -30,9 +30,8 @@ def unnamed_gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess
 
 @pytest.fixture
 def named_gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
-    process = make_gateway(tmp_path, tls_folder)
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     process.environment["ENTOBOT_SIGNIN__PASSWORDS"] = "true"
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
     yield process.start()
     process.close()
 
@@ -116,8 +115,8 @@ def test_a_password_and_an_app_are_set_up_by_link_and_sign_in_and_step_up(
 def test_who_lost_the_phone_comes_back_with_a_recovery_code_and_is_told(
     named_gateway: GatewayProcess, new_window: NewWindow
 ) -> None:
-    named_gateway.ask("users", "add", "bob", "--role", "operator")
     window = with_authenticator(new_window(named_gateway, DESKTOP))
+    window.operator.add_person("bob", "operator")
     follow_link(window, named_gateway, "bob")
     window.heading("First steps")
     window.open("/admin/you")
@@ -147,7 +146,6 @@ def test_who_lost_the_phone_comes_back_with_a_recovery_code_and_is_told(
 def test_every_page_about_passwords_is_accessible_in_both_themes(
     named_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = with_authenticator(new_window(named_gateway, size))
     album = Album(window, name)
     follow_link(window, named_gateway, "owner")

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.fake_openai import KEY, FakeOpenAI, Text
 from tests.support.process import GatewayProcess
@@ -19,8 +19,7 @@ from tests.support.process import GatewayProcess
 
 @pytest.fixture
 def own_gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
-    process = make_gateway(tmp_path, tls_folder)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     process.environment["OPENAI_BASE_URL"] = ""
     process.start()
     yield process
@@ -120,7 +119,6 @@ def test_a_model_server_gets_a_key_is_tried_and_answers(
 def test_settings_and_agents_are_accessible_in_both_themes(
     own_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = signed_in(new_window, own_gateway, size=size)
     album, page = Album(window, name), window.page
     opened(window, "agents", "Agents and models")

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.carrier import SECRETS, Carrier
 from tests.support.process import GatewayProcess
@@ -30,8 +30,7 @@ def texting_gateway(tmp_path: Path, tls_folder: Path, carrier: Carrier) -> Itera
     secret = tmp_path / "secret"
     secret.write_text(SECRETS["twilio"])
     secret.chmod(0o600)
-    process = make_gateway(tmp_path, tls_folder)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     given = carrier.settings | {"secret_file": secret, "countries": "US", "receipts_origin": process.origin}
     process.environment |= {f"ENTOBOT_SMS__{name.upper()}": str(value) for name, value in given.items()}
     process.start()
@@ -49,7 +48,6 @@ def open_dialog(window: Window) -> None:
 def test_a_phone_far_away_is_invited_compared_and_let_in(
     texting_gateway: GatewayProcess, carrier: Carrier, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = signed_in(new_window, texting_gateway, size=size)
     album = Album(window, name)
     open_dialog(window)
@@ -81,7 +79,6 @@ def test_a_phone_far_away_is_invited_compared_and_let_in(
 def test_the_digits_of_whoever_asks_stand_beside_the_question(
     texting_gateway: GatewayProcess, carrier: Carrier, new_window: NewWindow
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = signed_in(new_window, texting_gateway)
     open_dialog(window)
     window.page.get_by_label("Phone number").fill(NUMBER)
@@ -122,8 +119,7 @@ def test_a_number_that_is_none_is_told_and_an_invite_is_cancelled(
 
 
 def test_where_nothing_is_sent_every_place_says_so(tmp_path: Path, tls_folder: Path, new_window: NewWindow) -> None:
-    process = make_gateway(tmp_path, tls_folder)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     process.environment["ENTOBOT_SMS__PROVIDER"] = "console"
     process.start()
     try:
@@ -144,8 +140,7 @@ def test_where_nothing_is_sent_every_place_says_so(tmp_path: Path, tls_folder: P
 
 
 def test_without_a_provider_the_dialog_says_what_to_do(tmp_path: Path, tls_folder: Path, new_window: NewWindow) -> None:
-    process = make_gateway(tmp_path, tls_folder)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     process.start()
     try:
         window = signed_in(new_window, process)

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size
 from tests.support.board import Board, mqtt_environment
 from tests.support.process import GatewayProcess
@@ -20,8 +20,7 @@ TYPE = 'name = "sensor"\n[readings.warmth]\nkind = "number"\n'
 
 @pytest.fixture
 def home(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
-    gateway = make_gateway(tmp_path, tls_folder)
-    gateway.origin = gateway.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{gateway.port}"
+    gateway = make_gateway(tmp_path, tls_folder, is_named=True)
     gateway.environment.update(mqtt_environment())
     gateway.start()
     (tmp_path / "sensor.toml").write_text(TYPE)
@@ -60,7 +59,6 @@ def signed(gateway: GatewayProcess, folder: Path) -> tuple[str, Path]:
 def test_a_release_is_added_and_its_roll_out_followed_paused_and_ended(
     home: GatewayProcess, tmp_path: Path, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     public, release = signed(home, tmp_path)
     good, bad = board_of(home, "Attic"), board_of(home, "Cellar")
     window = signed_in(new_window, home, size=size)

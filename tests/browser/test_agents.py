@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.keys import tab_to
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support import acp_agent
 from tests.support.process import GatewayProcess
@@ -142,7 +142,6 @@ def test_an_agent_is_chosen_and_its_thoughts_are_opened_by_keyboard_alone(
 def test_agents_and_their_steps_are_accessible_in_both_themes(
     staffed: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = new_window(staffed, size)
     window.pair("Looked at")
     album = Album(window, name)

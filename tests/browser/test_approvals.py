@@ -22,9 +22,8 @@ PAYMENTS = [{"tool": "note", "args": {"text": {"begins": "pay "}}, "risk": "high
 @pytest.fixture
 def paying_gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
     """Under a name, with something that is of high risk."""
-    process = make_gateway(tmp_path, tls_folder)
+    process = make_gateway(tmp_path, tls_folder, is_named=True)
     process.environment["ENTOBOT_APPROVALS__POLICIES"] = json.dumps(PAYMENTS)
-    process.origin = process.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{process.port}"
     yield process.start()
     process.close()
 

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.test_things import TYPE
 from tests.browser.window import DESKTOP, PHONE, Size
 from tests.support.board import Board, mqtt_environment
@@ -21,8 +21,7 @@ from tests.support.thing import Thing
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, tls_folder: Path) -> Iterator[tuple[GatewayProcess, Board]]:
     folder = tmp_path_factory.mktemp("automations")
-    gateway = make_gateway(folder, tls_folder)
-    gateway.origin = gateway.environment["ENTOBOT_GATEWAY__PUBLIC_URL"] = f"https://localhost:{gateway.port}"
+    gateway = make_gateway(folder, tls_folder, is_named=True)
     gateway.environment.update(mqtt_environment())
     gateway.start()
     (folder / "garage.json").write_text(json.dumps(TYPE))
@@ -40,7 +39,6 @@ def test_a_rule_is_made_on_the_phone_fires_and_is_switched_and_removed(
     home: tuple[GatewayProcess, Board], new_window: NewWindow, name: str, size: Size
 ) -> None:
     gateway, board = home
-    ARTIFACTS.mkdir(exist_ok=True)
     window = new_window(gateway, size)
     page, album = window.page, Album(window, name)
     window.pair("Maker")
@@ -78,7 +76,6 @@ def test_a_rule_is_made_tried_changed_and_removed_in_the_dashboard(
     home: tuple[GatewayProcess, Board], new_window: NewWindow, name: str, size: Size
 ) -> None:
     gateway, board = home
-    ARTIFACTS.mkdir(exist_ok=True)
     window = signed_in(new_window, gateway, size=size)
     page, album = window.page, Album(window, name)
     window.open("/admin/automations")

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NewWindow
 from tests.browser.keys import tab_to
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.process import GatewayProcess
 
@@ -129,7 +129,6 @@ def test_what_is_refused_says_why_and_a_lost_part_is_sent_again(
 def test_files_are_accessible_in_both_themes_and_by_keyboard(
     shared_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = new_window(shared_gateway, size)
     window.pair("Looked at")
     album = Album(window, name)

@@ -97,13 +97,13 @@ def test_every_sentence_is_translated_and_has_room(
     page.keyboard.press("Control+Enter")
     expect(window.asked).to_be_visible()
     reader.look("chat")
-    album.add("chat")
+    album.add("chat", has_known_colours=True)
     window.asked.click()
     expect(page.locator("details").first).to_be_visible()
     for summary in page.locator("summary").all():
         summary.click()
     reader.look("approval")
-    album.add("approval")
+    album.add("approval", has_known_colours=True)
     operator.request("POST", "/api/v1/notifications", json={"title": "Dinner", "link": "/approvals"})
     for path in (
         "/",
@@ -122,7 +122,7 @@ def test_every_sentence_is_translated_and_has_room(
         if path == "/certificate":
             expect(page.locator(".print")).to_be_visible()
         reader.look(path)
-        album.add((path.replace("/", "-") if path != "/" else "chats").lstrip("-"))
+        album.add((path.replace("/", "-") if path != "/" else "chats").lstrip("-"), has_known_colours=True)
     assert reader.found == {}
     assert album.found == {}
 

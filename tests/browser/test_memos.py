@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow
 from tests.browser.keys import tab_to
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.process import GatewayProcess
 
@@ -129,7 +129,6 @@ def test_notes_are_kept_by_keyboard_alone(shared_gateway: GatewayProcess, new_wi
 def test_notes_are_accessible_in_both_themes(
     shared_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = new_window(shared_gateway, size)
     window.pair("Looked at")
     for made in (

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import CDPSession, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, GENEROUS_MS, PHONE, Size, Window, ask
 from tests.support.process import GENEROUS_S, GatewayProcess
 from tests.support.push_service import Push, PushService, Subscriber
@@ -201,7 +201,6 @@ def test_a_push_that_cannot_be_read_is_shown_all_the_same(
 def test_the_pages_are_accessible_in_both_themes(
     gateway: GatewayProcess, new_window: NewWindow, services: Services, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = new_window(gateway, size, permissions=["notifications"])
     window.context.add_init_script(services.stand_in())
     window.pair("Phone")

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow
 from tests.browser.keys import tab_to
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.process import GatewayProcess
 
@@ -114,7 +114,6 @@ def test_what_ended_elsewhere_ends_here_and_what_came_while_away_is_there(
 def test_questions_are_accessible_in_both_themes(
     shared_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = new_window(shared_gateway, size)
     window.pair("Looked at")
     album = Album(window, name)

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size
 from tests.support.board import Board, mqtt_environment
 from tests.support.process import GatewayProcess
@@ -98,7 +98,6 @@ def test_a_thing_is_looked_at_and_told_what_to_do(home: tuple[GatewayProcess, Bo
 def test_things_are_accessible_in_both_themes_and_speak_german(
     home: tuple[GatewayProcess, Board], new_window: NewWindow, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = new_window(home[0], size)
     album = Album(window, name)
     window.pair("Looked at")

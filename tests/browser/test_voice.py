@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.keys import tab_to
-from tests.browser.test_pages import ARTIFACTS, Album
+from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.process import GatewayProcess
 from tests.support.transcriber import KEY, Transcriptions
@@ -150,7 +150,6 @@ def test_without_a_transcriber_there_is_no_microphone_and_the_page_says_why(
 def test_recording_is_accessible_in_both_themes(
     phone: Callable[..., Window], service: Transcriptions, name: str, size: Size
 ) -> None:
-    ARTIFACTS.mkdir(exist_ok=True)
     window = phone(size)
     window.pair("Looked at")
     album = Album(window, name)

@@ -52,6 +52,16 @@ _WITHIN = """(argument) => {
   const late = new Promise((_, fail) => setTimeout(() => fail(new Error("not answered within %d ms")), %d));
   return Promise.race([(%s)(argument), late]);
 }"""
+_FOLLOW = """(path) => {
+  const link = Object.assign(document.createElement("a"), { href: path });
+  document.body.append(link);
+  link.click();
+  link.remove();
+}"""
+FRAMES = """async () => {
+  for (let frame = 0; frame < 2; frame += 1) await new Promise((resolve) => requestAnimationFrame(resolve));
+}"""
+"""What has come is drawn."""
 _NETWORK_FAILURES = ("Failed to load resource", "WebSocket connection to")
 INVITES = "/api/v1/pairing/invites"
 
@@ -80,6 +90,19 @@ class Operator:
         body = {"claim_id": claim["claim_id"], "code": digits}
         self.request("POST", f"{INVITES}/{invite_id}/confirm", json=body)
 
+    def add_key(self, name: str, *tags: str) -> None:
+        """A device that holds an API key."""
+        body = {"device_name": name, "platform": "iot", "scopes": ["chat"], "tags": list(tags)}
+        self.request("POST", "/api/v1/api-keys", json=body)
+
+    def add_person(self, login: str, role: str) -> None:
+        self.request("POST", "/api/v1/users", json={"login": login, "name": login, "role": role})
+
+    def link(self, login: str) -> str:
+        """By which this person signs in once."""
+        people = {row["login"]: row["user_id"] for row in self.request("GET", "/api/v1/users")["rows"]}
+        return self.request("POST", f"/api/v1/users/{people[login]}/sign-in-link")["url"]
+
     def device(self, name: str) -> dict[str, Any]:
         rows = [row for row in self.request("GET", "/api/v1/devices")["rows"] if row["device_name"] == name]
         assert len(rows) == 1, rows
@@ -103,13 +126,15 @@ class Window:
         self.may_lose_network = False
         """Set by stories in which requests are refused or the network is away."""
         self.frames: list[dict[str, Any]] = []
+        self._asked: set[Request] = set()
         self.context = browser.new_context(**size, reduced_motion="reduce", **options)  # pyright: ignore[reportArgumentType]  a TypedDict of the same keys
         self.context.set_default_timeout(GENEROUS_MS)
         self.context.add_init_script(_WATCH)
         self.context.on("console", self._heard)
         self.context.on("weberror", self._failed)
-        self.context.on("request", lambda request: self._contacted(request.url))
-        self.context.on("requestfailed", lambda request: log.warning("%s: %s", request.failure, request.url))
+        self.context.on("request", self._requested)
+        self.context.on("requestfinished", self._answered)
+        self.context.on("requestfailed", self._lost)
         self.page = self.new_tab()
 
     def new_tab(self) -> Page:
@@ -125,6 +150,18 @@ class Window:
 
     def _failed(self, error: WebError) -> None:
         self.problems.append(f"script error: {error.error}")
+
+    def _requested(self, request: Request) -> None:
+        self._contacted(request.url)
+        if request.resource_type != "eventsource":  # which is never answered in full
+            self._asked.add(request)
+
+    def _answered(self, request: Request) -> None:
+        self._asked.discard(request)
+
+    def _lost(self, request: Request) -> None:
+        self._asked.discard(request)
+        log.warning("%s: %s", request.failure, request.url)
 
     def _contacted(self, url: str) -> None:
         own = (f"{self.origin}/", f"{self.origin.replace('https', 'wss')}/", f"blob:{self.origin}/", "data:")
@@ -144,6 +181,18 @@ class Window:
 
     def open(self, path: str) -> None:
         self.page.goto(self.origin + path)
+
+    def turn_to(self, path: str) -> None:
+        """As by a link on the page, whose scripts stay; returns when all that the new page asked for is there."""
+        self.page.evaluate(_FOLLOW, path)
+        self.is_quiet()
+
+    def is_quiet(self) -> None:
+        """Wait until nothing that a page asked for is under way."""
+        quiet = 0
+        while quiet < 2:
+            ask(self.page, FRAMES)
+            quiet = 0 if self._asked else quiet + 1
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
