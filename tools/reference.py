@@ -122,6 +122,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "alert.fired": "A rule fired: see [alerts](../how-to/alerts.md). No rule looks at these entries.",
     "alert.tested": "Somebody sent a test to a channel of alerts; `outcome` says whether it arrived.",
     "api_key.created": "An API key was made for a board or a script.",
+    "api_key.limited": "One API key of a device was limited to `facts.topics`, or is not limited any more.",
     "api_key.revoked": "One API key of a device was ended for good; the device stays.",
     "api_key.rotated": "A device was given another API key; the earlier ones end after `facts.overlap_s`.",
     "approval.already_decided": "A device answered after the first answer; nothing changed.",

@@ -52,6 +52,8 @@ def test_boards_are_let_in_by_one_key_typed_and_cut_off(
     page.get_by_label("For so many boards").fill("2")
     page.get_by_label("Type of the boards").fill("thermometer")
     page.get_by_label("Tags").fill("north  wet")
+    page.get_by_label("May publish").fill("telemetry/#, status")
+    page.get_by_label("May subscribe to").fill("command")
     window.button("Make the key").click()
     window.sees("The enrolment key Greenhouse.")
     key = page.get_by_role("status").get_by_text(re.compile("ent_enr_")).inner_text()
@@ -62,6 +64,7 @@ def test_boards_are_let_in_by_one_key_typed_and_cut_off(
     board = gateway.http().request("POST", "/api/v1/enrol", **asked).json()
     window.sees("1 of 2")
     window.sees("thermometer north wet")
+    window.sees("publishes status, telemetry/# · subscribes to command")
     album.add("admin-enrolment")
 
     window.open("/admin/things")
@@ -75,6 +78,7 @@ def test_boards_are_let_in_by_one_key_typed_and_cut_off(
     window.sees("No types yet.")
 
     window.open(f"/admin/devices/{board['device_id']}")
+    window.sees("publishes status, telemetry/# · subscribes to command")
     page.get_by_role("button", name="Revoke key_").click()
     album.add("admin-credential-revoke")
     page.get_by_role("alertdialog").get_by_role("button", name="Revoke").click()

@@ -6,8 +6,10 @@ from entobot.audit.events import AuditEvent
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
+from entobot.core.topic_limits import NO_LIMITS, NOTHING, TopicLimits, clean_limits
 from entobot.devices.api_keys import parse_key
 from entobot.devices.key_desk import CreatedKey
+from entobot.devices.machine_limits import KNOWN_S, KnownLimits, limits_of
 from entobot.devices.machines import MAX_GOOD_KEYS
 from entobot.devices.model import ConnectionRefused, Refusal
 from tests.devices.conftest import House
@@ -102,6 +104,68 @@ async def test_a_rotated_key_lives_as_long_as_the_one_before_was_made_for(house:
     assert await enter(house, made.secret) is Refusal.EXPIRED  # no overlap makes it longer
     assert (await rotate(house, made, overlap_s=0, expires_in_s=60)).expires_at_ms == house.now_ms + 60_000
     assert await enter(house, again.secret) is Refusal.EXPIRED
+
+
+async def limit(house: House, made: CreatedKey, key: str, topics: TopicLimits) -> None:
+    owner = await house.devices.local_owner()
+    await house.devices.machines.limit(owner, made.device.device_id, key, topics)
+
+
+async def test_a_key_is_limited_to_topics_and_the_next_one_as_well(house: House) -> None:
+    made = await make(house)
+    key_id, narrow = parse_key(made.secret), clean_limits(["telemetry/#"], [])
+    for _ in range(2):
+        await limit(house, made, key_id, narrow)
+    assert house.rung == [made.device.device_id], "once, as it was changed once"
+    assert house.audit.events()[-1] is AuditEvent.API_KEY_LIMITED
+    assert await house.database.read(lambda tx: limits_of(tx, key_id)) == narrow
+    known = KnownLimits(house.clock)
+    assert await house.database.read(lambda tx: known.find(tx, key_id)) == narrow
+    house.clock.advance(1)
+    new = await rotate(house, made, overlap_s=0)
+    assert new.topics == narrow
+    await limit(house, made, parse_key(new.secret), NO_LIMITS)
+    assert (await rotate(house, made, overlap_s=60)).topics == NO_LIMITS
+    assert await house.database.read(lambda tx: known.find(tx, key_id)) == narrow
+    assert await house.database.read(lambda tx: known.find(tx, "key_" + "0" * 26)) == NOTHING
+    await limit(house, made, key_id, NO_LIMITS)
+    assert await house.database.read(lambda tx: known.find(tx, key_id)) == narrow
+    house.clock.advance(KNOWN_S)
+    assert await house.database.read(lambda tx: known.find(tx, key_id)) == NO_LIMITS, "without a bell, soon"
+
+
+async def test_the_next_key_is_limited_as_the_newest_that_holds(house: House) -> None:
+    made, narrow = await make(house), clean_limits(["telemetry/#"], None)
+    await limit(house, made, parse_key(made.secret), narrow)
+    house.clock.advance(1)
+    new = await rotate(house, made, overlap_s=60)
+    await limit(house, made, parse_key(new.secret), NO_LIMITS)
+    owner = await house.devices.local_owner()
+    await house.devices.machines.revoke(owner, made.device.device_id, parse_key(new.secret))
+    assert (await rotate(house, made, overlap_s=60)).topics == narrow
+
+
+async def test_whoever_is_limited_gives_out_no_keys(house: House) -> None:
+    """Else a way around the limits would be to make another key."""
+    owner = await house.devices.local_owner()
+    made = await house.devices.create_api_key(
+        owner, "Script", scopes=frozenset({Scope.DEVICES_MANAGE}), topics=clean_limits(["telemetry/#"], None)
+    )
+    narrow, device_id, key_id = await enter(house, made.secret), made.device.device_id, parse_key(made.secret)
+    assert isinstance(narrow, Principal)
+    machines = house.devices.machines
+    for attempt in (
+        lambda: house.devices.create_api_key(narrow, "Another"),
+        lambda: machines.rotate(narrow, device_id),
+        lambda: machines.limit(narrow, device_id, key_id, NO_LIMITS),
+    ):
+        with pytest.raises(Problem) as caught:
+            await attempt()
+        assert caught.value.code is Code.FORBIDDEN
+        assert key_id in caught.value.detail
+    with pytest.raises(Problem) as caught:
+        await machines.limit(owner, device_id, "key_" + "0" * 26, NO_LIMITS)
+    assert caught.value.code is Code.NOT_FOUND
 
 
 async def test_what_cannot_be_rotated_says_so(house: House) -> None:

@@ -11,6 +11,7 @@ from entobot.audit.events import AuditEvent, Outcome
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import ROLE_SCOPES, Role, Scope
 from entobot.core.principal import Principal
+from entobot.core.topic_limits import clean_limits
 from entobot.devices.api_keys import ApiKeys, write_key
 from entobot.devices.model import ConnectionRefused, Refusal, Status
 from entobot.enrolment.model import ENROLMENT_KEY, REPEATS_FOR_MS, State
@@ -95,6 +96,24 @@ async def test_a_board_becomes_a_device_of_the_makers_with_a_key_of_its_own_and_
     assert (key.state(green.house.now_ms), key.uses) == (State.SPENT, 1)
     assert (row.enrolment.device_id, row.enrolment.hardware_id) == (made.device.device_id, "a4:cf:12")
     assert green.house.audit.events() == [AuditEvent.ENROLMENT_KEY_CREATED, AuditEvent.DEVICE_ENROLLED]
+
+
+async def test_a_key_that_limits_to_topics_limits_every_key_that_it_makes(green: Greenhouse) -> None:
+    limits = clean_limits(["telemetry/#"], ["command"])
+    _, secret = await green.key(topics=limits)
+    owner, held = await green.owner(), green.house.devices.machines.held
+    lost = await green.enrol(secret)
+    made = await green.enrol(secret)
+    assert (made.device.device_id, made.is_repeat) == (lost.device.device_id, True)
+    assert [key.topics for key in (await held(owner, made.device.device_id)).keys] == [limits]
+    maker = await green.house.devices.create_api_key(
+        owner, "Script", scopes=frozenset({Scope.DEVICES_MANAGE}), topics=limits
+    )
+    principal = await green.lets_in(maker.secret)
+    assert isinstance(principal, Principal)
+    with pytest.raises(Problem) as caught:
+        await green.key(principal)
+    assert caught.value.code is Code.FORBIDDEN
 
 
 async def test_of_many_boards_at_once_no_more_come_in_than_the_key_allows(green: Greenhouse) -> None:

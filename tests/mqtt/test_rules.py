@@ -1,13 +1,14 @@
 """Rules that change while sessions live: what is asked of each message, wherever it is on its way."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from entobot.bus.bus_local import LocalBus
+from entobot.core.topic_limits import NO_LIMITS, TopicLimits, clean_limits
 from entobot.mqtt.holding import Forbidden, Owner, Rules
 from entobot.mqtt.model import Action
-from entobot.mqtt.packets import Properties, Reason, Will
+from entobot.mqtt.packets import Properties, Publish, Reason, Will
 from entobot.mqtt.policy import Decision, own_subtree
 from entobot.storage.database import Database, Transaction
 from tests.mqtt.test_service import World
@@ -119,3 +120,91 @@ async def test_live_sessions_are_told_that_other_rules_hold(world: World) -> Non
     await world.close(gone)
     world.broker.rules_changed()
     assert (board.rereads, gone.rereads) == (1, 0)
+
+
+# -- credentials that are limited to topics
+
+
+@pytest.fixture
+def limits(world: World) -> dict[str, TopicLimits]:
+    """By credential; what is changed here holds at once."""
+    found: dict[str, TopicLimits] = {}
+    world.broker.rules = replace(world.broker.rules, limits_of=lambda _tx, one: found.get(one, NO_LIMITS))
+    return found
+
+
+def by(credential_id: str) -> Owner:
+    return Owner("dev_1", "usr_1", 1, credential_id)
+
+
+async def test_a_credential_publishes_within_its_limits_and_the_refusal_names_it(
+    world: World, limits: dict[str, TopicLimits]
+) -> None:
+    limits["key_narrow"] = clean_limits(["telemetry/#"], None)
+    narrow, wide = await world.open(owner=by("key_narrow")), await world.open("dev_1/wide", owner=by("key_wide"))
+    await world.subscribe(wide, "devices/dev_1/#")
+    assert await world.publish(narrow, "devices/dev_1/telemetry/t", b"1") is Reason.SUCCESS
+    refused = Publish(EVENT, b"2", 1)
+    reason, why = await world.do(lambda tx: world.broker.publish(tx, narrow.held, refused, world.now_ms))
+    assert (reason, "key_narrow" in why, "telemetry/#" in why) == (Reason.NOT_AUTHORIZED, True, True)
+    assert await world.publish(narrow, "devices/dev_2/telemetry/t", b"3") is Reason.NOT_AUTHORIZED
+    assert await world.publish(wide, EVENT, b"4") is Reason.SUCCESS
+    assert wide.payloads == [b"1", b"4"]
+    limits["key_narrow"] = NO_LIMITS
+    assert await world.publish(narrow, EVENT, b"5") is Reason.SUCCESS
+    limits["key_narrow"] = clean_limits([], None)
+    assert await world.publish(narrow, "devices/dev_1/telemetry/t", b"6") is Reason.NOT_AUTHORIZED
+
+
+async def test_a_credential_is_brought_what_lies_within_its_limits(
+    world: World, limits: dict[str, TopicLimits]
+) -> None:
+    limits["key_narrow"] = clean_limits(None, ["command", "status"])
+    board, screen = await world.open(), await world.open("dev_1/screen", owner=by("key_narrow"))
+    await world.publish(board, "devices/dev_1/status", b"kept", retain=True)
+    await world.publish(board, EVENT, b"not kept", retain=True)
+    found = await world.subscribe(screen, "devices/dev_1/#", EVENT, "devices/dev_1/telemetry/+")
+    assert found == (Reason.GRANTED_QOS_1, Reason.NOT_AUTHORIZED, Reason.NOT_AUTHORIZED)
+    for qos in (0, 1):
+        await world.publish(board, "devices/dev_1/status", b"%d" % qos, qos)
+        await world.publish(board, EVENT, b"not this", qos)
+    assert screen.payloads == [b"0", b"1"]
+    assert [one.message.payload for one in await world.waiting(screen)] == [b"kept", b"1"]
+
+
+async def test_what_waits_is_read_by_the_credential_that_comes_for_it(
+    world: World, limits: dict[str, TopicLimits]
+) -> None:
+    """And while nobody is there, by the last one."""
+    limits["key_narrow"] = clean_limits(None, ["command"])
+    board, screen = await world.open(), await world.open("dev_1/screen", owner=by("key_wide"))
+    await world.subscribe(screen, "devices/dev_1/#")
+    await world.close(screen)
+    await world.publish(board, EVENT, b"1")
+    again = await world.open("dev_1/screen", owner=by("key_narrow"))
+    assert [one.is_withdrawn for one in await world.waiting(again)] == [True]
+    await world.close(again)
+    await world.publish(board, EVENT, b"2")
+    assert len(await world.waiting(await world.open("dev_1/screen", owner=by("key_wide")))) == 1
+    limits["key_wide"] = clean_limits(None, [])
+    world.broker.limits_changed("dev_2")
+    assert board.rereads == 0
+    world.broker.limits_changed("dev_1")
+    assert board.rereads == 1
+
+
+async def test_a_will_lies_within_the_limits_when_it_is_made_and_when_it_is_published(
+    world: World, limits: dict[str, TopicLimits]
+) -> None:
+    will = Will("devices/dev_1/status", b"gone", 1, False, Properties())
+    screen = await world.open("dev_1/screen")
+    await world.subscribe(screen, "devices/dev_1/#")
+    board = await world.open(owner=by("key_1"), will=will)
+    limits["key_1"] = clean_limits(["telemetry/#"], None)
+    await world.close(board, keeps_will=True)
+    assert screen.payloads == []
+    with pytest.raises(Forbidden, match="key_1"):
+        await world.open(owner=by("key_1"), will=will)
+    limits["key_1"] = clean_limits(["status"], None)
+    await world.close(await world.open(owner=by("key_1"), will=will), keeps_will=True)
+    assert screen.payloads == [b"gone"]

@@ -42,6 +42,10 @@ class Connected:
     def connection(self) -> int:
         return self.held.connection
 
+    @property
+    def device_id(self) -> str:
+        return self.held.owner.device_id
+
     def told(self, delivery: Delivery) -> None:
         self.deliveries.append(delivery)
 

@@ -199,6 +199,43 @@ def test_a_board_reaches_its_own_topics_only(gateway: GatewayProcess, version: i
     assert denials(gateway, thing) == [("publish", f"{victim.root}/status", 1), ("subscribe", "#", 1)]
 
 
+def test_a_key_is_limited_to_topics_and_a_change_is_felt_by_who_is_connected(gateway: GatewayProcess) -> None:
+    key = gateway.cli("enrolment", "create", "Beds", "--topics", "publish=telemetry/# subscribe=command").stdout.strip()
+    (row,) = [one for one in gateway.ask("enrolment", "list") if one["name"] == "Beds"]
+    assert row["topics"]["publish"] == ["devices/{device_id}/telemetry/#"]
+    asked: dict[str, Any] = {"headers": {"Authorization": f"Bearer {key}"}, "json": {"nonce": "t" * 43}}
+    thing = Thing(gateway, "Bed", gateway.http().request("POST", "/api/v1/enrol", **asked).json())
+    board = Board(gateway, thing).opened()
+    assert board.publish(f"{board.root}/telemetry/t", b"21") == 0
+    assert board.publish(f"{board.root}/event", b"no") == NOT_AUTHORIZED
+    assert board.subscribe(f"{board.root}/command", f"{board.root}/status", f"{board.root}/#") == [1, NOT_AUTHORIZED, 1]
+    (held,) = gateway.ask("devices", "keys", thing.device_id)
+    wait_for(lambda: len(denials(gateway, thing)) == 2)
+    rules = [
+        one["facts"]["rule"]
+        for one in gateway.ask("audit", "list", "--event", "device.topic_denied")
+        if one["subject"] == thing.device_id
+    ]
+    assert all(held["credential_id"] in rule for rule in rules)
+
+    other = Board(
+        gateway, Thing(gateway, "Bed", gateway.ask("devices", "rotate-key", thing.device_id)), name="b"
+    ).opened()
+    assert other.publish(f"{other.root}/event", b"no") == NOT_AUTHORIZED, "the next key is limited as well"
+    done = gateway.cli(
+        "devices", "limit-key", thing.device_id, held["credential_id"], "--topics", "subscribe=status,command"
+    )
+    assert "is limited to subscribe=devices/{device_id}/command,devices/{device_id}/status" in done.stdout
+    assert board.publish(f"{board.root}/event", b"yes") == 0
+    assert board.publish(f"{board.root}/status", b"up") == 0
+    assert board.heard() == Heard(f"{board.root}/status", b"up", 1, False, False)
+    gateway.cli("devices", "limit-key", thing.device_id, held["credential_id"], "--topics", "publish=")
+    assert board.publish(f"{board.root}/status", b"down") == NOT_AUTHORIZED
+    gateway.cli("devices", "limit-key", thing.device_id, held["credential_id"])
+    assert board.publish(f"{board.root}/event", b"again") == 0
+    assert board.heard().payload == b"again"
+
+
 def test_a_will_is_told_when_a_board_vanishes_and_not_when_it_was_revoked(gateway: GatewayProcess) -> None:
     thing = Thing.make(gateway, "Board")
     screen = Board(gateway, thing, name="screen").opened()

@@ -288,6 +288,9 @@ class Existing:
         which = {"device_id": made["device_id"], "credential_id": "key_" + made["api_key"][8:34]}
         return {"path_parameters": which}
 
+    def limit_credential(self) -> dict[str, Any]:
+        return self.revoke_credential() | {"body": {"publish": ["telemetry/#"]}}
+
     def enrolment_key(self) -> dict[str, Any]:
         return self.operator.local.request("POST", "/api/v1/enrolment-keys", json={"name": "Boards", "max_uses": 9})
 

@@ -1,6 +1,7 @@
 """Boards by MQTT, where it is switched on: their ports, their sessions, and what time does to those."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from entobot.app.things import ThingDesk
 from entobot.audit.service import Audit
 from entobot.core import topics
 from entobot.core.errors import StartupRefused
+from entobot.devices.machine_limits import KnownLimits
 from entobot.devices.model import Status
 from entobot.devices.service import Devices
 from entobot.gateway.authentication import Refused
@@ -63,12 +65,13 @@ class Boards:
         self._authority = ""
         self._alive = who_lives(ground)
         self._denials = Denials(ground, audit)
+        self._limits = KnownLimits(ground.clock)
         self.broker = Broker(
             bus=ground.bus,
             node=ground.node_id,
             is_standing=self._is_standing,
             bounds=Bounds(max_queued=settings.max_queued, max_retained=settings.max_retained),
-            rules=things.policies.rules,
+            rules=replace(things.policies.rules, limits_of=self._limits.find),
         )
         things.policies.service.on_changed.append(self.broker.rules_changed)
         self.broker.on_dropped = lambda _: self._denials.dropped()
@@ -195,7 +198,10 @@ class Boards:
             self._bridges.command(tx, device_id, payload, now_ms, ends_at_ms)
 
     def _device_changed(self, _: str, payload: bytes) -> None:
-        self.parts.spawn(self._forget(payload.decode("ascii", "replace")))
+        device_id = payload.decode("ascii", "replace")
+        self._limits.forget()
+        self.broker.limits_changed(device_id)
+        self.parts.spawn(self._forget(device_id))
 
     async def _forget(self, device_id: str) -> None:
         try:

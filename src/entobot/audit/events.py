@@ -9,6 +9,7 @@ class AuditEvent(StrEnum):
     ALERT_FIRED = "alert.fired"
     ALERT_TESTED = "alert.tested"
     API_KEY_CREATED = "api_key.created"
+    API_KEY_LIMITED = "api_key.limited"
     API_KEY_REVOKED = "api_key.revoked"
     API_KEY_ROTATED = "api_key.rotated"
     APPROVAL_ALREADY_DECIDED = "approval.already_decided"

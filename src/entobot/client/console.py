@@ -34,6 +34,12 @@ class Exit(IntEnum):
 
 _EXIT_OF_STATUS = {401: Exit.NOT_ALLOWED, 403: Exit.NOT_ALLOWED, 404: Exit.NOT_FOUND}
 
+Topics = Annotated[
+    str,
+    typer.Option(
+        help="Limit the key to topics: 'publish=telemetry/#,status subscribe=command'. Without it: what its device may."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: lists as arrays, in the shapes of the REST API.")]
 
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from entobot.client.console import AsJson, hint, only, place, say, show, table, told
+from entobot.client.console import AsJson, Topics, hint, only, place, say, show, table, told
+from entobot.core.topic_limits import limits_of_words, words_of_limits
 
 app = typer.Typer(help="List devices, add API keys, and rename, suspend, reactivate or revoke them.", no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
 
@@ -56,6 +57,7 @@ def add_key(
     expires_in: Annotated[int | None, typer.Option(help="Seconds until the key ends. Without it: never.")] = None,
     device_type: Annotated[str, typer.Option("--type", help="What it is, as in 'thermometer'.")] = "",
     tags: Annotated[str, typer.Option(help="Separated by spaces or commas.")] = "",
+    topics: Topics = "",
     as_json: AsJson = False,
     board: Annotated[
         bool, typer.Option("--board", help="Print settings.json for a board, with the key in it.")
@@ -69,6 +71,8 @@ def add_key(
         find_for_boards(place(context).gateway)  # before a key is made that leads nowhere
     body: dict[str, Any] = {"device_name": name, "platform": platform, "scopes": scopes.replace(",", " ").split()}
     body |= {"device_type": device_type, "tags": tags.replace(",", " ").split()}
+    if topics:
+        body["topics"] = limits_of_words(topics)
     if expires_in is not None:
         body["expires_in_s"] = expires_in
     made = place(context).gateway.request("POST", "/api/v1/api-keys", json=body)
@@ -116,10 +120,17 @@ def keys(context: typer.Context, device: Name, as_json: AsJson = False) -> None:
     """The API keys and certificates of a device: until when each holds, and when it was used last."""
     rows = place(context).gateway.request("GET", _path(_find(context, device)) + "/credentials")["rows"]
     lines = [
-        (row["credential_id"], row["kind"], row["state"], row["expires_at"] or "no end", row["last_used_at"] or "never")
+        (
+            row["credential_id"],
+            row["kind"],
+            row["state"],
+            row["expires_at"] or "no end",
+            row["last_used_at"] or "never",
+            words_of_limits(row["topics"]),
+        )
         for row in rows
     ]
-    head = ("ID", "KIND", "STATE", "UNTIL", "LAST USED")
+    head = ("ID", "KIND", "STATE", "UNTIL", "LAST USED", "TOPICS")
     show(
         rows, as_json=as_json, human=lambda: table(lines, head, empty="It holds a key pair of its own, and no API key.")
     )
@@ -139,6 +150,26 @@ def revoke_key(
     which = only(held, credential, "credential_id")["credential_id"]
     left = place(context).gateway.request("DELETE", f"{_path(row)}/credentials/{which}")["rows"]
     show(left, as_json=as_json, human=lambda: say(f"{which} of {row['device_name']} is revoked."))
+
+
+@app.command("limit-key")
+@told
+def limit_key(
+    context: typer.Context,
+    device: Name,
+    key: Annotated[str, typer.Argument(help="The key's id or its end, as 'devices keys' shows it.")],
+    topics: Topics = "",
+    as_json: AsJson = False,
+) -> None:
+    """Limit one key to topics, felt at once by whoever is connected with it; without --topics: not any more."""
+    row = _find(context, device)
+    held = place(context).gateway.request("GET", _path(row) + "/credentials")["rows"]
+    which = only(held, key, "credential_id")["credential_id"]
+    path = f"{_path(row)}/credentials/{which}/topics"
+    left = place(context).gateway.request("PUT", path, json=limits_of_words(topics))["rows"]
+    said = words_of_limits(only(left, which, "credential_id")["topics"])
+    text = f"{which} of {row['device_name']} is limited to {said}." if said else f"{which} is not limited any more."
+    show(left, as_json=as_json, human=lambda: say(text))
 
 
 @app.command()

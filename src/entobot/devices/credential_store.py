@@ -16,6 +16,7 @@ from sqlalchemy import (
     update,
 )
 
+from entobot.core.topic_limits import TopicLimits, parse_limits
 from entobot.devices.model import ApiKey, DeviceCertificate
 from entobot.storage.database import Row, Transaction, metadata
 from entobot.storage.upsert import upsert
@@ -32,6 +33,7 @@ api_keys = Table(
     Column("expires_at_ms", BigInteger),
     Column("last_used_at_ms", BigInteger),
     Column("revoked_at_ms", BigInteger),
+    Column("topics", Text, nullable=False, server_default=""),
     Index("ix_device_api_keys_device", "device_id"),
 )
 _K = api_keys.c
@@ -57,6 +59,7 @@ _REVOKE_KEY = (
     .where(_K.key_id == bindparam("key"), _K.revoked_at_ms.is_(None))
     .values(revoked_at_ms=bindparam("now"))
 )
+_LIMIT_KEY = update(api_keys).where(_K.key_id == bindparam("key")).values(topics=bindparam("limits"))
 _KEY_USED = update(api_keys).where(_K.key_id == bindparam("key")).values(last_used_at_ms=bindparam("now"))
 _DELETE_KEYS = delete(api_keys).where(_K.device_id == bindparam("device"))
 _FORGET_KEYS = delete(api_keys).where(
@@ -74,6 +77,7 @@ def insert_key(tx: Transaction, key: ApiKey) -> None:
             "digest": key.digest,
             "created_at_ms": key.created_at_ms,
             "expires_at_ms": key.expires_at_ms,
+            "topics": key.topics.text,
         },
     )
 
@@ -98,6 +102,10 @@ def revoke_key(tx: Transaction, key_id: str, now_ms: int) -> bool:
     return tx.run(_REVOKE_KEY, {"key": key_id, "now": now_ms}) == 1
 
 
+def limit_key(tx: Transaction, key_id: str, topics: TopicLimits) -> None:
+    tx.run(_LIMIT_KEY, {"key": key_id, "limits": topics.text})
+
+
 def note_key_used(tx: Transaction, key_id: str, now_ms: int) -> None:
     tx.run(_KEY_USED, {"key": key_id, "now": now_ms})
 
@@ -120,6 +128,7 @@ def _key(row: Row) -> ApiKey:
         expires_at_ms=row["expires_at_ms"],
         last_used_at_ms=row["last_used_at_ms"],
         revoked_at_ms=row["revoked_at_ms"],
+        topics=parse_limits(row["topics"]),
     )
 
 

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from entobot.core.clock import rfc3339, rfc3339_or_none
 from entobot.core.errors import Code
 from entobot.core.permissions import Scope
+from entobot.core.topic_limits import NOTHING, TopicLimits
 from entobot.devices.directory import MAX_PAGE
+from entobot.devices.http_topics import TopicsBody, topics_body
 from entobot.devices.key_desk import MAX_LIFE_S, CreatedKey
 from entobot.devices.machines import DEFAULT_OVERLAP_S, MAX_OVERLAP_S
 from entobot.devices.model import MAX_TAGS, ApiKey, Credentials, Device, DeviceCertificate, Platform, Status
@@ -97,6 +99,7 @@ class NewApiKey(_Body):
     )
     device_type: str = Field(default="", max_length=64, description="A word for policies and lists.")
     tags: list[str] = Field(default_factory=list, max_length=MAX_TAGS)
+    topics: TopicsBody = Field(default_factory=TopicsBody, description="To limit the key.")
 
 
 class CreatedApiKey(_Body):
@@ -104,6 +107,7 @@ class CreatedApiKey(_Body):
     api_key: str = Field(description="Shown once.")
     scopes: list[str]
     expires_at: str | None
+    topics: TopicsBody = Field(description="What the key is limited to.")
 
 
 class RotateApiKey(_Body):
@@ -131,6 +135,7 @@ class CredentialRow(_Body):
     expires_at: str | None
     last_used_at: str | None = Field(description="To the minute.")
     revoked_at: str | None
+    topics: TopicsBody = Field(description="What it is limited to; a certificate as the key is with which it was got.")
 
 
 class CredentialList(_Body):
@@ -188,6 +193,7 @@ def add_routes(api: Api, devices: Devices) -> None:
     api.add("POST", one + "/api-keys", routes.rotate_api_key, status_code=201, redact=_without_key, problems=_KEYS)
     api.add("GET", one + "/credentials", routes.list_credentials, problems=_ONE)
     api.add("DELETE", one + "/credentials/{credential_id}", routes.revoke_credential, problems=_ONE)
+    api.add("PUT", one + "/credentials/{credential_id}/topics", routes.limit_credential, problems=_ONE)
     api.add("POST", one + "/suspend", routes.suspend_device, problems=_ONE)
     api.add("POST", one + "/reactivate", routes.reactivate_device, problems=_ONE)
 
@@ -224,6 +230,7 @@ class _Routes:
             expires_in_s=body.expires_in_s,
             device_type=body.device_type,
             tags=body.tags,
+            topics=body.topics.limits(),
         )
         return _created(made)
 
@@ -240,13 +247,24 @@ class _Routes:
     async def list_credentials(self, device_id: str, principal: Caller) -> CredentialList:
         """The device's API keys, then its certificates, the newest first; those that are over for 30 days."""
         held = await self._devices.machines.held(principal, device_id)
-        rows = [_credential(key, key.key_id, is_good=key.is_good(held.now_ms)) for key in held.keys]
-        rows += [_credential(one, one.certificate_id, is_good=is_good) for one, is_good in held.certificates]
+        limits = {key.key_id: key.topics for key in held.keys}
+        rows = [_credential(key, key.key_id, key.topics, is_good=key.is_good(held.now_ms)) for key in held.keys]
+        rows += [
+            _credential(one, one.certificate_id, limits.get(one.key_id, NOTHING), is_good=is_good)
+            for one, is_good in held.certificates
+        ]
         return CredentialList(rows=rows)
 
     async def revoke_credential(self, device_id: str, credential_id: str, principal: Caller) -> CredentialList:
         """One key; the device, and what else it holds, stays."""
         await self._devices.machines.revoke(principal, device_id, credential_id)
+        return await self.list_credentials(device_id, principal)
+
+    async def limit_credential(
+        self, device_id: str, credential_id: str, body: TopicsBody, principal: Caller
+    ) -> CredentialList:
+        """Of one API key; felt by whoever is connected with it within a second."""
+        await self._devices.machines.limit(principal, device_id, credential_id, body.limits())
         return await self.list_credentials(device_id, principal)
 
     async def create_ticket(self, principal: Caller, request: Request, response: Response) -> TicketBody:
@@ -314,10 +332,13 @@ def _created(made: CreatedKey) -> CreatedApiKey:
         api_key=made.secret,
         scopes=sorted(made.device.scopes),
         expires_at=rfc3339_or_none(made.expires_at_ms),
+        topics=topics_body(made.topics),
     )
 
 
-def _credential(key: ApiKey | DeviceCertificate, credential_id: str, *, is_good: bool) -> CredentialRow:
+def _credential(
+    key: ApiKey | DeviceCertificate, credential_id: str, topics: TopicLimits, *, is_good: bool
+) -> CredentialRow:
     return CredentialRow(
         credential_id=credential_id,
         kind="api_key" if isinstance(key, ApiKey) else "certificate",
@@ -326,6 +347,7 @@ def _credential(key: ApiKey | DeviceCertificate, credential_id: str, *, is_good:
         expires_at=rfc3339_or_none(key.expires_at_ms),
         last_used_at=rfc3339_or_none(key.last_used_at_ms),
         revoked_at=rfc3339_or_none(key.revoked_at_ms),
+        topics=topics_body(topics),
     )
 
 

@@ -12,10 +12,12 @@ from entobot.core.ids import Ids, Prefix
 from entobot.core.names import clean_name
 from entobot.core.permissions import Scope, narrow, scope_text
 from entobot.core.principal import Principal
+from entobot.core.topic_limits import NO_LIMITS, TopicLimits
 from entobot.devices import credential_store, store
 from entobot.devices.api_keys import API_KEY_SCOPES, DEFAULT_API_KEY_SCOPES, ApiKeys
 from entobot.devices.authentication import Authentication
 from entobot.devices.changes import Changes
+from entobot.devices.machine_limits import refuse_limited
 from entobot.devices.model import ApiKey, Change, Device, Platform, Status, clean_tags, clean_word
 from entobot.storage.database import Database, Transaction
 
@@ -31,6 +33,7 @@ class CreatedKey:
     device: Device
     secret: str
     expires_at_ms: int | None
+    topics: TopicLimits = NO_LIMITS
 
 
 BEARER_LIFE_MS = 30 * 24 * 3600_000
@@ -68,6 +71,7 @@ class KeyDesk:
         expires_in_s: int | None,
         device_type: str = "",
         tags: Sequence[str] = (),
+        topics: TopicLimits = NO_LIMITS,
     ) -> CreatedKey:
         """A new device of the maker's user that holds a key. Raises `forbidden`, `invalid`, and what `guard` raises."""
         maker.require(Scope.DEVICES_MANAGE)
@@ -80,10 +84,11 @@ class KeyDesk:
         device_id, key_id = self._ids.new(Prefix.DEVICE), self._ids.new(Prefix.API_KEY)
         secret = self._api_keys.mint(key_id)
         expires_at_ms = None if expires_in_s is None else now_ms + expires_in_s * 1000
-        key = ApiKey(key_id, device_id, self._api_keys.digest(secret), now_ms, expires_at_ms)
+        key = ApiKey(key_id, device_id, self._api_keys.digest(secret), now_ms, expires_at_ms, topics=topics)
 
         def unit(tx: Transaction) -> Device:
             self._authentication.guard(tx, maker)
+            refuse_limited(tx, maker)
             held = granted(scopes, maker.scopes, self._accounts.get_user(tx, maker.user_id).scopes)
             device = Device(
                 device_id=device_id,
@@ -111,22 +116,24 @@ class KeyDesk:
             self._record(tx, maker, device, key, now_ms)
             return device
 
-        return CreatedKey(await self._database.write(unit), secret, expires_at_ms)
+        return CreatedKey(await self._database.write(unit), secret, expires_at_ms, topics)
 
-    def register(self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None) -> str:
+    def register(
+        self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None, topics: TopicLimits = NO_LIMITS
+    ) -> str:
         """Store a device that has no key pair, with an API key that ends after `life_ms`; the key. The audit entry is
         the caller's.
         """
         if not store.insert_device(tx, device):
             raise RuntimeError("a reserved id was there already")
-        return self.add(tx, device.device_id, now_ms, life_ms)
+        return self.add(tx, device.device_id, now_ms, life_ms, topics)
 
-    def add(self, tx: Transaction, device_id: str, now_ms: int, life_ms: int | None) -> str:
+    def add(self, tx: Transaction, device_id: str, now_ms: int, life_ms: int | None, topics: TopicLimits) -> str:
         """One more key of a device."""
         key_id = self._ids.new(Prefix.API_KEY)
         secret = self._api_keys.mint(key_id)
         expires_at_ms = None if life_ms is None else now_ms + life_ms
-        key = ApiKey(key_id, device_id, self._api_keys.digest(secret), now_ms, expires_at_ms)
+        key = ApiKey(key_id, device_id, self._api_keys.digest(secret), now_ms, expires_at_ms, topics=topics)
         credential_store.insert_key(tx, key)
         return secret
 
@@ -143,6 +150,7 @@ class KeyDesk:
                 "platform": device.platform,
                 "scopes": scope_text(device.scopes),
                 "expires_at_ms": key.expires_at_ms,
+                "topics": key.topics.text,
             },
             personal={"device_name": device.name},
         )

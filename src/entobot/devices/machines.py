@@ -9,11 +9,13 @@ from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Prefix, is_id
 from entobot.core.principal import Principal
+from entobot.core.topic_limits import NO_LIMITS, TopicLimits
 from entobot.devices import credential_store
 from entobot.devices.api_keys import parse_key
 from entobot.devices.changes import Changes
 from entobot.devices.directory import Directory
 from entobot.devices.key_desk import MAX_LIFE_S, CreatedKey, KeyDesk
+from entobot.devices.machine_limits import refuse_limited
 from entobot.devices.machine_standing import has_ended, is_good_certificate
 from entobot.devices.model import ApiKey, Change, Device, DeviceCertificate, Status
 from entobot.storage.database import Database, Transaction
@@ -62,19 +64,21 @@ class Machines:
 
     # -- for enrolment
 
-    def enrol(self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None) -> str:
+    def enrol(self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None, topics: TopicLimits) -> str:
         """Add a device with an API key of its own, and tell its user; the key. The audit entry is the caller's."""
-        secret = self._keys.register(tx, device, now_ms, life_ms)
+        secret = self._keys.register(tx, device, now_ms, life_ms, topics)
         self._changes.announce(tx, device.user_id, device.device_id, Change.PAIRED, now_ms)
         return secret
 
-    def replace_unused(self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None) -> str | None:
+    def replace_unused(
+        self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None, topics: TopicLimits
+    ) -> str | None:
         """A new key for a device that has never used the one it was given, which is void; None for one that has."""
         if device.first_used_at_ms is not None:
             return None
         credential_store.delete_keys(tx, device.device_id)
         self._changes.apply(tx, device, device.renew_credentials())
-        return self._keys.add(tx, device.device_id, now_ms, life_ms)
+        return self._keys.add(tx, device.device_id, now_ms, life_ms, topics)
 
     # -- standing
 
@@ -105,7 +109,8 @@ class Machines:
         overlap_s: int = DEFAULT_OVERLAP_S,
         expires_in_s: int | None = None,
     ) -> CreatedKey:
-        """A new API key; those that there were end after the overlap.
+        """A new API key; those that there were end after the overlap. It is limited to topics as the newest one that
+        holds is.
 
         Without `expires_in_s` it lives as long as the newest one was made to. Raises `not_found`, `forbidden`,
         `invalid`, `quota_exceeded`.
@@ -119,8 +124,10 @@ class Machines:
         def unit(tx: Transaction) -> CreatedKey:
             device = self._reach(tx, principal, device_id)
             _check_holds_keys(device)
-            credential_store.forget_keys(tx, device_id, now_ms - KEPT_MS)
+            refuse_limited(tx, principal)
             known = credential_store.keys_of(tx, device_id)
+            credential_store.forget_keys(tx, device_id, now_ms - KEPT_MS)
+            topics = _topics_of(known, now_ms)
             if overlap_s and sum(key.is_good(now_ms) for key in known) >= MAX_GOOD_KEYS:
                 raise Problem(
                     Code.QUOTA_EXCEEDED,
@@ -128,7 +135,7 @@ class Machines:
                 )
             life_ms = _life_ms(known, expires_in_s)
             credential_store.end_keys(tx, device_id, now_ms + overlap_s * 1000)
-            secret = self._keys.add(tx, device_id, now_ms, life_ms)
+            secret = self._keys.add(tx, device_id, now_ms, life_ms, topics)
             self._changes.ring(tx, device_id)
             self._audit.record(
                 tx,
@@ -136,12 +143,39 @@ class Machines:
                 now_ms=now_ms,
                 actor=principal,
                 subject=device_id,
-                facts={"key_id": parse_key(secret), "overlap_s": overlap_s},
+                facts={"key_id": parse_key(secret), "overlap_s": overlap_s, "topics": topics.text},
                 personal={"device_name": device.name},
             )
-            return CreatedKey(device, secret, None if life_ms is None else now_ms + life_ms)
+            return CreatedKey(device, secret, None if life_ms is None else now_ms + life_ms, topics)
 
         return await self._database.write(unit)
+
+    async def limit(self, principal: Principal, device_id: str, credential_id: str, topics: TopicLimits) -> None:
+        """Limit a key, and the certificates that rest on it, to topics, or to others, or not at all any more.
+
+        Felt by whoever is connected with it. Idempotent. Raises `not_found`, `forbidden`, `invalid`.
+        """
+        now_ms = self._clock.now_ms()
+
+        def unit(tx: Transaction) -> None:
+            device = self._reach(tx, principal, device_id)
+            refuse_limited(tx, principal)
+            key = _find_key(tx, device_id, credential_id)
+            if key.topics == topics:
+                return
+            credential_store.limit_key(tx, key.key_id, topics)
+            self._changes.ring(tx, device_id)
+            self._audit.record(
+                tx,
+                AuditEvent.API_KEY_LIMITED,
+                now_ms=now_ms,
+                actor=principal,
+                subject=device_id,
+                facts={"key_id": key.key_id, "topics": topics.text},
+                personal={"device_name": device.name},
+            )
+
+        await self._database.write(unit)
 
     async def revoke(self, principal: Principal, device_id: str, credential_id: str) -> None:
         """End one credential for good, and every connection that it opened. Idempotent. Raises `not_found`, `forbidden`."""
@@ -173,10 +207,28 @@ def _end(tx: Transaction, device_id: str, credential_id: str, now_ms: int) -> tu
         if found is not None and found.device_id == device_id:
             has_moved = credential_store.revoke_certificate(tx, credential_id, now_ms)
             return AuditEvent.DEVICE_CERTIFICATE_REVOKED, "certificate_id", has_moved
+    _find_key(tx, device_id, credential_id)
+    return AuditEvent.API_KEY_REVOKED, "key_id", credential_store.revoke_key(tx, credential_id, now_ms)
+
+
+def _find_key(tx: Transaction, device_id: str, credential_id: str) -> ApiKey:
+    """Raises `not_found`, `invalid` for a certificate."""
+    if is_id(credential_id, Prefix.CERTIFICATE):
+        found = credential_store.find_certificate(tx, credential_id)
+        if found is not None and found.device_id == device_id:
+            raise Problem(
+                Code.INVALID, f"A certificate is limited as the key is with which it was got: {found.key_id}."
+            )
     key = credential_store.find_key(tx, credential_id) if is_id(credential_id, Prefix.API_KEY) else None
     if key is None or key.device_id != device_id:
         raise Problem(Code.NOT_FOUND, "This device holds no such key or certificate.")
-    return AuditEvent.API_KEY_REVOKED, "key_id", credential_store.revoke_key(tx, credential_id, now_ms)
+    return key
+
+
+def _topics_of(known: list[ApiKey], now_ms: int) -> TopicLimits:
+    """What a key is limited to that comes after these."""
+    holding = [key for key in known if key.is_good(now_ms)] or known
+    return holding[0].topics if holding else NO_LIMITS
 
 
 def _check_holds_keys(device: Device) -> None:

@@ -9,6 +9,7 @@ from entobot.core.errors import Code, NoLonger, Problem
 from entobot.core.names import clean_name, is_showable
 from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
+from entobot.core.topic_limits import NO_LIMITS, TopicLimits
 
 MAX_VERSION_CHARACTERS = 64
 MAX_TAGS = 16
@@ -213,6 +214,7 @@ class ApiKey:
     expires_at_ms: int | None
     last_used_at_ms: int | None = None
     revoked_at_ms: int | None = None
+    topics: TopicLimits = NO_LIMITS
 
     def is_over(self, now_ms: int) -> bool:
         return self.expires_at_ms is not None and now_ms >= self.expires_at_ms

@@ -15,6 +15,7 @@ from entobot.core.names import clean_name
 from entobot.core.permissions import Scope, narrow
 from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy
+from entobot.core.topic_limits import NO_LIMITS, TopicLimits
 from entobot.devices import lifecycle, store
 from entobot.devices.api_keys import API_KEY_SCOPES, ApiKeys
 from entobot.devices.authentication import Authentication
@@ -322,6 +323,7 @@ class Devices:
         expires_in_s: int | None = None,
         device_type: str = "",
         tags: Sequence[str] = (),
+        topics: TopicLimits = NO_LIMITS,
     ) -> CreatedKey:
         """A new device that holds an API key, scopes `chat` unless named. Raises `forbidden`, `invalid`."""
         return await self._key_desk.create(
@@ -332,6 +334,7 @@ class Devices:
             expires_in_s=expires_in_s,
             device_type=device_type,
             tags=tags,
+            topics=topics,
         )
 
     async def refresh(self, refresh_token: str, presented: Presented) -> Credentials:

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from entobot.client.console import AsJson, hint, only, place, say, show, table, told
+from entobot.client.console import AsJson, Topics, hint, only, place, say, show, table, told
+from entobot.core.topic_limits import limits_of_words, words_of_limits
 
 app = typer.Typer(help="Keys with which boards enrol themselves: create, list, show, revoke.", no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
 
@@ -25,6 +26,7 @@ def create(
     key_life: Annotated[
         int | None, typer.Option(help="Seconds that the devices' own keys live. Default: no end.", min=3600)
     ] = None,
+    topics: Topics = "",
     as_json: AsJson = False,
 ) -> None:
     """Make an enrolment key. It is shown once."""
@@ -36,6 +38,8 @@ def create(
         "tags": _words(tags),
         "scopes": _words(scopes),
     }
+    if topics:
+        body["topics"] = limits_of_words(topics)
     if key_life is not None:
         body["key_life_s"] = key_life
     made = place(context).gateway.request("POST", KEYS, json=body)
@@ -53,7 +57,7 @@ def create(
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """Every enrolment key."""
     rows = _all(context)
-    head = ("KEY", "NAME", "STATE", "DEVICES", "TYPE", "TAGS", "SCOPES", "UNTIL")
+    head = ("KEY", "NAME", "STATE", "DEVICES", "TYPE", "TAGS", "SCOPES", "TOPICS", "UNTIL")
     lines = [
         (
             row["key_id"],
@@ -63,6 +67,7 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
             row["device_type"],
             " ".join(row["tags"]),
             " ".join(row["scopes"]),
+            words_of_limits(row["topics"]),
             row["expires_at"],
         )
         for row in rows

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from entobot.core.clock import Clock, rfc3339, rfc3339_or_none
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
+from entobot.devices.http_topics import TopicsBody, topics_body
 from entobot.devices.key_desk import MAX_LIFE_S as MAX_KEY_LIFE_S
 from entobot.devices.model import MAX_TAGS
 from entobot.enrolment.model import DEFAULT_LIFE_S, MAX_LIFE_S, MAX_USES, EnrolmentKey
@@ -34,6 +35,7 @@ class EnrolmentKeyRow(_Body):
     tags: list[str]
     scopes: list[str] = Field(description="None: its devices reach their own topics, and nothing of the API.")
     key_life_s: int | None = Field(description="How long the API keys live that it makes; null has no end.")
+    topics: TopicsBody = Field(description="What the API keys that it makes are limited to.")
     created_at: str
     expires_at: str
     last_used_at: str | None
@@ -64,6 +66,7 @@ class NewEnrolmentKey(_Body):
     tags: list[str] = Field(default_factory=list, max_length=MAX_TAGS)
     scopes: list[Scope] = Field(default_factory=list[Scope], max_length=32, description="None by default.")
     key_life_s: int | None = Field(default=None, strict=True, ge=3600, le=MAX_KEY_LIFE_S)
+    topics: TopicsBody = Field(default_factory=TopicsBody, description="To limit the API keys that it makes.")
 
 
 class CreatedEnrolmentKey(EnrolmentKeyRow):
@@ -154,6 +157,7 @@ class _Routes:
             tags=tuple(body.tags),
             scopes=frozenset(body.scopes),
             key_life_s=body.key_life_s,
+            topics=body.topics.limits(),
         )
         made = await self._enrolments.create(principal, wanted)
         return CreatedEnrolmentKey(**_row(made.key, self._clock.now_ms()), enrolment_key=made.secret)
@@ -203,6 +207,7 @@ def _row(key: EnrolmentKey, now_ms: int) -> dict[str, Any]:
         "tags": list(key.tags),
         "scopes": sorted(key.scopes),
         "key_life_s": key.key_life_s,
+        "topics": topics_body(key.topics),
         "created_at": rfc3339(key.created_at_ms),
         "expires_at": rfc3339(key.expires_at_ms),
         "last_used_at": rfc3339_or_none(key.last_used_at_ms),

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from entobot.core.ids import Prefix
 from entobot.core.permissions import Scope
+from entobot.core.topic_limits import NO_LIMITS, TopicLimits
 from entobot.devices.api_keys import KeyKind
 
 ENROLMENT_KEY = KeyKind("ent_enr_", Prefix.ENROLMENT_KEY)
@@ -48,6 +49,7 @@ class EnrolmentKey:
     expires_at_ms: int
     last_used_at_ms: int | None = None
     revoked_at_ms: int | None = None
+    topics: TopicLimits = NO_LIMITS
 
     @property
     def key_life_ms(self) -> int | None:

@@ -13,9 +13,11 @@ from entobot.core.names import MAX_NAME_CHARACTERS, clean_name, is_showable
 from entobot.core.permissions import Scope, narrow, scope_text
 from entobot.core.principal import Principal
 from entobot.core.secrets import b64u, keyed_digest, same
+from entobot.core.topic_limits import NO_LIMITS, TopicLimits
 from entobot.devices.api_keys import API_KEY_SCOPES, ApiKeys, KeyMalformed, parse_key
 from entobot.devices.key_desk import MAX_LIFE_S as MAX_KEY_LIFE_S
 from entobot.devices.key_desk import granted
+from entobot.devices.machine_limits import refuse_limited
 from entobot.devices.model import Device, Platform, Status, clean_tags, clean_version, clean_word
 from entobot.devices.service import Devices
 from entobot.enrolment import store
@@ -45,7 +47,9 @@ _OVER = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an enrolment key is to be. No scopes: its devices reach their own topics, and nothing of the API."""
+    """What an enrolment key is to be. No scopes: its devices reach their own topics, and nothing of the API; `topics`
+    is what their keys are limited to.
+    """
 
     name: str
     max_uses: int = 1
@@ -54,6 +58,7 @@ class Wanted:
     tags: tuple[str, ...] = ()
     scopes: frozenset[Scope] = frozenset()
     key_life_s: int | None = None
+    topics: TopicLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,7 @@ class Enrolments:
 
         def unit(tx: Transaction) -> EnrolmentKey:
             self._devices.guard(tx, maker)
+            refuse_limited(tx, maker)
             of_user = self._accounts.get_user(tx, maker.user_id).scopes
             if store.count_open(tx, maker.user_id, now_ms) >= MAX_OPEN:
                 raise Problem(
@@ -148,6 +154,7 @@ class Enrolments:
                 key_life_s=wanted.key_life_s,
                 created_at_ms=now_ms,
                 expires_at_ms=now_ms + wanted.expires_in_s * 1000,
+                topics=wanted.topics,
             )
             store.insert_key(tx, key)
             self._record(tx, AuditEvent.ENROLMENT_KEY_CREATED, maker, key, now_ms)
@@ -299,7 +306,7 @@ class Enrolments:
         )
         if not store.insert_enrolment(tx, use):  # a node beside us was faster; nothing of this unit stays
             raise Problem(Code.RATE_LIMITED, "This is being answered. Ask again.")
-        secret = self._devices.machines.enrol(tx, device, now_ms, key.key_life_ms)
+        secret = self._devices.machines.enrol(tx, device, now_ms, key.key_life_ms, key.topics)
         for tell in self.on_made:
             tell(tx, device, now_ms)
         return Enrolled(device, secret, _end_ms(key, now_ms), is_repeat=False)
@@ -314,7 +321,7 @@ class Enrolments:
         device = self._devices.find_device(tx, known.device_id)
         secret = None
         if device is not None and device.status is Status.ACTIVE and known.may_repeat(now_ms):
-            secret = self._devices.machines.replace_unused(tx, device, now_ms, key.key_life_ms)
+            secret = self._devices.machines.replace_unused(tx, device, now_ms, key.key_life_ms, key.topics)
         if device is None or secret is None:
             return Problem(
                 Code.ENROLMENT_USED,
@@ -338,6 +345,7 @@ class Enrolments:
                 "device_type": key.device_type,
                 "tags": " ".join(key.tags),
                 "scopes": scope_text(key.scopes),
+                "topics": key.topics.text,
             },
             personal={"name": key.name},
         )

@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 
 from entobot.core.permissions import parse_scopes, scope_text
+from entobot.core.topic_limits import parse_limits
 from entobot.enrolment.model import MAX_LISTED, Enrolment, EnrolmentKey
 from entobot.storage.database import Row, Transaction, metadata
 from entobot.storage.upsert import upsert
@@ -42,6 +43,7 @@ keys = Table(
     Column("last_used_at_ms", BigInteger),
     Column("revoked_at_ms", BigInteger),
     Column("alert_at_ms", BigInteger),
+    Column("topics", Text, nullable=False, server_default=""),
     Index("ix_enrolment_keys_user", "user_id"),
 )
 enrolments = Table(
@@ -104,6 +106,7 @@ def insert_key(tx: Transaction, key: EnrolmentKey) -> None:
             "key_life_s": key.key_life_s,
             "created_at_ms": key.created_at_ms,
             "expires_at_ms": key.expires_at_ms,
+            "topics": key.topics.text,
         },
     )
 
@@ -190,6 +193,7 @@ def _key(row: Row) -> EnrolmentKey:
         expires_at_ms=int(row["expires_at_ms"]),
         last_used_at_ms=row["last_used_at_ms"],
         revoked_at_ms=row["revoked_at_ms"],
+        topics=parse_limits(row["topics"]),
     )
 
 

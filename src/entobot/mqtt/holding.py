@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from entobot.core.topic_limits import NO_LIMITS, TopicLimits
 from entobot.mqtt.model import Action, Delivery
-from entobot.mqtt.policy import Decision, MayConnect, own_client_id, own_subtree
+from entobot.mqtt.policy import Decision, MayConnect, narrowed, own_client_id, own_subtree
 from entobot.storage.database import Transaction
 
 
@@ -26,6 +27,8 @@ class LiveSession(Protocol):
 
     @property
     def connection(self) -> int: ...
+    @property
+    def device_id(self) -> str: ...
     def told(self, delivery: Delivery) -> None: ...
     def show_message(self, delivery: Delivery) -> None: ...
     def has_news(self, last_seq: int) -> None: ...
@@ -35,11 +38,14 @@ class LiveSession(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose session it is. `epoch` is the device's: a session of an earlier one is not gone on with."""
+    """Whose session it is. `epoch` is the device's: a session of an earlier one is not gone on with. `credential_id` is
+    the API key or certificate that was shown last.
+    """
 
     device_id: str
     user_id: str
     epoch: int
+    credential_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +97,37 @@ def _own_topic(_tx: Transaction, device_id: str, topic: str) -> bool:
     return topic.startswith(f"devices/{device_id}/")
 
 
+LimitsOf = Callable[[Transaction, str], TopicLimits]
+"""`limits_of(tx, credential_id)`"""
+
+
+def _no_limits(_tx: Transaction, _credential_id: str) -> TopicLimits:
+    return NO_LIMITS
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Without others: a device reaches its own subtree."""
+    """Without others: a device reaches its own subtree, whatever it shows."""
 
     decide: Decide = _own_subtree
     may_receive: MayReceive = _own_topic
     may_connect: MayConnect = own_client_id
+    limits_of: LimitsOf = _no_limits
+
+    def judge(self, tx: Transaction, device_id: str, credential_id: str, action: Action, text: str) -> Decision:
+        """Of the device, narrowed to what its credential is limited to."""
+        decision = self.decide(tx, device_id, action, text)
+        if not decision.is_allowed or not credential_id:
+            return decision
+        return narrowed(decision, self.limits_of(tx, credential_id), device_id, credential_id, action, text)
+
+    def may_bring(self, tx: Transaction, device_id: str, credential_id: str, topic: str) -> bool:
+        """Whether a message may be brought to a session of the device that was opened with this credential."""
+        if not self.may_receive(tx, device_id, topic):
+            return False
+        return not credential_id or self._is_kept(tx, device_id, credential_id, topic)
+
+    def _is_kept(self, tx: Transaction, device_id: str, credential_id: str, topic: str) -> bool:
+        allowed = Decision(is_allowed=True, rule="")
+        limits = self.limits_of(tx, credential_id)
+        return narrowed(allowed, limits, device_id, credential_id, Action.SUBSCRIBE, topic).is_allowed

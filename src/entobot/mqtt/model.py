@@ -77,6 +77,7 @@ class StoredSession:
     client_id: str
     user_id: str
     epoch: int
+    credential_id: str
     node: str | None
     connection: int
     last_seq: int
@@ -93,6 +94,7 @@ class StoredSubscription:
 
     session: int
     device_id: str
+    credential_id: str
     node: str | None
     last_seq: int
     share: str

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from entobot.core.topic_limits import TopicLimits, is_within
 from entobot.mqtt.model import Action
 
 DOWNWARD = frozenset({"command", "notification", "update"})
@@ -29,6 +30,21 @@ def own_subtree(device_id: str, action: Action, text: str) -> Decision:
     if action is Action.PUBLISH and levels[2] in DOWNWARD:
         return Decision(is_allowed=False, rule=f"{levels[2]} is what the gateway says to a device")
     return Decision(is_allowed=True, rule="own subtree")
+
+
+def narrowed(
+    decision: Decision, limits: TopicLimits, device_id: str, credential_id: str, action: Action, text: str
+) -> Decision:
+    """What remains of a decision about a device under the limits of the credential that it showed.
+
+    The only way in which the two are combined: nothing is permitted that was denied. Of a filter with wildcards,
+    something has to lie within the limits; each message is decided by its own topic.
+    """
+    kept = limits.publish if action is Action.PUBLISH else limits.subscribe
+    if not decision.is_allowed or kept is None or is_within(kept, device_id, text):
+        return decision
+    verb = "publish" if action is Action.PUBLISH else "subscribe to"
+    return Decision(is_allowed=False, rule=f"{credential_id} may {verb} {', '.join(kept) or 'nothing'} only")
 
 
 def own_client_id(device_id: str, client_id: str) -> bool:

@@ -83,7 +83,7 @@ class Broker:
     ) -> Held:  # fmt: skip
         """The session of this client id, taken from whoever held it, or a new one. Raises Forbidden, TooManySessions."""
         if will is not None:
-            decision = self.rules.decide(tx, owner.device_id, Action.PUBLISH, will.topic)
+            decision = self.rules.judge(tx, owner.device_id, owner.credential_id, Action.PUBLISH, will.topic)
             if not decision.is_allowed:
                 raise Forbidden(decision.rule)
         found = session_store.find_session(tx, owner.device_id, client_id)
@@ -101,7 +101,7 @@ class Broker:
         else:
             session = found.session
             self._tell_taken(tx, found)
-        connection = session_store.take_session(tx, session, self._node, expiry_s, will)
+        connection = session_store.take_session(tx, session, self._node, owner.credential_id, expiry_s, will)
         if found is None:
             return Held(session, connection, owner, is_present=False, last_seq=0, sent_seq=0, received=frozenset())
         sent_seq = found.sent_seq
@@ -178,7 +178,7 @@ class Broker:
     def _publish_will(self, tx: Transaction, row: StoredSession, will: Will, now_ms: int) -> None:
         """Not retained where the device has as many as it may: each connection could bring another topic."""
         owner = Owner(row.device_id, row.user_id, row.epoch)
-        if not self.rules.decide(tx, owner.device_id, Action.PUBLISH, will.topic).is_allowed:
+        if not self.rules.judge(tx, row.device_id, row.credential_id, Action.PUBLISH, will.topic).is_allowed:
             return
         said = _message(will.topic, will.payload, will.qos, will.properties, owner, now_ms, retain=will.retain)
         if will.retain and self._has_retained_enough(tx, said):
@@ -195,7 +195,7 @@ class Broker:
         owner = held.owner
         if not self._is_standing(tx, owner.device_id, owner.epoch):
             raise CutOff
-        decision = self.rules.decide(tx, owner.device_id, Action.PUBLISH, packet.topic)
+        decision = self.rules.judge(tx, owner.device_id, owner.credential_id, Action.PUBLISH, packet.topic)
         if not decision.is_allowed:
             return Reason.NOT_AUTHORIZED, decision.rule
         message = _message(
@@ -251,7 +251,8 @@ class Broker:
         found = [
             one
             for one in session_store.reaching(tx, message.scope)
-            if matches(one.filter, message.topic) and self.rules.may_receive(tx, one.device_id, message.topic)
+            if matches(one.filter, message.topic)
+            and self.rules.may_bring(tx, one.device_id, one.credential_id, message.topic)
         ]
         for one in targets(found, message, by_session, number):
             self._queue(tx, one, message, number)
@@ -310,12 +311,20 @@ class Broker:
 
     def _is_theirs(self, tx: Transaction, held: Held, one: Delivery) -> bool:
         """Also now: it may have waited for long, and the rules have changed since."""
-        return one.stage is Stage.RELEASED or self.rules.may_receive(tx, held.owner.device_id, one.message.topic)
+        owner = held.owner
+        is_sent = one.stage is Stage.RELEASED
+        return is_sent or self.rules.may_bring(tx, owner.device_id, owner.credential_id, one.message.topic)
 
     def rules_changed(self) -> None:
         """Others hold from now on."""
         for live in tuple(self._live.values()):
             live.rules_changed()
+
+    def limits_changed(self, device_id: str) -> None:
+        """A credential of this device is limited otherwise from now on."""
+        for live in tuple(self._live.values()):
+            if live.device_id == device_id:
+                live.rules_changed()
 
     def finish(self, tx: Transaction, held: Held, seqs: list[int]) -> None:
         for seq in seqs:
@@ -346,7 +355,8 @@ class Broker:
         now_ms: int,
     ) -> tuple[Reason, str]:  # fmt: skip
         share, text = split_share(one.filter)
-        decision = self.rules.decide(tx, held.owner.device_id, Action.SUBSCRIBE, text)
+        owner = held.owner
+        decision = self.rules.judge(tx, owner.device_id, owner.credential_id, Action.SUBSCRIBE, text)
         if not decision.is_allowed:
             return Reason.NOT_AUTHORIZED, decision.rule
         is_new = (share, text) not in there
@@ -355,7 +365,8 @@ class Broker:
         there.add((share, text))
         row = StoredSubscription(
             session=held.session,
-            device_id=held.owner.device_id,
+            device_id=owner.device_id,
+            credential_id=owner.credential_id,
             node=self._node,
             last_seq=0,
             share=share,
@@ -369,7 +380,7 @@ class Broker:
         if not share and (one.retain_handling == 0 or (one.retain_handling == 1 and is_new)):
             self._queue_retained(tx, row, now_ms)
         if is_new and not share:
-            self.subscribed(tx, held.owner.device_id, text, now_ms)
+            self.subscribed(tx, owner.device_id, text, now_ms)
         return Reason(one.qos), ""
 
     def _queue_retained(self, tx: Transaction, row: StoredSubscription, now_ms: int) -> None:
@@ -379,7 +390,7 @@ class Broker:
         for found in store.retained_in(tx, scope_of(row.filter), self._bounds.max_queued):
             if not matches(row.filter, found.topic) or _is_over(found, now_ms):
                 continue
-            if not self.rules.may_receive(tx, row.device_id, found.topic):
+            if not self.rules.may_bring(tx, row.device_id, row.credential_id, found.topic):
                 continue
             last_seq = session_store.last_seq(tx, row.session) or 0
             qos = min(found.qos, row.qos)
@@ -431,7 +442,7 @@ class Broker:
             for row in session_store.at_node(tx, node, AT_ONCE)
         ]
         for row in lost:
-            owner = Owner(row.device_id, row.user_id, row.epoch)
+            owner = Owner(row.device_id, row.user_id, row.epoch, row.credential_id)
             held = Held(
                 row.session, row.connection, owner, is_present=True, last_seq=row.last_seq,
                 sent_seq=row.last_seq, received=frozenset(),

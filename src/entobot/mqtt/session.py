@@ -205,6 +205,10 @@ class MqttSession(HearsNoEvents):
     def connection(self) -> int:
         return 0 if self._held is None else self._held.connection
 
+    @property
+    def device_id(self) -> str:
+        return self.principal.device_id or ""
+
     def told(self, delivery: Delivery) -> None:
         if self._connection is not None:
             self._carry_out(self._connection.told(delivery, self._parts.clock.now_ms()))
@@ -326,8 +330,9 @@ class MqttSession(HearsNoEvents):
             self._expires_at_ms = found.expires_at_ms
         self._joined_s = parts.clock.monotonic()
         parts.hub.join(self)
-        owner = Owner(device_id, found.principal.user_id, found.principal.epoch)
-        return await self._open_session(effect, owner, found.principal)
+        principal = found.principal
+        owner = Owner(device_id, principal.user_id, principal.epoch, principal.credential_id)
+        return await self._open_session(effect, owner, principal)
 
     async def _open_session(self, effect: Open, owner: Owner, principal: Principal) -> Refusal | None:
         parts, connection, connect = self._parts, self._connection, effect.connect

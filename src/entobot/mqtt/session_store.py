@@ -24,6 +24,7 @@ _TAKE = (
     .where(_IS_SESSION)
     .values(
         node=bindparam("at_node"),
+        credential_id=bindparam("by_credential"),
         connection=_S.connection + 1,
         expiry_s=bindparam("lasts_s"),
         expires_at_ms=None,
@@ -78,6 +79,7 @@ def insert_session(tx: Transaction, device_id: str, client_id: str, user_id: str
             "client_id": client_id,
             "user_id": user_id,
             "epoch": epoch,
+            "credential_id": "",
             "node": None,
             "connection": 0,
             "last_seq": 0,
@@ -92,9 +94,15 @@ def insert_session(tx: Transaction, device_id: str, client_id: str, user_id: str
     return int(row["id"])
 
 
-def take_session(tx: Transaction, session: int, node: str, expiry_s: int, will: Will | None) -> int:
+def take_session(tx: Transaction, session: int, node: str, credential_id: str, expiry_s: int, will: Will | None) -> int:
     """Connected here from now on; the number of this connection, by which it is told from those before."""
-    given = {"of_session": session, "at_node": node, "lasts_s": expiry_s, "new_will": pack_will(will)}
+    given = {
+        "of_session": session,
+        "at_node": node,
+        "by_credential": credential_id,
+        "lasts_s": expiry_s,
+        "new_will": pack_will(will),
+    }
     row = tx.first(_TAKE, given)
     assert row is not None
     return int(row["connection"])
@@ -188,6 +196,7 @@ def _session(row: Row) -> StoredSession:
         client_id=row["client_id"],
         user_id=row["user_id"],
         epoch=int(row["epoch"]),
+        credential_id=row["credential_id"],
         node=row["node"],
         connection=int(row["connection"]),
         last_seq=int(row["last_seq"]),
@@ -214,8 +223,8 @@ _UNSUBSCRIBE = delete(subscriptions).where(
 _DELETE_SUBSCRIPTIONS = delete(subscriptions).where(_U.session == bindparam("of_session"))
 _REACHING = (
     select(
-        _U.session, _S.device_id, _S.node, _S.last_seq, _U.share, _U.filter, _U.qos, _U.no_local, _U.retain_as_published,
-        _U.identifier,
+        _U.session, _S.device_id, _S.credential_id, _S.node, _S.last_seq, _U.share, _U.filter, _U.qos, _U.no_local,
+        _U.retain_as_published, _U.identifier,
     )
     .join(sessions, _S.id == _U.session)
     .where(_U.scope.in_([bindparam("own_scope"), bindparam("any_scope")]))
@@ -254,6 +263,7 @@ def reaching(tx: Transaction, scope: str) -> list[StoredSubscription]:
         StoredSubscription(
             session=int(row["session"]),
             device_id=row["device_id"],
+            credential_id=row["credential_id"],
             node=row["node"],
             last_seq=int(row["last_seq"]),
             share=row["share"],

@@ -29,6 +29,7 @@ sessions = Table(
     Column("client_id", Text, nullable=False),
     Column("user_id", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),
+    Column("credential_id", Text, nullable=False, server_default=""),
     Column("node", Text),
     Column("connection", BigInteger, nullable=False),
     Column("last_seq", BigInteger, nullable=False),

@@ -31,6 +31,7 @@ export type Passkey = Schemas["PasskeyRow"];
 export type BrowserSession = Schemas["SessionRow"];
 export type Device = Schemas["DeviceRow"];
 export type Credential = Schemas["CredentialRow"];
+export type Topics = Schemas["TopicsBody"];
 export type EnrolmentKey = Schemas["EnrolmentKeyRow"];
 export type Release = Schemas["ReleaseRow"];
 export type ReleaseKey = Schemas["ReleaseKeyRow"];
