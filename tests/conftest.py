@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from entobot.core.ids import RandomIds
 from entobot.storage.database import Database
@@ -27,6 +28,10 @@ __all__ = ["campaign", "loop_guard"]
 
 STDERR: pytest.StashKey[TextIO] = pytest.StashKey()
 LAID: pytest.StashKey[ExitStack] = pytest.StashKey()
+
+# A busy machine makes no test wrong.
+settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Hundreds of gateways are started as processes: each would compile all of its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

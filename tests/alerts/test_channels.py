@@ -27,6 +27,7 @@ from entobot.core.errors import StartupRefused
 from entobot.core.ids import RandomIds
 from entobot.outgoing import mail
 from tests.support.receivers import HttpReceiver, make_certificate
+from tests.support.served import Served
 from tests.support.smtp import MailServer
 from tests.support.time import ManualClock, SeededEntropy
 
@@ -135,14 +136,12 @@ async def test_a_server_whose_reply_has_no_end_is_left_before_it_fills_the_memor
                 await writer.drain()
                 taken += 8006
         except OSError:
-            writer.close()
+            return
 
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    endless = {"kind": "email", "name": "post", "host": "127.0.0.1", "port": port, "security": security}
-    with pytest.raises(ChannelFailed, match="cannot be used"):
-        await send(AlertChannel.model_validate(endless | {"sender": "gate@example.org", "to": ["ops@example.org"]}))
-    server.close()
+    async with Served(talk) as server:
+        endless = {"kind": "email", "name": "post", "host": "127.0.0.1", "port": server.port, "security": security}
+        with pytest.raises(ChannelFailed, match="cannot be used"):
+            await send(AlertChannel.model_validate(endless | {"sender": "gate@example.org", "to": ["ops@example.org"]}))
     assert taken < 20 * 1024 * 1024, "what the buffers of both sides hold"
 
 

@@ -18,6 +18,7 @@ from entobot.gateway.websocket import WebSockets
 from entobot.gateway.websocket_link import MAX_MESSAGE_BYTES, WebSocketLink
 from entobot.web.endpoints import TcpEndpoint
 from tests.support.listening import Recorder, Recorders, serving
+from tests.support.served import Served
 from tests.web.test_listener import local_tls, trusting
 
 PACKAGE = "autobahntestsuite==0.8.2"  # the newest release that imports; it is written for Python 2.7
@@ -118,8 +119,8 @@ async def unsecured(port: int, trust: ssl.SSLContext) -> AsyncGenerator[int]:
         )
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 
-    async with await asyncio.start_server(bridge, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1]
+    async with Served(bridge) as server:
+        yield server.port
 
 
 Results = dict[str, dict[str, str]]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from tests.support.served import Served
+
 CHUNK = 65536
 
 
@@ -65,15 +67,11 @@ class FaultProxy:
 
     async def start(self) -> None:
         self._random = random.Random(self.seed)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._serve, self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = Served(self._serve, self.port, host=self.host)
+        self.port = self._server.port
 
     async def stop(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.stop()
 
     @property
     def open(self) -> int:
@@ -85,16 +83,8 @@ class FaultProxy:
             pair.reset()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
+        with suppress(OSError, asyncio.CancelledError):
             await self._carry(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.faults.is_refusing:

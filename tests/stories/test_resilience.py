@@ -16,6 +16,7 @@ from entobot.core.errors import Code
 from tests.support.operator import Operator
 from tests.support.phone import Phone, authenticate, connected, raw_socket
 from tests.support.process import GENEROUS_S, ROOMY, GatewayProcess
+from tests.support.served import Served
 
 STOPS_WITHIN_S = 10.0
 """What is promised; the tests wait longer, for busy machines."""
@@ -32,18 +33,16 @@ async def test_sigterm_ends_the_gateway_although_the_model_hangs_and_fifty_phone
     pytest.importorskip("pydantic_ai", reason="the extra 'agent' is not installed")
     asked = asyncio.Event()
 
-    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def stall(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         asked.set()
         await reader.read()
-        writer.close()
 
-    model = await asyncio.start_server(stall, "127.0.0.1", 0)
-    port = model.sockets[0].getsockname()[1]
+    model = Served(stall)
     settings = {
         "ENTOBOT_AGENT__RUNNER": "llm",
         "ENTOBOT_AGENT__MODEL": "stalled",
-        "ENTOBOT_AGENT__BASE_URL": f"http://127.0.0.1:{port}/v1",
+        "ENTOBOT_AGENT__BASE_URL": f"http://127.0.0.1:{model.port}/v1",
         "ENTOBOT_LIMITS__UNAUTHENTICATED_PER_ADDRESS": "60",
     }
     gateway = GatewayProcess(tmp_path / "home", environment=settings)
@@ -64,7 +63,7 @@ async def test_sigterm_ends_the_gateway_although_the_model_hangs_and_fifty_phone
             assert took_s < 2 * STOPS_WITHIN_S
     finally:
         gateway.close()
-        model.close()
+        await model.stop()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")

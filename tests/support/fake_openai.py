@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from tests.support.served import Served
+
 KEY = "sk-test-0123456789"
 MODEL = "fake-1"
 TOOL_NAME_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -58,39 +60,27 @@ class FakeOpenAI:
         self.dropped = asyncio.Event()
         """Set when a client hung up before its answer ended."""
         self.reached = asyncio.Event()
-        self._server: asyncio.Server | None = None
-        self._links: set[asyncio.Task[None]] = set()
+        self._server: Served | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = Served(self._serve)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
-        self._server.close()
-        await asyncio.sleep(0)  # whom it took at the very end has its task now
-        for link in tuple(self._links):
-            link.cancel()
-        await asyncio.gather(*self._links, return_exceptions=True)
-        await asyncio.sleep(0)  # and its transport is closed
+        await self._server.stop()
 
     @property
     def base_url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        return f"http://127.0.0.1:{self._server.port}/v1"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._links.add(task)
         try:
             while await self._one(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             self.dropped.set()
-        finally:
-            self._links.discard(task)
-            writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         line = await reader.readline()

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.support.served import Served
+
 TOPIC_CHARACTERS = 32
 
 
@@ -80,16 +82,12 @@ class PushService:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> "PushService":
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = Served(self._serve, self.port)
+        self.port = self._server.port
         return self
 
     async def stop(self) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await self._server.wait_closed()
+        await self._server.stop()
 
     async def until(self, count: int) -> list[Push]:
         async with self.arrived:
@@ -97,7 +95,6 @@ class PushService:
         return self.pushes
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {
@@ -116,6 +113,3 @@ class PushService:
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             return
-        finally:
-            self._writers.discard(writer)
-            writer.close()

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.served import Served
+
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that is its own authority, and its key."""
@@ -46,7 +48,6 @@ class SyslogServer:
         self.messages: list[str] = []
         self.faults: list[str] = []
         self.arrived = asyncio.Condition()
-        self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
         self.stalls_after: int | None = None
         """Having read so many messages, it reads no more."""
@@ -57,17 +58,13 @@ class SyslogServer:
         if self._asks:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self.certificate)
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=context)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = Served(self._serve, self.port, tls=context)
+        self.port = self._server.port
         return self
 
     async def stop(self) -> None:
         """Also whoever is connected is cut off, without a word."""
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-        await self._server.wait_closed()
+        await self._server.stop()
 
     async def until(self, count: int) -> list[str]:
         async with self.arrived:
@@ -75,7 +72,6 @@ class SyslogServer:
         return self.messages
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
         try:
             while length := await reader.readuntil(b" "):
                 if not length[:-1].isdigit() or length.startswith(b"0"):
@@ -106,13 +102,12 @@ class HttpReceiver:
         self.port = 0
 
     async def start(self) -> "HttpReceiver":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = Served(self._serve, self.port)
+        self.port = self._server.port
         return self
 
     async def stop(self) -> None:
-        self._server.close()
-        await self._server.wait_closed()
+        await self._server.stop()
 
     @property
     def lines(self) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import uvicorn
 
+from tests.support.served import Served
+
 
 class InThread:
     """An ASGI application, served by a loop that is not the test's."""
@@ -54,23 +56,14 @@ class Rogue:
         self.answer = answer
         self.asked: list[Asked] = []
         self.url = ""
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = Served(self._serve)
+        self.url = f"http://127.0.0.1:{self._server.port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._server.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -89,7 +82,6 @@ class Rogue:
                     await writer.drain()
             finally:
                 watch.cancel()
-                writer.close()
 
 
 async def _watch(reader: asyncio.StreamReader, asked: Asked) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from tests.support.receivers import make_certificate
+from tests.support.served import Served
 
 
 class MailServer:
@@ -28,7 +29,6 @@ class MailServer:
         self.is_mute = False
         self.arrived = asyncio.Condition()
         self.port = 0
-        self._writers: list[asyncio.StreamWriter] = []
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -37,15 +37,12 @@ class MailServer:
 
     async def start(self) -> "MailServer":
         sealed = self._context() if self._is_sealed else None
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=sealed)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = Served(self._serve, self.port, tls=sealed)
+        self.port = self._server.port
         return self
 
     async def stop(self) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await self._server.wait_closed()
+        await self._server.stop()
 
     async def until(self, count: int) -> list[EmailMessage]:
         async with self.arrived:
@@ -53,7 +50,6 @@ class MailServer:
         return self.mails
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
         try:
             if self.is_mute:
                 await reader.read()
@@ -61,8 +57,6 @@ class MailServer:
             await self._talk(reader, writer)
         except (asyncio.IncompleteReadError, OSError, ValueError):
             return
-        finally:
-            writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         is_encrypted, to = self._is_sealed, list[str]()

@@ -7,6 +7,7 @@ import time
 from typing import Any, Self
 
 from entobot.core.webhook_signing import decode_secret, verify
+from tests.support.served import Served
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 
@@ -21,12 +22,12 @@ class WebhookAgent:
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/agent"
+        self._server = Served(self._serve)
+        self.url = f"http://127.0.0.1:{self._server.port}/agent"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        await self._server.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = (await reader.readline()).decode()
@@ -45,4 +46,3 @@ class WebhookAgent:
         head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
         writer.write(head.encode() + data)
         await writer.drain()
-        writer.close()

@@ -31,6 +31,7 @@ from entobot.web.certificates import (
     this_machine,
 )
 from entobot.web.tls import TlsFiles, server_context
+from tests.support.served import Served
 
 DAY_MS = 24 * 3600 * 1000
 NOW_MS = SystemClock().now_ms()
@@ -53,14 +54,11 @@ async def handshake(files: TlsFiles, authority: x509.Certificate, name: str) -> 
     trusting = ssl.create_default_context(cadata=authority.public_bytes(serialization.Encoding.PEM).decode())
     accepted = asyncio.Event()
 
-    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         accepted.set()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context(files))
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname=name)
+    async with Served(serve, tls=server_context(files)) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting, server_hostname=name)
         version = writer.get_extra_info("ssl_object").version()
         writer.transport.abort()
         return version
