@@ -113,7 +113,7 @@ async def _copy(source: sqlite3.Connection, target: Connection, table: Table, pr
     await target.execute("CLOSE back")
     if (read.rows, read.hex()) != (found.rows, found.hex()):
         raise StartupRefused(f"{table.name} is not in the target what it is in the source. Nothing was copied.")
-    await _advance_sequence(target, table)
+    await _advance_sequences(target, table)
     return Copied(table.name, found.rows, found.hex())
 
 
@@ -134,11 +134,11 @@ def _bytes(row: tuple[object, ...]) -> int:
     return sum(len(value) for value in row if isinstance(value, bytes))
 
 
-async def _advance_sequence(target: Connection, table: Table) -> None:
+async def _advance_sequences(target: Connection, table: Table) -> None:
     """Numbers that the server gives go on after those that were copied."""
-    if table.columns[0] != "id":
-        return
     name = quoted(table.name)
-    sequence = await target.fetchval("SELECT pg_get_serial_sequence($1, 'id')", name)
-    if sequence is not None:
-        await target.execute(f"SELECT setval('{sequence}', (SELECT max(id) FROM {name})) FROM {name} LIMIT 1")  # noqa: S608  names that the server gave
+    for column in table.columns:
+        sequence = await target.fetchval("SELECT pg_get_serial_sequence($1, $2)", name, column)
+        if sequence is not None:
+            highest = f"SELECT max({quoted(column)}) FROM {name}"  # noqa: S608  names of our own tables
+            await target.execute(f"SELECT setval('{sequence}', ({highest})) FROM {name} LIMIT 1")  # noqa: S608  names that the server gave
