@@ -16,6 +16,7 @@ from entobot.home import Home
 from entobot.sources import Layers
 from entobot.telemetry.exposition import expose
 from entobot.web.certificates import LocalTls, Machine, ensure_local_tls, fingerprint_sha256, spki_sha256
+from tests.support.furnished import furnish
 from tests.support.listening import raw
 from tests.support.process import free_port
 
@@ -39,6 +40,8 @@ async def started(folder: Path, **tls: object) -> AsyncGenerator[Gateway]:
             "agent": {"runner": "echo"},
         }
     )
+    if not (folder / "home").exists():
+        furnish(folder / "home")
     gateway = await Gateway.open(Home(folder / "home"), layers, {}, clock=SystemClock(), entropy=ENTROPY)
     await gateway.start()
     try:

@@ -9,10 +9,10 @@ import pytest
 from entobot.app.measuring import KEPT, Counts, Measuring
 from entobot.storage.database import StorageFailed, Transaction, Unit
 from entobot.storage.database_sqlite import SqliteDatabase
-from entobot.storage.migrations import upgrade_sqlite
 from entobot.stream.retention import Backlog
 from entobot.telemetry.exposition import expose
 from entobot.telemetry.meters import Meters
+from tests.support.furnished import make_tables
 from tests.support.time import ManualClock
 
 NAMES = (
@@ -26,7 +26,7 @@ NAMES = (
 
 class Counting(SqliteDatabase):
     def __init__(self, path: Path) -> None:
-        super().__init__(path, upgrade_sqlite)
+        super().__init__(path, make_tables)
         self.is_away = False
         self.gate = asyncio.Event()
         self.gate.set()

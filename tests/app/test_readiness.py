@@ -10,10 +10,10 @@ import pytest
 from entobot.app.readiness import KEPT, PATIENCE, Readiness
 from entobot.storage.database import StorageFailed, Unit
 from entobot.storage.database_sqlite import SqliteDatabase
-from entobot.storage.migrations import upgrade_sqlite
 from entobot.telemetry.exposition import expose
 from entobot.telemetry.meters import Meters
 from entobot.web.http import Check
+from tests.support.furnished import make_tables
 from tests.support.time import ManualClock
 
 
@@ -21,7 +21,7 @@ class Moody(SqliteDatabase):
     """Counts its writes; holds them back while `gate` is closed, refuses them while `is_full`."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, upgrade_sqlite)
+        super().__init__(path, make_tables)
         self.gate = asyncio.Event()
         self.gate.set()
         self.is_full = False

@@ -21,10 +21,25 @@ def _tables() -> bytes:
         shutil.rmtree(folder)
 
 
+def make_tables(path: Path) -> None:
+    """As `upgrade_sqlite`, which takes a process of its own; a file that is there is left alone."""
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(_tables())
+
+
+def may_be_furnished(home: Path) -> bool:
+    """Whether nothing but settings is there, and they say nothing about the store."""
+    found = list(home.iterdir()) if home.exists() else []
+    return all(file.name == "entobot.toml" and "storage" not in file.read_text() for file in found)
+
+
 def furnish(home: Path) -> None:
-    """Make the data folder `home`, whose gateway starts without making its tables."""
+    """Make the data folder `home`, or fill one that has settings only; its gateway starts without making its tables."""
     for folder in (home, home / "keys"):
-        folder.mkdir(mode=0o700, parents=True)
-    for file, content in ((home / "entobot.db", _tables()), (home / "keys" / "server.key", secrets.token_bytes(32))):
-        file.touch(mode=0o600)
-        file.write_bytes(content)
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True)
+    make_tables(home / "entobot.db")
+    key = home / "keys" / "server.key"
+    key.touch(mode=0o600)
+    key.write_bytes(secrets.token_bytes(32))

@@ -23,7 +23,7 @@ from entobot.client.local import LocalGateway
 from entobot.core.clock import SystemClock
 from entobot.core.rates import Rate
 from entobot.core.secrets import SystemEntropy
-from tests.support.furnished import furnish
+from tests.support.furnished import furnish, may_be_furnished
 from tests.support.nursery import Forked, is_like_ours, nursery
 
 GENEROUS_S = 60.0
@@ -89,7 +89,8 @@ class GatewayProcess:
 
     def start(self, *arguments: str) -> "GatewayProcess":
         """Returns when the banner is complete: the port is open then. Fails after `STARTED_WITHIN_S`."""
-        if not self._is_bare and not self.home.exists() and not self.environment.get("ENTOBOT_STORAGE__URL"):
+        is_elsewhere = self.environment.get("ENTOBOT_STORAGE__URL")
+        if not self._is_bare and not is_elsewhere and may_be_furnished(self.home):
             furnish(self.home)
         with self.log.open("a") as errors:
             self.process = self._begin(["up", *arguments], errors)
