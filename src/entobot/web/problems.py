@@ -19,7 +19,7 @@ from entobot.storage.database import StorageFailed
 
 MEDIA_TYPE = "application/problem+json"
 CHALLENGE = 'DPoP algs="ES256", Bearer'
-"""`WWW-Authenticate` of every 401 (RFC 9110 §11.6.1, RFC 9449 §7.1)."""
+"""`WWW-Authenticate` of every 401 that brings no other (RFC 9110 §11.6.1, RFC 9449 §7.1)."""
 
 MAX_FIELDS = 10
 MAX_FIELD_CHARACTERS = 100
@@ -37,7 +37,7 @@ def problem_response(problem: Problem, *, status: int | None = None, headers: Ma
     if problem.retry_after_s is not None:
         sent["retry-after"] = str(max(1, -int(-problem.retry_after_s // 1)))
     if problem.status == 401:
-        sent["www-authenticate"] = CHALLENGE
+        sent.setdefault("www-authenticate", CHALLENGE)
     content = json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii")
     return Response(content, status or problem.status, sent, MEDIA_TYPE)
 
