@@ -22,6 +22,7 @@ from entobot.config_approvals import ApprovalsSettings
 from entobot.config_audit import AuditSettings
 from entobot.config_bridges import Bridges
 from entobot.config_callbacks import CallbackSettings
+from entobot.config_edge import EdgeSettings
 from entobot.config_files import FileSettings
 from entobot.config_mqtt import MqttSettings
 from entobot.config_notifications import NotificationSettings
@@ -389,6 +390,7 @@ class Settings(Section):
     alerts: AlertsSettings = AlertsSettings()
     approvals: ApprovalsSettings = ApprovalsSettings()
     callbacks: CallbackSettings = CallbackSettings()
+    edge: EdgeSettings = EdgeSettings()
     mqtt: MqttSettings = MqttSettings()
     things: ThingSettings = ThingSettings()
     notifications: NotificationSettings = NotificationSettings()

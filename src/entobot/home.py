@@ -29,6 +29,7 @@ class Purpose(StrEnum):
     BUS = "bus"
     CURSORS = "cursors"
     DEVICE_CERTIFICATES = "device certificates"
+    EDGE = "edge"
     ENROLMENT_KEYS = "enrolment keys"
     IDENTITY = "identity"
     INVITE_CODES = "invite codes"

@@ -36,6 +36,7 @@ from entobot.web.endpoints import TcpEndpoint
 
 if TYPE_CHECKING:
     from entobot.app.broker_bridges import BrokerBridges
+    from entobot.app.edge import Edge
 
 LOOK_EVERY = timedelta(seconds=1)
 CHECK_EVERY = timedelta(seconds=30)
@@ -78,6 +79,7 @@ class Boards:
         self.broker.arrived, self.broker.subscribed = things.arrived, things.subscribed
         things.service.send = self._send_down
         self._bridges = _make_bridges(ground, self.broker, devices, audit, things)
+        self._edge = _make_edge(ground, self.broker, devices, self._denials)
         self.parts = MqttParts(
             broker=self.broker,
             database=ground.database,
@@ -136,9 +138,13 @@ class Boards:
         periodic.every(LOOK_EVERY, self._denials.settle)
         if self._bridges is not None:
             periodic.every(LOOK_EVERY, self._bridges.look, at_once=True)
+        if self._edge is not None:
+            periodic.every(LOOK_EVERY, self._edge.start, at_once=True)
 
     def stop(self) -> None:
         self._unsubscribe()
+        if self._edge is not None:
+            self._edge.stop()
         if self._bridges is not None:
             self._bridges.stop()
         self.broker.stop()
@@ -194,6 +200,9 @@ class Boards:
             now_ms=now_ms,
             properties=Properties(message_expiry_s=lasts_s),
         )
+        if self._edge is not None:
+            tell = partial(self._edge.tell, device_id, topic, payload)
+            tx.after_commit(tell)
         if self._bridges is not None and topic == "command":
             self._bridges.command(tx, device_id, payload, now_ms, ends_at_ms)
 
@@ -223,3 +232,16 @@ def _make_bridges(
     from entobot.app.broker_bridges import BrokerBridges
 
     return BrokerBridges(ground, broker, devices, audit, things)
+
+
+def _make_edge(ground: Ground, broker: Broker, devices: Devices, denials: Denials) -> "Edge | None":
+    """None where there is none. Raises StartupRefused without the client of NATS."""
+    if not ground.settings.edge.url:
+        return None
+    try:
+        import nats  # noqa: F401  # pyright: ignore[reportUnusedImport]  asked for now, so that a start says what is missing
+    except ImportError:
+        raise StartupRefused("edge.url needs the client of NATS: pip install 'entobot[nats]'") from None
+    from entobot.app.edge import Edge
+
+    return Edge(ground, broker, devices, denials.note)

@@ -13,6 +13,7 @@ from entobot.app.simple import BearerPairing, DeviceConversations
 from entobot.app.things import ThingDesk
 from entobot.audit.service import Audit
 from entobot.config import GatewaySettings
+from entobot.core.errors import StartupRefused
 from entobot.core.rates import Rate
 from entobot.devices.service import Devices
 from entobot.gateway.authentication import Refused
@@ -52,6 +53,8 @@ async def make_boards(
     things.policies.service.spawn = parts.spawn
     await things.policies.service.renew()
     if not ground.settings.mqtt.enabled:
+        if ground.settings.edge.url:
+            raise StartupRefused("edge.url needs mqtt.enabled = true. With mqtt.port = 0 no board comes in directly.")
         return NoBoards()
     from entobot.app.boards import Boards
 

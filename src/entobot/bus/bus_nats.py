@@ -88,7 +88,7 @@ class NatsTransport:
 
         server = self._servers.servers[self._turn % len(self._servers.servers)]
         self._turn += 1
-        client = self._client = _client(must_encrypt=server.scheme == "tls")
+        client = self._client = nats_client(must_encrypt=server.scheme == "tls")
         try:
             async with asyncio.timeout(CONNECT_S):
                 await client.connect(
@@ -148,7 +148,7 @@ def nats_bus(
     return RemoteBus(transport, node_id, seal, entropy)
 
 
-def _client(*, must_encrypt: bool) -> Any:
+def nats_client(*, must_encrypt: bool) -> Any:
     """With `must_encrypt` it hangs up on a server that offers no TLS, or on somebody who says so in its place. The
     library alone would go on in the clear, and send the password.
     """
