@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
 from tests.browser.test_pages import Album
-from tests.browser.window import DESKTOP, PHONE, Operator, Size
+from tests.browser.window import PHONE, Operator
 from tests.support.process import GatewayProcess
 
 
@@ -104,12 +104,9 @@ def test_a_phone_of_the_owner_shows_a_notice(warned_gateway: GatewayProcess, new
     phone.sees("Somebody takes care of: The disk is nearly full")
 
 
-@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
-def test_the_page_is_accessible_in_both_themes(
-    warned_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
-) -> None:
-    window = signed_in(new_window, warned_gateway, size=size)
-    album = Album(window, name)
+def test_the_page_is_accessible_in_both_themes(warned_gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, warned_gateway)
+    album = Album(window)
     window.page.goto(f"{window.origin}/admin/alerts")
     window.sees("the receiver answered 503")
     window.sees("disk_low")

@@ -339,15 +339,15 @@ def test_every_page_of_the_dashboard_is_accessible_in_both_themes(
         ("/you", re.compile("passkey")),
         ("/nowhere-at-all", "There is nothing here"),
     ):
-        page.goto(f"{window.origin}/admin{path}")
+        window.turn_to(f"/admin{path}")
         window.heading(heading)
-        page.wait_for_load_state("networkidle")
+        window.is_quiet()
         album.add(
             "admin"
             + (path.split("/")[1] and "-" + path.split("/")[1] if path else "-overview")
             + ("-one" if lamp in path else "")
         )
-    page.goto(f"{window.origin}/admin/devices")
+    window.turn_to("/admin/devices")
     page.get_by_role("button", name="Actions for Lamp").click()
     album.add("admin-devices-menu")
     page.keyboard.press("Escape")

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
 from tests.browser.test_pages import Album
-from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.browser.window import Window
 from tests.support.fake_openai import KEY, FakeOpenAI, Text
 from tests.support.process import GatewayProcess
 
@@ -115,16 +115,13 @@ def test_a_model_server_gets_a_key_is_tried_and_answers(
     window.sees("Saved. It holds for the next answer.")
 
 
-@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
-def test_settings_and_agents_are_accessible_in_both_themes(
-    own_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
-) -> None:
-    window = signed_in(new_window, own_gateway, size=size)
-    album, page = Album(window, name), window.page
-    opened(window, "agents", "Agents and models")
+def test_settings_and_agents_are_accessible_in_both_themes(own_gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, own_gateway)
+    album, page = Album(window), window.page
+    window.turn_to("/admin/agents")
+    window.heading("Agents and models")
     album.add("admin-agents")
-    opened(window, "settings", "Settings")
-    album.add("admin-settings-top")
+    window.turn_to("/admin/settings")
     page.get_by_label("Heartbeat (seconds)").fill("20")
     page.get_by_label("Level", exact=True).select_option("debug")
     album.add("admin-settings")

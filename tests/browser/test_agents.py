@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, expect
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.keys import tab_to
 from tests.browser.test_pages import Album
-from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.browser.window import DESKTOP, Window
 from tests.support import acp_agent
 from tests.support.process import GatewayProcess
 
@@ -138,13 +138,10 @@ def test_an_agent_is_chosen_and_its_thoughts_are_opened_by_keyboard_alone(
     window.sees("let me see")
 
 
-@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
-def test_agents_and_their_steps_are_accessible_in_both_themes(
-    staffed: GatewayProcess, new_window: NewWindow, name: str, size: Size
-) -> None:
-    window = new_window(staffed, size)
+def test_agents_and_their_steps_are_accessible_in_both_themes(staffed: GatewayProcess, new_window: NewWindow) -> None:
+    window = new_window(staffed)
     window.pair("Looked at")
-    album = Album(window, name)
+    album = Album(window)
     choice(window, "broken").check()
     window.sees("broken does not answer now.")
     album.add("agent-choice")

@@ -3,13 +3,12 @@
 import re
 from typing import Any
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow
 from tests.browser.keys import tab_to
 from tests.browser.test_pages import Album
-from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.browser.window import DESKTOP, Window
 from tests.support.process import GatewayProcess
 
 AT = "/api/v1/memos"
@@ -125,11 +124,8 @@ def test_notes_are_kept_by_keyboard_alone(shared_gateway: GatewayProcess, new_wi
     assert kept(window, "seven by nine")[0]["kind"] == "note"
 
 
-@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
-def test_notes_are_accessible_in_both_themes(
-    shared_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
-) -> None:
-    window = new_window(shared_gateway, size)
+def test_notes_are_accessible_in_both_themes(shared_gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = new_window(shared_gateway)
     window.pair("Looked at")
     for made in (
         {"kind": "todo", "text": "bring the old paint to the collection point, before they close for the winter"},
@@ -142,6 +138,6 @@ def test_notes_are_accessible_in_both_themes(
     window.page.get_by_role("checkbox", name="buy milk").last.click()
     window.page.get_by_label("Reminder", exact=True).check()
     window.sees("dentist")
-    album = Album(window, name)
+    album = Album(window)
     album.add("memos")
     assert album.found == {}

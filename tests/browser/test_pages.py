@@ -68,11 +68,15 @@ def violations(page: Page, theme: str, *, has_known_colours: bool = False) -> li
 
 
 class Album:
-    """Looks at a page in both themes: axe, width, sizes of targets, a picture."""
+    """Looks at a page in both themes, on a phone and on a desk: axe, width, sizes of targets, a picture.
 
-    def __init__(self, window: Window, size: str) -> None:
+    With a `size`, as the window is; that is its name.
+    """
+
+    def __init__(self, window: Window, size: str | None = None) -> None:
         self._window = window
-        self._size = size
+        self._own = window.page.viewport_size
+        self._sizes = {size: None} if size else {"phone": PHONE["viewport"], "desktop": DESKTOP["viewport"]}
         self.found: dict[str, Any] = {}
 
     def add(self, name: str, *, is_picture: bool = True, has_known_colours: bool = False) -> None:
@@ -83,15 +87,20 @@ class Album:
             page.evaluate(AXE_SCRIPT)
         for theme in THEMES[: 1 if has_known_colours else None]:
             page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            ask(page, SETTLED)
-            if is_picture and ARE_TAKEN:
-                ARTIFACTS.mkdir(exist_ok=True)
-                page.screenshot(path=ARTIFACTS / f"{self._size}-{theme}-{name}.png")
-            if found := violations(page, theme, has_known_colours=has_known_colours):
-                self.found[f"{name} {theme}"] = found
-        for what, query in (("too wide", TOO_WIDE), ("too small", TOO_SMALL)):
-            if parts := page.evaluate(query):
-                self.found[f"{name} {what}"] = parts
+            for size, viewport in self._sizes.items():
+                if viewport:
+                    page.set_viewport_size(viewport)  # pyright: ignore[reportArgumentType]  a dictionary of the same keys
+                ask(page, SETTLED)
+                if is_picture and ARE_TAKEN:
+                    ARTIFACTS.mkdir(exist_ok=True)
+                    page.screenshot(path=ARTIFACTS / f"{size}-{theme}-{name}.png")
+                if found := violations(page, theme, has_known_colours=has_known_colours):
+                    self.found[f"{name} {size} {theme}"] = found
+                for what, query in (("too wide", TOO_WIDE), ("too small", TOO_SMALL)) if theme == THEMES[0] else ():
+                    if parts := page.evaluate(query):
+                        self.found[f"{name} {size} {what}"] = parts
+        if page.viewport_size != self._own:
+            page.set_viewport_size(self._own)  # pyright: ignore[reportArgumentType]  what it was
 
 
 @pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])

@@ -19,7 +19,7 @@ from playwright.sync_api import CDPSession, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_pages import Album
-from tests.browser.window import DESKTOP, GENEROUS_MS, PHONE, Size, Window, ask
+from tests.browser.window import GENEROUS_MS, Window, ask
 from tests.support.process import GENEROUS_S, GatewayProcess
 from tests.support.push_service import Push, PushService, Subscriber
 
@@ -197,14 +197,13 @@ def test_a_push_that_cannot_be_read_is_shown_all_the_same(
     window.page.wait_for_url(f"{window.origin}/notifications")
 
 
-@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
 def test_the_pages_are_accessible_in_both_themes(
-    gateway: GatewayProcess, new_window: NewWindow, services: Services, name: str, size: Size
+    gateway: GatewayProcess, new_window: NewWindow, services: Services
 ) -> None:
-    window = new_window(gateway, size, permissions=["notifications"])
+    window = new_window(gateway, permissions=["notifications"])
     window.context.add_init_script(services.stand_in())
     window.pair("Phone")
-    album = Album(window, name)
+    album = Album(window)
     window.open("/notifications")
     window.sees("No news")
     album.add("news-empty")

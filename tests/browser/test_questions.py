@@ -4,13 +4,12 @@ import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow
 from tests.browser.keys import tab_to
 from tests.browser.test_pages import Album
-from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.browser.window import DESKTOP, Window
 from tests.support.process import GatewayProcess
 
 AT = "/api/v1/questions"
@@ -110,13 +109,10 @@ def test_what_ended_elsewhere_ends_here_and_what_came_while_away_is_there(
     window.heading("This question is gone")
 
 
-@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
-def test_questions_are_accessible_in_both_themes(
-    shared_gateway: GatewayProcess, new_window: NewWindow, name: str, size: Size
-) -> None:
-    window = new_window(shared_gateway, size)
+def test_questions_are_accessible_in_both_themes(shared_gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = new_window(shared_gateway)
     window.pair("Looked at")
-    album = Album(window, name)
+    album = Album(window)
     asked = ask(window, **TRIP)
     window.open("/approvals")
     window.sees("Questions for you")

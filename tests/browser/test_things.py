@@ -11,7 +11,6 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_pages import Album
-from tests.browser.window import DESKTOP, PHONE, Size
 from tests.support.board import Board, mqtt_environment
 from tests.support.process import GatewayProcess
 from tests.support.thing import Thing
@@ -94,12 +93,11 @@ def test_a_thing_is_looked_at_and_told_what_to_do(home: tuple[GatewayProcess, Bo
     board.publish(f"{board.root}/telemetry/door_open", "false")
 
 
-@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
 def test_things_are_accessible_in_both_themes_and_speak_german(
-    home: tuple[GatewayProcess, Board], new_window: NewWindow, name: str, size: Size
+    home: tuple[GatewayProcess, Board], new_window: NewWindow
 ) -> None:
-    window = new_window(home[0], size)
-    album = Album(window, name)
+    window = new_window(home[0])
+    album = Album(window)
     window.pair("Looked at")
     window.open("/device")
     window.page.get_by_label("Language").select_option("Deutsch")

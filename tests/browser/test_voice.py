@@ -146,13 +146,10 @@ def test_without_a_transcriber_there_is_no_microphone_and_the_page_says_why(
     expect(window.button("Record your voice")).to_have_count(0)
 
 
-@pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
-def test_recording_is_accessible_in_both_themes(
-    phone: Callable[..., Window], service: Transcriptions, name: str, size: Size
-) -> None:
-    window = phone(size)
+def test_recording_is_accessible_in_both_themes(phone: Callable[..., Window], service: Transcriptions) -> None:
+    window = phone()
     window.pair("Looked at")
-    album = Album(window, name)
+    album = Album(window)
     window.button("Record your voice").click()
     expect(window.page.get_by_role("timer")).to_be_visible()
     album.add("voice-recording")

@@ -147,6 +147,7 @@ class Server:
         """Run a block of the page. Fails at the first command that does; returns what was printed."""
         text = replaced(block(name), **words)
         lines = [line for line in text.splitlines() if "/bin/pip install" not in line]
+        lines = [re.sub(r"-m venv\b", "-m venv --without-pip", line) for line in lines]
         script = f"set -euo pipefail\n{self.placed(block('shell'))}\n{self.placed(chr(10).join(lines))}\n"
         done = subprocess.run(
             ["bash", "-c", script],

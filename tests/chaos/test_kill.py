@@ -11,7 +11,7 @@ from tests.rigs.storm import ROOMY, Storm
 from tests.support.operator import Operator
 from tests.support.process import GatewayProcess
 
-SHORT_FAULTS, LONG_FAULTS = 6, 100
+SHORT_FAULTS, LONG_FAULTS = 3, 100
 size = pytest.mark.parametrize(
     "faults", [pytest.param(SHORT_FAULTS, id="short"), pytest.param(LONG_FAULTS, id="long", marks=pytest.mark.chaos)]
 )
@@ -82,7 +82,7 @@ async def test_the_campaign_finds_what_is_wrong_with_a_broken_gateway(
         program=("-m", "tests.support.broken_gateway", fault),
     )
     try:
-        violations = await faults_under_load(campaign, tmp_path, gateway, faults=2)
+        violations = await faults_under_load(campaign, tmp_path, gateway, faults=1)
         assert PROMISES[fault] & {violation.promise for violation in violations}, report(violations)
     finally:
         gateway.close()
