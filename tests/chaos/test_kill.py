@@ -82,7 +82,7 @@ async def test_the_campaign_finds_what_is_wrong_with_a_broken_gateway(
         program=("-m", "tests.support.broken_gateway", fault),
     )
     try:
-        violations = await faults_under_load(campaign, tmp_path, gateway, faults=1)
+        violations = await faults_under_load(campaign, tmp_path, gateway, faults=2)
         assert PROMISES[fault] & {violation.promise for violation in violations}, report(violations)
     finally:
         gateway.close()

@@ -29,7 +29,7 @@ def sizes(short: Size, long: Size) -> pytest.MarkDecorator:
 
 
 @needs_power_cuts
-@sizes(Size(1, 150), Size(12, 2500))
+@sizes(Size(1, 500), Size(12, 2500))
 def test_postgresql_loses_no_acknowledged_entry_in_a_power_cut(campaign: Campaign, size: Size) -> None:
     ledger = Ledger()
     with postgres.on_a_disk({}, seed=campaign.seed, written_back=0.2) as (server, disk):
@@ -57,7 +57,7 @@ def test_a_power_cut_shows_that_a_weaker_postgresql_setting_loses(campaign: Camp
         url = postgres.prepared(server)
         server.execute("CHECKPOINT")
         load = Load(url, ledger)
-        load.until(150)
+        load.until(500)
         disk.cut()
         load.kill()
         server.kill()
@@ -73,7 +73,7 @@ def test_a_power_cut_shows_that_postgresql_without_fsync_loses_even_what_a_check
         url = postgres.prepared(server)
         server.restart({"fsync": "off"})
         load = Load(url, ledger)
-        load.until(150)
+        load.until(500)
         written = load.count
         server.execute("CHECKPOINT")
         disk.cut()
@@ -84,7 +84,7 @@ def test_a_power_cut_shows_that_postgresql_without_fsync_loses_even_what_a_check
         assert postgres.verdict(url, ledger).lost >= written
 
 
-@sizes(Size(2, 150), Size(15, 1500))
+@sizes(Size(2, 500), Size(15, 1500))
 def test_killing_postgresql_under_load_loses_repeats_and_reorders_nothing(campaign: Campaign, size: Size) -> None:
     ledger = Ledger()
     with postgres_server() as server:
@@ -105,7 +105,7 @@ def test_killing_postgresql_under_load_loses_repeats_and_reorders_nothing(campai
     campaign.settle()
 
 
-@sizes(Size(1, 150), Size(10, 1500))
+@sizes(Size(1, 500), Size(10, 1500))
 def test_failing_over_to_a_synchronous_standby_loses_repeats_and_reorders_nothing(
     campaign: Campaign, size: Size
 ) -> None:
@@ -131,7 +131,7 @@ def test_failing_over_to_a_synchronous_standby_loses_repeats_and_reorders_nothin
 
 
 @pytest.mark.skipif(network.missing() is not None, reason=str(network.missing()))
-@sizes(Size(1, 150), Size(12, 2500))
+@sizes(Size(1, 500), Size(12, 2500))
 async def test_a_partition_from_postgresql_loses_repeats_and_reorders_nothing(campaign: Campaign, size: Size) -> None:
     ledger = Ledger()
     with postgres_server() as server, network.network("database") as net:
@@ -163,7 +163,7 @@ def test_failing_over_to_a_standby_that_nobody_waited_for_loses() -> None:
         load = Load(url, ledger)
         try:
             pair.standby.stop()
-            load.until(150)
+            load.until(300)
             pair.primary.kill()
             pair.standby.start()
             pair.fail_over()

@@ -23,7 +23,7 @@ class Size:
     """Between two cuts, at least."""
 
 
-SHORT = Size(cuts=2, acknowledged=300)
+SHORT = Size(cuts=2, acknowledged=1500)
 LONG = Size(cuts=12, acknowledged=2500)
 
 
