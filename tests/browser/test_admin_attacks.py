@@ -92,7 +92,8 @@ def test_a_page_elsewhere_sees_nothing_and_changes_nothing(
     before = operator.state(without=CHANGES_BY_ITSELF)
     page = owner.new_tab()
     page.goto(f"https://{host}:{hostile}/")
-    seen = ask(page, ATTACK, [gateway.origin, routes])
+    parts = [routes[start : start + 50] for start in range(0, len(routes), 50)]
+    seen = [one for part in parts for one in ask(page, ATTACK, [gateway.origin, part])]
     public = (
         "/api/health",
         "/api/ready",

@@ -12,7 +12,7 @@ from tests.support.process import GatewayProcess
 
 log = logging.getLogger(__name__)
 
-GENEROUS_MS = 30_000
+GENEROUS_MS = 90_000
 expect.set_options(timeout=GENEROUS_MS)
 
 

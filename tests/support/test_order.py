@@ -26,5 +26,14 @@ def test_every_test_is_dealt_once(counts: list[int], workers: int) -> None:
 
 def test_each_worker_begins_with_what_is_slow() -> None:
     given = dealt(items_of([2, 2, 10, 2, 4]), 2)
-    assert [item.path.parent.name for item in given[:10]] == ["browser"] * 2 + ["stories"] * 2 + ["core"] * 6
-    assert [item.path.parent.name for item in given[10:]] == ["chaos"] * 2 + ["core"] * 4 + ["stream"] * 4
+    assert [item.path.parent.name for item in given[:10]] == ["browser"] * 2 + ["core"] * 8
+    assert [item.path.parent.name for item in given[10:]] == ["chaos"] * 2 + ["stories"] * 2 + ["core"] * 2 + [
+        "stream"
+    ] * 4
+
+
+def test_half_of_the_workers_begin_with_browsers() -> None:
+    files = [Path("tests", folder, f"test_{n}.py") for folder in ("browser", "stories") for n in range(6)]
+    items: list[Any] = [SimpleNamespace(path=path) for path in files]
+    given = dealt(items, 6)
+    assert [item.path.parent.name for item in given[::2]] == ["browser"] * 3 + ["stories"] * 3
