@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from entobot.web.pages import BUILT_PAGES
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_pages import Album
-from tests.browser.window import Window, ask
+from tests.browser.window import COUNT_RECORDS, Window, ask
 from tests.support.process import GatewayProcess
 
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.4 Mobile/15E148 Safari/604.1"
@@ -149,7 +149,9 @@ def test_what_another_app_shares_becomes_a_draft_and_is_in_no_address(
     window.pair("Phone")
     window.say("groceries")
     ask(page, "() => navigator.serviceWorker.ready.then(() => true)")
+    expect(page).not_to_have_url(re.compile("/chat/new$"))
     page.get_by_label("Message").fill("first thought")
+    window.becomes(f"({COUNT_RECORDS})().then((kept) => kept.drafts === 1)")
     window.open("/device")
     asked: list[str] = []
     window.context.on("request", lambda request: asked.append(request.url))

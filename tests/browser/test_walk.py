@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import NewTerminal, NewWindow
 from tests.browser.terminal import Modules
-from tests.browser.window import ask
+from tests.browser.window import COUNT_RECORDS, ask
 from tests.support.process import GatewayProcess
 
 QUIET_ZONE = 4
@@ -69,24 +69,6 @@ def test_a_newcomer_pairs_chats_approves_and_is_removed(
     terminal.press_ctrl_c()
     assert terminal.wait() == 0
     assert "Traceback" not in terminal.text
-
-
-COUNT_RECORDS = """
-() => new Promise((resolve) => {
-  const opening = indexedDB.open("entobot");
-  opening.onsuccess = async () => {
-    const counts = {};
-    for (const name of opening.result.objectStoreNames) {
-      counts[name] = await new Promise((done) => {
-        const count = opening.result.transaction(name).objectStore(name).count();
-        count.onsuccess = () => done(count.result);
-      });
-    }
-    opening.result.close();
-    resolve(counts);
-  };
-})
-"""
 
 
 def test_the_typed_code_pairs_and_voids_the_link_beside_it(

@@ -62,6 +62,23 @@ FRAMES = """async () => {
   for (let frame = 0; frame < 2; frame += 1) await new Promise((resolve) => requestAnimationFrame(resolve));
 }"""
 """What has come is drawn."""
+COUNT_RECORDS = """
+() => new Promise((resolve) => {
+  const opening = indexedDB.open("entobot");
+  opening.onsuccess = async () => {
+    const counts = {};
+    for (const name of opening.result.objectStoreNames) {
+      counts[name] = await new Promise((done) => {
+        const count = opening.result.transaction(name).objectStore(name).count();
+        count.onsuccess = () => done(count.result);
+      });
+    }
+    opening.result.close();
+    resolve(counts);
+  };
+})
+"""
+"""In the page's own database: how many of each kind."""
 _NETWORK_FAILURES = ("Failed to load resource", "WebSocket connection to")
 INVITES = "/api/v1/pairing/invites"
 

@@ -55,9 +55,11 @@ async def test_the_same_idempotency_key_does_not_show_a_key_twice(shared_gateway
     again = await asyncio.to_thread(maker.request, "POST", "/api/v1/api-keys", json=body)
     assert (first.status_code, again.status_code) == (201, 201)
     made = first.json()
-    assert set(made) == {"device_id", "api_key", "scopes", "expires_at"}
+    assert set(made) == {"device_id", "api_key", "scopes", "expires_at", "topics"}
     assert first.headers["Cache-Control"] == "no-store"
-    assert again.json() == {name: made[name] for name in ("device_id", "scopes", "expires_at")} | {"secret_shown": True}
+    assert again.json() == {name: made[name] for name in ("device_id", "scopes", "expires_at", "topics")} | {
+        "secret_shown": True
+    }
 
 
 @pytest.mark.parametrize(("verb", "code", "refusal"), [("suspend", 4502, 403), ("revoke", 4501, 401)])
