@@ -219,6 +219,7 @@ AUDIT_TEXTS: dict[str, str] = {
     "sms.refused": "SMS that were not posted: a limit, a number, or STOP. One entry in ten minutes for a person.",
     "sms.started": "A number's owner said START after STOP: it may be written to again.",
     "sms.stopped": "A number's owner said STOP: nothing more is sent there.",
+    "thing.command_refused": "Somebody may not give this command to the thing (`subject`); nothing was sent. `facts.rule` says what refused it, `facts.via` how it came, `facts.command` which, where the thing has it. The first of ten minutes is told at once, the others by `facts.count`.",
     "thing.commanded": "A thing was told to do something; `facts.via` says whether a person, the agent or an automation did it. The arguments are personal.",
     "thing.typed": "A device was said to be of a type, or of none; what it may send and be told is judged by that from now on.",
     "thing_type.changed": "A type of things was made or replaced; `facts.commands` has each command with its risk.",

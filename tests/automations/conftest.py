@@ -29,6 +29,7 @@ from entobot.things.keeping import Keep, Keeping
 from entobot.things.model import Pace
 from entobot.things.service import Things
 from entobot.things.types import type_of
+from entobot.things.waiting import Waiting
 from tests.support.agency import Agency, Pocket
 from tests.support.time import ManualClock, SeededEntropy
 
@@ -86,6 +87,7 @@ class House:
             accounts=agency.accounts, devices=agency.devices, meters=Meters(), keep_readings_ms=7 * DAY_MS,
         )  # fmt: skip
         self.things.send = self._send
+        self.waiting = Waiting(agency.database, agency.bus)
         self.notifications = Notifications(
             database=agency.database, clock=agency.clock, ids=agency.ids, audit=agency.audit,
             accounts=agency.accounts, stream=agency.stream, bus=agency.bus, guard=agency.devices.guard,

@@ -11,6 +11,8 @@ from entobot.automations import store
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Role
 from entobot.storage.database import Transaction
+from entobot.things.refused import CommandRefused
+from entobot.things.tools import COMMAND, CommandArguments, thing_tools
 from tests.automations.conftest import LIGHT, NOTIFY, OPEN, House
 
 ON_EVERY_STORE = True
@@ -230,6 +232,30 @@ async def test_it_never_does_more_than_its_maker_may_now(house: House) -> None:
     ((_, _, actions),) = await house.fired(rule)
     assert [state for state, _ in actions] == ["refused", "refused"]
     assert "'notify'" in actions[0][1]
+    assert house.sent == []
+
+
+async def test_a_command_that_a_policy_refuses_is_told_of_whoever_gives_it(house: House) -> None:
+    told: list[tuple[str, str, str, str]] = []
+
+    async def note(one: CommandRefused) -> None:
+        told.append((one.wish.via, one.wish.user_id, one.wish.command, one.rule))
+
+    house.things.on_refused = note
+    house.things.refusal_of = lambda _, wish: "policy dark forbids it" if wish.command == "light" else None
+    board = await house.board("Garage")
+    rule = await house.add(WARM, LIGHT)
+    await house.read(board, 26)
+    await house.look()
+    text = "Garage may not be told 'light': policy dark forbids it."
+    assert await house.fired(rule) == [("fired", 26, [("refused", text)])]
+    tools = thing_tools(house.things, house.database, house.clock, house.waiting)
+    command = next(one.act for one in tools if one.name == COMMAND)
+    assert command is not None
+    with pytest.raises(Problem, match=text):
+        await command(CommandArguments(thing="Garage", command="light"), house.owner.user_id)
+    owner = house.owner.user_id
+    assert told == [(via, owner, "light", "policy dark forbids it") for via in (rule.automation_id, "agent")]
     assert house.sent == []
 
 

@@ -124,6 +124,12 @@ def test_a_policy_says_which_command_may_be_sent_to_which_thing(gateway: Gateway
     done = gateway.cli("things", "command", "Door", "open")
     assert done.returncode == 4
     assert "policy no-opening forbids it" in done.stderr
+    for _ in range(3):
+        assert gateway.cli("things", "command", "Door", "open").returncode == 4
+    (told,) = gateway.ask("audit", "list", "--event", "thing.command_refused")
+    assert (told["outcome"], told["subject"], told["personal"]) == ("denied", thing.device_id, {})
+    assert told["actor"]["user_id"]
+    assert told["facts"] == {"command": "open", "count": 1, "rule": "policy no-opening forbids it", "via": "person"}
     assert gateway.ask("things", "command", "Door", "light", "on=true", "--wait", "0")["state"] == "queued"
     assert json.loads(board.heard().payload)["name"] == "light"
     said = gateway.cli("policy", "explain", "--device", "Door", "--command", "open", "--via", "agent")

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from entobot.agents.tools import ToolSpec
+from entobot.app.denials import CommandDenials
 from entobot.app.ground import Ground
 from entobot.app.periodic import Periodic
 from entobot.app.policies import PolicyDesk
@@ -48,6 +49,8 @@ class ThingDesk:
         )
         self.policies = PolicyDesk(ground, features, self.service.type_name)
         self.service.refusal_of = self.policies.service.refusal_of
+        self._refused = CommandDenials(ground.database, ground.clock, features.audit, ground.meters)
+        self.service.on_refused = self._refused.note
         keep = Keep(to_ms(settings.keep_readings), to_ms(settings.keep_hours), to_ms(settings.keep_commands))
         self._keeping = Keeping(ground.database, ground.clock, keep, self.intake.on_status)
         self._waiting = Waiting(ground.database, ground.bus)
@@ -84,6 +87,7 @@ class ThingDesk:
     def start(self, periodic: Periodic) -> None:
         self.policies.start(periodic)
         periodic.every(LOOK_EVERY, self._look_at_things)
+        periodic.every(LOOK_EVERY, self._refused.settle)
         periodic.every(TIDY_EVERY, self._tidy_things)
         self._updating.start(periodic)
 

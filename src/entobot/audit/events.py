@@ -119,6 +119,7 @@ class AuditEvent(StrEnum):
     SMS_STARTED = "sms.started"
     SMS_STOPPED = "sms.stopped"
     THING_COMMANDED = "thing.commanded"
+    THING_COMMAND_REFUSED = "thing.command_refused"
     THING_TYPED = "thing.typed"
     THING_TYPE_CHANGED = "thing_type.changed"
     THING_TYPE_REMOVED = "thing_type.removed"

@@ -88,7 +88,7 @@ class Doer:
     async def _one(self, action: Action) -> None:
         now_ms = self._clock.now_ms()
         try:
-            await self._database.write(lambda tx: self._do(tx, action, now_ms))
+            await self._things.carry_out(lambda tx: self._do(tx, action, now_ms))
         except StorageFailed:
             raise
         except AlreadyDone:

@@ -306,7 +306,7 @@ class _Doing:
                 expires_in_s=body.expires_in_s,
             )  # fmt: skip
 
-        made = await self._database.write(unit)
+        made = await self._things.carry_out(unit)
         if body.wait_s:
             made = await self._waiting.until_over(made.command_id, body.wait_s)
         return command_row(made)

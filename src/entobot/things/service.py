@@ -1,9 +1,9 @@
 """Use cases of things: look at them, read their history, command them, say of which type they are."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from entobot.accounts.service import Accounts
 from entobot.approvals.model import Risk
@@ -34,7 +34,10 @@ from entobot.things.model import (
     ThingStatus,
     Value,
 )
+from entobot.things.refused import CommandRefused
 from entobot.things.types import ThingType, type_of
+
+T = TypeVar("T")
 
 MAX_PAGE = 100
 MAX_POINTS = 500
@@ -105,8 +108,11 @@ def _nowhere(
     """No boards by MQTT: commands wait until they expire."""
 
 
+async def _untold(_: CommandRefused) -> None: ...
+
+
 class Things:
-    """`send` is put in by whoever speaks to boards, `refusal_of` by whoever keeps policies."""
+    """`send` is put in by whoever speaks to boards, `refusal_of` by whoever keeps policies, `on_refused` by who logs."""
 
     def __init__(
         self,
@@ -122,6 +128,7 @@ class Things:
     ) -> None:
         self.send: Send = _nowhere
         self.refusal_of: Callable[[Transaction, Wish], str | None] = built_in_refusal
+        self.on_refused: Callable[[CommandRefused], Awaitable[None]] = _untold
         self.on_end: list[Callable[[str], None]] = []
         self._database = database
         self._clock = clock
@@ -286,6 +293,14 @@ class Things:
 
     # -- commands
 
+    async def carry_out(self, unit: Callable[[Transaction], T]) -> T:
+        """Run a unit that may command things. A refusal is told to `on_refused` before its caller hears of it."""
+        try:
+            return await self._database.write(unit)
+        except CommandRefused as refused:
+            await self.on_refused(refused)
+            raise
+
     def spec_of(self, seen: Seen, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments as the type takes them. Raises `invalid` for what it does not."""
         if seen.type is None:
@@ -306,14 +321,16 @@ class Things:
         self, tx: Transaction, reach: Reach, seen: Seen, name: str, args: Mapping[str, Any], *, via: str,
         actor: Principal | None, now_ms: int, expires_in_s: int | None = None,
     ) -> Command:  # fmt: skip
-        """Queue a command and bring it to the thing, now or when it returns. Raises `forbidden`, `invalid`,
-        `quota_exceeded`.
+        """Queue a command and bring it to the thing, now or when it returns. Raises CommandRefused, `invalid`,
+        `quota_exceeded`. Units that call it are run by `carry_out`.
         """
         device = self._devices.get_device(tx, seen.thing.device_id)
         by_device = None if actor is None else actor.device_id
-        why = self.refusal_of(tx, Wish(reach.user_id, reach.commands_all, via, by_device, device, name))
+        wish = Wish(reach.user_id, reach.commands_all, via, by_device, device, name)
+        why = self.refusal_of(tx, wish)
         if why is not None:
-            raise Problem(Code.FORBIDDEN, f"{seen.name} may not be told '{name}': {why}.")
+            is_known = seen.type is not None and name in seen.type.commands
+            raise CommandRefused(seen.name, wish, why, is_known=is_known)
         if device.status is not DeviceStatus.ACTIVE:
             raise Problem(Code.INVALID, "This device is suspended. Reactivate it first.")
         checked = self.spec_of(seen, name, args)

@@ -129,7 +129,7 @@ class _Tools:
             )
             return seen, made
 
-        seen, made = await self._database.write(unit)
+        seen, made = await self._things.carry_out(unit)
         ended = await self._waiting.until_over(made.command_id, WAIT_S)
         if ended.state is CommandState.FAILED:
             raise ToolFailed(f"{seen.name} could not do it: {ended.error or 'it gives no reason'}")
