@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 
 from entobot.app.gateway import Gateway
 from entobot.app.ground import leave_ground
@@ -44,6 +45,16 @@ async def test_a_start_that_fails_late_closes_the_port_and_gives_the_folder_back
     await again.start()
     socket.create_connection(("127.0.0.1", port)).close()
     await again.stop()
+
+
+async def test_a_start_takes_no_route_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: APIRoute, path: str, *_arguments: object, **_options: object) -> None:
+        raise AssertionError(f"{path} was taken apart before anybody asked")
+
+    monkeypatch.setattr(APIRoute, "__init__", refuse)
+    gateway = await opened(tmp_path / "home", free_port())
+    await gateway.start()
+    await gateway.stop()
 
 
 async def test_the_pause_before_closing_is_a_setting_and_none_by_default() -> None:

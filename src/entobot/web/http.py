@@ -224,7 +224,7 @@ def _add_description(api: Api, pages: Pages, description: Callable[[], dict[str,
     assert page is not None
 
     async def get_openapi() -> Response:
-        return JSONResponse(description())
+        return JSONResponse(await asyncio.to_thread(description))
 
     async def get_docs(request: Request) -> Response:
         response = page_response(page, request.headers)

@@ -10,6 +10,7 @@ from entobot.core.access import Open
 from entobot.core.errors import STATUS, Code
 from entobot.core.permissions import Scope
 from entobot.web.idempotency import MAX_KEY_CHARACTERS
+from entobot.web.late_route import LateRoute
 from entobot.web.problems import MEDIA_TYPE
 from entobot.web.routes import Rule
 
@@ -70,7 +71,8 @@ _IDEMPOTENCY_KEY: dict[str, Any] = {
 
 def describe(routes: Iterable[BaseRoute], rules: Iterable[Rule], version: str) -> dict[str, Any]:
     """The whole document for `routes`. Every operation lists each status it can answer with."""
-    document = get_openapi(title="Entobot", version=version, summary=SUMMARY, routes=list(routes))
+    made = [route.made if isinstance(route, LateRoute) else route for route in routes]
+    document = get_openapi(title="Entobot", version=version, summary=SUMMARY, routes=made)
     components: dict[str, Any] = document.setdefault("components", {})
     schemas: dict[str, Any] = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -24,6 +24,7 @@ from entobot.telemetry.metrics import Metric
 from entobot.web.authentication import Authenticator, is_local, presented
 from entobot.web.bodies import DEFAULT_MAX_BYTES, JSON, BoundedRequest, check_media_type, has_body
 from entobot.web.idempotency import Idempotency, Redact, keyed
+from entobot.web.late_route import LateRoute
 
 UNSAFE_METHODS = frozenset({"DELETE", "PATCH", "POST", "PUT"})
 GUESSES = frozenset({Code.INVITE_NOT_FOUND, Code.PROOF_INVALID, Code.REFRESH_INVALID, Code.UNAUTHENTICATED})
@@ -114,7 +115,10 @@ class Api:
             def get_route_handler(self) -> Wrapped:
                 return api._guarded(rule, super().get_route_handler())
 
-        self.routes.append(GuardedRoute(path, handler, methods=[method], **options))
+        def make() -> APIRoute:
+            return GuardedRoute(path, handler, methods=[method], **options)
+
+        self.routes.append(LateRoute(path, handler, method, make))
 
     def add_raw(
         self,
