@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from entobot.core.secrets import b64u, unb64u
 from entobot.core.topic_limits import NO_LIMITS, NOTHING, TopicLimits, clean_limits
-from entobot.mqtt.edge_words import Asked, Issuer, Unreadable, permissions, read_request, topic_of
+from entobot.mqtt.edge_words import Asked, Entrant, Issuer, Unreadable, permissions, read_request, topic_of
 
 ASKED = Asked("SERVER", "UABC", "mqtt", "dev_1", "192.0.2.7", "dev_1", "secret")
 LEVELS = st.sampled_from(["telemetry", "a.b", "x y", "*", ">", "dev_2"]) | st.just("+")
@@ -51,13 +51,21 @@ def claims(token: str, issuer: Issuer) -> dict[str, Any]:
 def test_an_admission_names_the_server_the_user_and_the_end() -> None:
     issuer = Issuer(b"s" * 32)
     assert issuer.public.startswith("A")
-    answer = claims(issuer.admission(ASKED, "dev_1", NO_LIMITS, "BOARDS", 200, 100).decode(), issuer)
+    by = Entrant.of("dev_1", "key_1", NO_LIMITS)
+    answer = claims(issuer.admission(ASKED, by, NO_LIMITS, "BOARDS", 200, 100).decode(), issuer)
     user = claims(answer["nats"]["jwt"], issuer)
     assert (answer["aud"], answer["sub"], user["sub"], user["aud"]) == ("SERVER", "UABC", "UABC", "BOARDS")
     assert (user["exp"], user["nats"]["allowed_connection_types"]) == (200, ["MQTT", "MQTT_WS"])
+    assert Entrant.parse(user["name"]) == by, "the server shows it with the connection"
     refused = claims(issuer.refusal(ASKED, "no", 100).decode(), issuer)
     assert refused["nats"]["error"] == "no"
     assert "jwt" not in refused["nats"]
+
+
+def test_other_limits_are_another_entrant() -> None:
+    limits = (NO_LIMITS, NOTHING, TopicLimits(("a",), None), TopicLimits(None, ("a",)))
+    assert len({Entrant.of("dev_1", "key_1", one).name for one in limits}) == len(limits)
+    assert Entrant.parse("dev_1") == Entrant("dev_1", "", "")
 
 
 @pytest.mark.parametrize("token", [b"", b"a.b.c", b"a." + b64u(b"{}").encode(), b"a." + b64u(b'{"nats": 1}').encode()])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,24 +93,122 @@ def readings(edge: Edge, thing: Thing) -> list[tuple[str, Any]]:
 
 
 def test_a_reading_at_the_edge_is_a_reading_and_a_command_reaches_the_board(edge: Edge) -> None:
-    thing = Thing.make(edge.gateway, "Board")
+    thing = lamp(edge)
     board = edge.board(thing).opened()
     assert board.subscribe(f"{board.root}/command") == [1]
     board.publish(f"{board.root}/telemetry/temperature", b"21.5")
     wait_for(lambda: readings(edge, thing) == [("temperature", 21.5)])
-    edge.gateway.cli("things", "types", "add", str(lamp(edge)))
-    edge.gateway.ask("things", "set-type", thing.device_id, "lamp")
-    made = edge.gateway.ask("things", "command", thing.device_id, "light", "--wait", "0")
-    assert json.loads(board.heard().payload)["command_id"] == made["command_id"]
-    board.publish(f"{board.root}/result", json.dumps({"command_id": made["command_id"], "state": "done"}))
-    wait_for(lambda: edge.gateway.ask("things", "commands", thing.device_id)[0]["state"] == "done")
+    command_id = commanded(edge, thing)
+    assert json.loads(board.heard().payload)["command_id"] == command_id
+    answer(board, command_id)
+    wait_for(lambda: state_of(edge, thing) == "done")
     board.disconnect()
 
 
-def lamp(edge: Edge) -> Path:
+def lamp(edge: Edge) -> Thing:
+    thing = Thing.make(edge.gateway, "Lamp")
     path = edge.gateway.home.parent / "lamp.json"
-    path.write_text(json.dumps({"name": "lamp", "title": "Lamp", "commands": {"light": {"risk": "none"}}}))
-    return path
+    path.write_text(
+        json.dumps(
+            {
+                "name": "lamp",
+                "title": "Lamp",
+                "readings": {"temperature": {"kind": "number"}},
+                "commands": {"light": {"risk": "none"}},
+            }
+        )
+    )
+    edge.gateway.cli("things", "types", "add", str(path))
+    edge.gateway.ask("things", "set-type", thing.device_id, "lamp")
+    return thing
+
+
+def commanded(edge: Edge, thing: Thing) -> str:
+    return edge.gateway.ask("things", "command", thing.device_id, "light", "--wait", "0")["command_id"]
+
+
+def answer(board: Board, command_id: str) -> None:
+    board.publish(f"{board.root}/result", json.dumps({"command_id": command_id, "state": "done"}))
+
+
+def state_of(edge: Edge, thing: Thing) -> str:
+    return edge.gateway.ask("things", "commands", thing.device_id)[0]["state"]
+
+
+def test_a_command_waits_for_a_board_that_is_away_and_for_a_gateway_that_restarts(edge: Edge) -> None:
+    thing = lamp(edge)
+    first, second = commanded(edge, thing), commanded(edge, thing)
+    edge.gateway.kill()
+    edge.gateway.start()
+    board = opened(edge, thing)
+    board.subscribe(f"{board.root}/command")
+    assert [json.loads(board.heard().payload)["command_id"] for _ in range(2)] == [first, second]
+    answer(board, first)
+    answer(board, second)
+    wait_for(lambda: state_of(edge, thing) == "done")
+    board.disconnect()
+
+
+def test_a_command_is_told_again_until_the_board_answers(edge: Edge) -> None:
+    """It may have connected and not subscribed yet, or lose what comes by QoS 0."""
+    thing = lamp(edge)
+    board = edge.board(thing).opened()
+    wait_for(lambda: is_online(edge, thing))
+    command_id = commanded(edge, thing)
+    board.subscribe(f"{board.root}/command")
+    for _ in range(2):
+        assert json.loads(board.heard().payload)["command_id"] == command_id
+    answer(board, command_id)
+    wait_for(lambda: state_of(edge, thing) == "done")
+    board.disconnect()
+
+
+def opened(edge: Edge, thing: Thing) -> Board:
+    """As soon as the gateway answers the server again."""
+    found: list[Board] = []
+
+    def is_in() -> bool:
+        board = edge.board(thing)
+        if board.connect() == 0:
+            found.append(board)
+        return bool(found)
+
+    wait_for(is_in)
+    return found[0]
+
+
+def shown(edge: Edge, thing: Thing) -> dict[str, Any]:
+    return edge.gateway.ask("devices", "show", thing.device_id)
+
+
+def is_online(edge: Edge, thing: Thing) -> bool:
+    return shown(edge, thing)["is_online"]
+
+
+def test_who_is_connected_at_the_edge_is_online_also_after_a_restart(edge: Edge) -> None:
+    thing = Thing.make(edge.gateway, "Board")
+    assert not is_online(edge, thing)
+    first, second = edge.board(thing, name="a").opened(), edge.board(thing, name="b").opened()
+    wait_for(lambda: is_online(edge, thing))
+    first.disconnect()
+    edge.gateway.kill()
+    edge.gateway.start()
+    wait_for(lambda: is_online(edge, thing))
+    second.disconnect()
+    wait_for(lambda: not is_online(edge, thing))
+
+
+def test_a_key_that_was_revoked_just_before_the_gateway_crashed_is_cut_when_it_is_back(edge: Edge) -> None:
+    thing, other = Thing.make(edge.gateway, "Board"), Thing.make(edge.gateway, "Other")
+    board, stays = edge.board(thing).opened(), edge.board(other).opened()
+    edge.gateway.kill()
+    with sqlite3.connect(edge.gateway.home / "entobot.db") as store:  # as it stands between the commit and the cut
+        store.execute("UPDATE device_api_keys SET revoked_at_ms = 1 WHERE device_id = ?", (thing.device_id,))
+    store.close()
+    edge.gateway.start()
+    board.ended()
+    wait_for(lambda: is_online(edge, other))
+    stays.disconnect()
 
 
 def test_what_is_said_while_the_gateway_is_away_waits_at_the_server(edge: Edge) -> None:

@@ -1,6 +1,6 @@
 """Boards by MQTT, where it is switched on: their ports, their sessions, and what time does to those."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from entobot.app.things import ThingDesk
 from entobot.audit.service import Audit
 from entobot.core import topics
 from entobot.core.errors import StartupRefused
+from entobot.devices.directory import ConnectionView, Directory
 from entobot.devices.machine_limits import KnownLimits
 from entobot.devices.model import Status
 from entobot.devices.service import Devices
@@ -79,7 +80,7 @@ class Boards:
         self.broker.arrived, self.broker.subscribed = things.arrived, things.subscribed
         things.service.send = self._send_down
         self._bridges = _make_bridges(ground, self.broker, devices, audit, things)
-        self._edge = _make_edge(ground, self.broker, devices, self._denials)
+        self._edge = _make_edge(ground, self.broker, devices, things, self._denials)
         self.parts = MqttParts(
             broker=self.broker,
             database=ground.database,
@@ -139,7 +140,7 @@ class Boards:
         if self._bridges is not None:
             periodic.every(LOOK_EVERY, self._bridges.look, at_once=True)
         if self._edge is not None:
-            periodic.every(LOOK_EVERY, self._edge.start, at_once=True)
+            self._edge.start()
 
     def stop(self) -> None:
         self._unsubscribe()
@@ -234,7 +235,7 @@ def _make_bridges(
     return BrokerBridges(ground, broker, devices, audit, things)
 
 
-def _make_edge(ground: Ground, broker: Broker, devices: Devices, denials: Denials) -> "Edge | None":
+def _make_edge(ground: Ground, broker: Broker, devices: Devices, things: ThingDesk, denials: Denials) -> "Edge | None":
     """None where there is none. Raises StartupRefused without the client of NATS."""
     if not ground.settings.edge.url:
         return None
@@ -244,4 +245,19 @@ def _make_edge(ground: Ground, broker: Broker, devices: Devices, denials: Denial
         raise StartupRefused("edge.url needs the client of NATS: pip install 'entobot[nats]'") from None
     from entobot.app.edge import Edge
 
-    return Edge(ground, broker, devices, denials.note)
+    edge = Edge(ground, broker, devices, things, denials.note)
+    _count_in(devices.directory, edge)
+    return edge
+
+
+def _count_in(directory: Directory, edge: "Edge") -> None:
+    """Who is connected at the edge is online."""
+    find_online, find_connections = directory.find_online, directory.find_connections
+
+    async def online(device_ids: Sequence[str]) -> frozenset[str]:
+        return await find_online(device_ids) | edge.online(device_ids)
+
+    async def connections(device_id: str) -> list[ConnectionView]:
+        return [*await find_connections(device_id), *edge.connections_of(device_id)]
+
+    directory.find_online, directory.find_connections = online, connections

@@ -5,7 +5,8 @@ from entobot.core.errors import Code, Problem
 from entobot.core.ids import Prefix
 from entobot.core.principal import Principal
 from entobot.core.topic_limits import NO_LIMITS, NOTHING, TopicLimits
-from entobot.devices import credential_store
+from entobot.devices import credential_store, store
+from entobot.devices.model import Status
 from entobot.storage.database import Transaction
 
 KNOWN_S = 0.5
@@ -22,6 +23,14 @@ def limits_of(tx: Transaction, credential_id: str) -> TopicLimits:
         credential_id = "" if certificate is None else certificate.key_id
     key = credential_store.find_key(tx, credential_id)
     return NOTHING if key is None else key.topics
+
+
+def standing_limits(tx: Transaction, device_id: str, key_id: str, now_ms: int) -> TopicLimits | None:
+    """What a board that came by this key may reach by now; None where it may not come any more."""
+    device, key = store.find_device(tx, device_id), credential_store.find_key(tx, key_id)
+    if device is None or key is None or key.device_id != device_id:
+        return None
+    return key.topics if device.status is Status.ACTIVE and key.is_good(now_ms) else None
 
 
 def refuse_limited(tx: Transaction, principal: Principal) -> None:

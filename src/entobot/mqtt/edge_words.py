@@ -44,6 +44,30 @@ class Asked:
     password: str
 
 
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """Who was let in, as the server names a connection's user: by which key, and to what that was limited."""
+
+    device_id: str
+    credential_id: str
+    limits: str
+
+    @classmethod
+    def of(cls, device_id: str, credential_id: str, limits: TopicLimits) -> "Entrant":
+        said = json.dumps([limits.publish, limits.subscribe])
+        return cls(device_id, credential_id, sha256(said.encode()).hexdigest()[:16])
+
+    @classmethod
+    def parse(cls, name: str) -> "Entrant":
+        """Of a name that this gateway did not give: nobody's key, which stands for nothing."""
+        parts = name.split(":")
+        return cls(*parts) if len(parts) == 3 else cls(parts[0], "", "")
+
+    @property
+    def name(self) -> str:
+        return f"{self.device_id}:{self.credential_id}:{self.limits}"
+
+
 class Issuer:
     """Signs answers and what boards may."""
 
@@ -63,10 +87,10 @@ class Issuer:
         return self._answer(asked, {"error": why}, now_s)
 
     def admission(
-        self, asked: Asked, device_id: str, limits: TopicLimits, account: str, ends_s: int, now_s: int
+        self, asked: Asked, by: "Entrant", limits: TopicLimits, account: str, ends_s: int, now_s: int
     ) -> bytes:  # fmt: skip
-        """`ends_s` is when the server ends the connection, so that it asks anew."""
-        may: dict[str, Any] = permissions(device_id, limits) | {
+        """`ends_s` is when the server ends the connection, so that it asks anew. It shows `by.name` as its user."""
+        may: dict[str, Any] = permissions(by.device_id, limits) | {
             "allowed_connection_types": ["MQTT", "MQTT_WS"],
             "subs": -1,
             "data": -1,
@@ -74,7 +98,7 @@ class Issuer:
             "type": "user",
             "version": 2,
         }
-        user = {"sub": asked.user_key, "aud": account, "name": device_id, "exp": ends_s, "nats": may}
+        user = {"sub": asked.user_key, "aud": account, "name": by.name, "exp": ends_s, "nats": may}
         return self._answer(asked, {"jwt": self._sign(user, now_s)}, now_s)
 
     def _answer(self, asked: Asked, said: dict[str, Any], now_s: int) -> bytes:

@@ -35,6 +35,19 @@ _END = (
     )
 )
 _DUE = select(commands).where(_IS_WAITING, _C.expires_at_ms <= bindparam("now")).limit(bindparam("count"))
+_UNANSWERED = (
+    select(_C.device_id)
+    .where(
+        _IS_WAITING,
+        _C.state == CommandState.QUEUED.value,
+        _C.expires_at_ms > bindparam("now"),
+        _C.made_at_ms <= bindparam("before"),
+        _C.device_id > bindparam("after"),
+    )
+    .group_by(_C.device_id)
+    .order_by(_C.device_id)
+    .limit(bindparam("count"))
+)
 _DELETE_OLD = delete(commands).where(_C.ended_at_ms < bindparam("before"))
 
 
@@ -101,6 +114,12 @@ def end(
 
 def due(tx: Transaction, now_ms: int, count: int) -> list[Command]:
     return [_command(row) for row in tx.rows(_DUE, {"now": now_ms, "count": count})]
+
+
+def devices_unanswered(tx: Transaction, made_before_ms: int, now_ms: int, after: str, count: int) -> list[str]:
+    """With commands that were not taken up, by device id."""
+    given = {"now": now_ms, "before": made_before_ms, "after": after, "count": count}
+    return [row["device_id"] for row in tx.rows(_UNANSWERED, given)]
 
 
 def delete_old(tx: Transaction, before_ms: int) -> None:

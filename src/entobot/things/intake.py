@@ -151,7 +151,7 @@ class Intake:
     # -- readings
 
     def _take_reading(self, tx: Transaction, message: Message, name: str, known: Known) -> None:
-        self._hear(tx, message, known)
+        self._hear(tx, message.device_id, known, message.at_ms)
         one = read_reading(name, message.payload, self._window(message.at_ms))
         thing_type = type_in(tx, known.type)
         if thing_type is not None:
@@ -202,13 +202,36 @@ class Intake:
 
     # -- status
 
-    def _hear(self, tx: Transaction, message: Message, known: Known) -> None:
+    def status_of(self, tx: Transaction, device_id: str) -> ThingStatus | None:
+        """As it is noted; None for what is no thing."""
+        found = store.find_thing(tx, device_id)
+        return None if found is None else found.status
+
+    def came(self, tx: Transaction, device_id: str, now_ms: int) -> None:
+        """A board connected elsewhere. Is it a thing by now, it is online."""
+        found = store.find_thing(tx, device_id)
+        if found is not None:
+            self._hear(tx, device_id, Known(found.type, found.status, found.every_s), now_ms)
+
+    def lost(self, tx: Transaction, device_id: str, at_ms: int, now_ms: int) -> None:
+        """Its connection broke elsewhere at `at_ms`. What was heard of it since then shows that it has come again."""
+        found = store.find_thing(tx, device_id)
+        if (
+            found is None
+            or found.status not in (ThingStatus.ONLINE, ThingStatus.STALE)
+            or (found.heard_ms or 0) > at_ms
+        ):
+            return
+        if store.fall(tx, found, ThingStatus.OFFLINE, now_ms):
+            self._remember(tx, device_id, Known(found.type, ThingStatus.OFFLINE, found.every_s))
+            tell_all(self.on_status, tx, device_id, ThingStatus.OFFLINE, now_ms)
+
+    def _hear(self, tx: Transaction, device_id: str, known: Known, now_ms: int) -> None:
         """Something came: it is online, and for how long that holds counts anew."""
         pace = self._pace(tx, known)
-        now_ms = message.at_ms
-        store.heard(tx, message.device_id, now_ms, now_ms + pace.stale_ms, now_ms + pace.offline_ms)
+        store.heard(tx, device_id, now_ms, now_ms + pace.stale_ms, now_ms + pace.offline_ms)
         if known.status is not ThingStatus.ONLINE:
-            self._change(tx, message.device_id, known, ThingStatus.ONLINE, now_ms)
+            self._change(tx, device_id, known, ThingStatus.ONLINE, now_ms)
 
     def _pace(self, tx: Transaction, known: Known) -> Pace:
         if known.every_s is not None:
@@ -229,20 +252,20 @@ class Intake:
             known = Known(known.type, known.status, said.every_s if said.every_s is not None else known.every_s)
             self._remember(tx, message.device_id, known)
         if said.status is ThingStatus.ONLINE:
-            self._hear(tx, message, known)
+            self._hear(tx, message.device_id, known, message.at_ms)
         else:
             self._change(tx, message.device_id, known, ThingStatus.OFFLINE, message.at_ms)
 
     # -- events and results
 
     def _take_event(self, tx: Transaction, message: Message, known: Known) -> None:
-        self._hear(tx, message, known)
+        self._hear(tx, message.device_id, known, message.at_ms)
         happening = read_event(message.payload, self._window(message.at_ms))
         history_store.add_event(tx, message.device_id, happening)
         tx.after_commit(lambda: tell_all(self.on_event, message.device_id, happening.name))
 
     def _take_result(self, tx: Transaction, message: Message, known: Known) -> None:
-        self._hear(tx, message, known)
+        self._hear(tx, message.device_id, known, message.at_ms)
         found = read_result(message.payload)
         device_id, now_ms = message.device_id, message.at_ms
         if found.state is CommandState.ACCEPTED:

@@ -359,15 +359,7 @@ class Things:
         return one
 
     def _send(self, tx: Transaction, one: Command, user_id: str, now_ms: int) -> None:
-        said = {
-            "command_id": one.command_id,
-            "name": one.name,
-            "args": json.loads(one.args),
-            "at": rfc3339(one.made_at_ms),
-            "expires_at": rfc3339(one.expires_at_ms),
-        }
-        payload = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
-        self.send(tx, one.device_id, user_id, "command", payload, now_ms, one.expires_at_ms)
+        self.send(tx, one.device_id, user_id, "command", _told(one), now_ms, one.expires_at_ms)
 
     def send_waiting(self, tx: Transaction, device_id: str, now_ms: int) -> None:
         """A thing subscribed to its commands anew: those that had no session to wait in are sent now."""
@@ -375,6 +367,23 @@ class Things:
         for one in command_store.waiting_of(tx, device_id):
             if device is not None and one.expires_at_ms > now_ms:
                 self._send(tx, one, device.user_id, now_ms)
+
+    def unanswered(self, tx: Transaction, device_id: str, now_ms: int, *, with_accepted: bool) -> list[bytes]:
+        """What a board has to be told that may not have heard it, oldest first. Nothing of a device that may not act."""
+        device = self._devices.find_device(tx, device_id)
+        if device is None or device.status is not DeviceStatus.ACTIVE:
+            return []
+        return [
+            _told(one)
+            for one in command_store.waiting_of(tx, device_id)
+            if one.expires_at_ms > now_ms and (with_accepted or one.state is CommandState.QUEUED)
+        ]
+
+    def devices_unanswered(
+        self, tx: Transaction, made_before_ms: int, now_ms: int, after: str, count: int
+    ) -> list[str]:
+        """Whose commands nobody answered, by device id, from the one after `after` on."""
+        return command_store.devices_unanswered(tx, made_before_ms, now_ms, after, count)
 
     def find_command(self, tx: Transaction, seen: Seen, command_id: str) -> Command:
         """Raises `not_found`."""
@@ -428,6 +437,18 @@ class Things:
         """A device was suspended or revoked: what waits for it is cancelled."""
         for one in command_store.waiting_of(tx, device_id):
             self._end(tx, one, CommandState.CANCELLED, now_ms)
+
+
+def _told(one: Command) -> bytes:
+    """As a board hears of it."""
+    said = {
+        "command_id": one.command_id,
+        "name": one.name,
+        "args": json.loads(one.args),
+        "at": rfc3339(one.made_at_ms),
+        "expires_at": rfc3339(one.expires_at_ms),
+    }
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def width_of(span_ms: int, points: int) -> int:
