@@ -29,7 +29,9 @@ async def two_nodes(folder: Path, settings: Mapping[str, str]) -> AsyncGenerator
         origin = f"https://127.0.0.1:{front.port}"
         environment = {**ROOMY, **settings, "ENTOBOT_GATEWAY__PUBLIC_URL": origin}
         nodes = [
-            GatewayProcess(folder / f"node-{number}", port=port, environment=environment)
+            GatewayProcess(
+                folder / f"node-{number}", port=port, environment=environment | {"ENTOBOT_MQTT__PORT": str(free_port())}
+            )
             for number, port in enumerate(ports)
         ]
         for node in nodes:

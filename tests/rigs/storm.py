@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from entobot.client.history import Violation
 from entobot.client.reach import Reach
 from tests.rigs.campaign import Campaign
 from tests.support.fleet import Fleet
 from tests.support.operator import Operator
+from tests.support.progress import Progress
 
 ROOMY = {
     "ENTOBOT_LIMITS__REQUESTS_BURST": "100000",
@@ -20,6 +22,7 @@ ROOMY = {
 }
 """Limits that a load from one address does not meet."""
 Strike = Callable[[], Awaitable[None]]
+Kept = TypeVar("Kept")
 
 
 @dataclass
@@ -37,27 +40,44 @@ class Storm:
 
     async def run(self, strike: Strike) -> list[Violation]:
         """The broken promises. `strike` returns when what it broke is whole again, or is to stay broken."""
-        campaign, fleet = self.campaign, Fleet(self.campaign.random, self.folder, self.reaches)
+        fleet = Fleet(self.campaign.random, self.folder, self.reaches)
         try:
             await fleet.pair(self.operator, list(self.users), self.each)
             await fleet.connect()
-            fleet.begin()
-            for fault in range(self.faults):
-                await fleet.until(fleet.acknowledged + campaign.random.randrange(*self.between))
-                await asyncio.sleep(campaign.random.random() * 0.03)  # anywhere between two messages
-                await strike()
-                campaign.faults += 1
-                campaign.progress(f"{fault + 1} of {self.faults}, {fleet.acknowledged:,} acknowledged")
-            await fleet.until(fleet.acknowledged + self.between[0])
-            stored = await fleet.settle()
-            return _tally(campaign, fleet, fleet.check(stored))
+            return await struck(self.campaign, fleet, self.faults, self.between, strike)
         finally:
             await fleet.close()
 
 
-def _tally(campaign: Campaign, fleet: Fleet, violations: list[Violation]) -> list[Violation]:
-    campaign.operations = fleet.acknowledged
-    campaign.worst_stall_s = fleet.worst_stall_s
+class Load(Protocol[Kept]):
+    """Devices that are connected. `settle` ends what they do, and returns what the gateway has then."""
+
+    progress: Progress
+
+    def begin(self) -> None: ...
+    async def settle(self) -> Kept: ...
+    def check(self, kept: Kept, /) -> list[Violation]: ...
+
+
+async def struck(
+    campaign: Campaign, load: Load[Any], faults: int, between: tuple[int, int], strike: Strike
+) -> list[Violation]:
+    """Broken promises after so many strikes, between two of them so many messages that are acknowledged."""
+    progress = load.progress
+    load.begin()
+    for fault in range(faults):
+        await progress.until(progress.acknowledged + campaign.random.randrange(*between))
+        await asyncio.sleep(campaign.random.random() * 0.03)  # anywhere between two messages
+        await strike()
+        campaign.faults += 1
+        campaign.progress(f"{fault + 1} of {faults}, {progress.acknowledged:,} acknowledged")
+    await progress.until(progress.acknowledged + between[0])
+    return _tally(campaign, progress, load.check(await load.settle()))
+
+
+def _tally(campaign: Campaign, progress: Progress, violations: list[Violation]) -> list[Violation]:
+    campaign.operations = progress.acknowledged
+    campaign.worst_stall_s = progress.worst_stall_s
     for violation in violations:
         if "lost" in violation.promise or "skipped" in violation.promise or "resumed" in violation.promise:
             campaign.lost += 1

@@ -1,5 +1,6 @@
 """A gateway with one broken promise, to show that campaigns notice: `python -m tests.support.broken_gateway FAULT up …`."""
 
+import itertools
 import os
 import sqlite3
 import sys
@@ -7,11 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from entobot.gateway import delivery, store
 from entobot.gateway.delivery import Delivery
+from entobot.mqtt import service, session_store
+from entobot.mqtt import store as mqtt_store
+from entobot.mqtt.outgoing import Outgoing
 
 MOMENT_S = 0.1
 
@@ -87,14 +92,77 @@ def shuffle() -> None:
     Delivery._send = turned
 
 
+def forget_which_packets_came() -> None:
+    """A message of QoS 2 that is sent again counts as another one."""
+    mqtt_store.receive = lambda *_: True
+
+
+def keep_commands_to_itself() -> None:
+    """Every third command is taken and never told."""
+    send, turns = service.Broker.send, itertools.count()
+
+    def careless(self: service.Broker, tx: Any, topic: str, *arguments: Any, **options: Any) -> None:
+        if next(turns) % 3:
+            send(self, tx, topic, *arguments, **options)
+
+    service.Broker.send = careless
+
+
+def begin_sessions_anew() -> None:
+    """Whoever comes by MQTT finds nothing of its session."""
+    session_store.find_session = _emptied
+
+
+def _emptied(tx: Any, device_id: str, client_id: str) -> None:
+    found = [one for one in session_store.sessions_of(tx, device_id) if one.client_id == client_id]
+    for one in found:
+        session_store.delete_session(tx, one.session)
+
+
+def leave_out_a_session() -> None:
+    """Of every fortieth message one of its receivers hears nothing."""
+    targets, turns = service.targets, itertools.count(1)
+
+    def careless(*arguments: Any) -> Any:
+        return targets(*arguments)[0 if next(turns) % 40 else 1 :]
+
+    service.targets = careless
+
+
+def turn_what_waited_round() -> None:
+    """What waits for a session is sent from its end."""
+    fetched = Outgoing.fetched
+
+    def turned(self: Outgoing, found: list[Any], *arguments: Any, **options: Any) -> Any:
+        return fetched(self, found[::-1], *arguments, **options)
+
+    Outgoing.fetched = turned
+
+
+def tell_each_of_a_share() -> None:
+    """A shared subscription is as if each of its clients had its own."""
+    targets = service.targets
+
+    def careless(found: Any, *arguments: Any) -> Any:
+        return targets([replace(one, share="") for one in found], *arguments)
+
+    service.targets = careless
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     one.__name__: one
     for one in (
         acknowledge_before_it_is_kept,
         begin_anew_without_a_word,
+        begin_sessions_anew,
         forget_what_was_executed,
+        forget_which_packets_came,
+        keep_commands_to_itself,
+        leave_out_a_session,
         shuffle,
         skip_an_event_on_resume,
+        tell_each_of_a_share,
+        turn_what_waited_round,
     )
 }
 

@@ -24,6 +24,7 @@ from entobot.client.returning import Backoff
 from entobot.core.secrets import SystemEntropy
 from tests.support.operator import INVITES, Operator
 from tests.support.process import GENEROUS_S
+from tests.support.progress import Progress
 
 PAUSE_S = 0.03
 """Between two messages of a device, on average."""
@@ -77,7 +78,7 @@ class Member:
                 self.conversation_id = None
             else:
                 self.conversation_id = answer["conversation_id"]
-                self.fleet.counted(1)
+                self.fleet.progress.counted(1)
             await asyncio.sleep(self.dice.random() * 2 * PAUSE_S)
 
     async def _restless(self, sending: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
@@ -124,15 +125,11 @@ class Fleet:
     folder: Path
     reaches: Callable[[int], Reach | None] = lambda _: None
     members: list[Member] = field(default_factory=list["Member"])
-    acknowledged: int = 0
+    progress: Progress = field(default_factory=Progress)
     refusals: list[Problem] = field(default_factory=list[Problem])
     is_over: bool = False
-    worst_stall_s: float = 0.0
-    """The longest time without any acknowledgement."""
-    _last_s: float | None = None
     _users: dict[str, list[Member]] = field(default_factory=dict[str, list["Member"]])
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-    _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def pair(self, operator: Operator, users: list[str | None], each: int = 2) -> None:
         """`users` are ids; None is the owner. Every second device keeps its journal in a file."""
@@ -166,20 +163,6 @@ class Fleet:
     def begin(self) -> None:
         for member in self.members:
             self.start(member.send_until_told())
-
-    def counted(self, messages: int) -> None:
-        self.acknowledged += messages
-        now_s = asyncio.get_running_loop().time()
-        self.worst_stall_s = max(self.worst_stall_s, now_s - (self._last_s or now_s))
-        self._last_s = now_s
-        self._grown.set()
-
-    async def until(self, acknowledged: int) -> None:
-        """Returns once this many messages have been acknowledged in all. Fails when the load does not go on."""
-        async with asyncio.timeout(GENEROUS_S):
-            while self.acknowledged < acknowledged:
-                self._grown.clear()
-                await self._grown.wait()
 
     async def settle(self) -> Stored:
         """Stop sending, wait until everything has had its answer and has been told to everybody. All messages, by user."""
