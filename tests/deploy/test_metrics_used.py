@@ -150,6 +150,7 @@ ONLY_ELSEWHERE = {
     "entobot_database_retries_total",
     "entobot_database_wait_seconds_bucket",
     "entobot_file_refusals_total",  # before the first
+    "entobot_mqtt_withheld_total",  # where [mqtt] is enabled
     "entobot_sms_messages_total",  # where [sms] names a provider
     "entobot_sms_receipts_total",
     "entobot_sms_refused_total",

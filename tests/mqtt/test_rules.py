@@ -6,8 +6,9 @@ import pytest
 
 from entobot.bus.bus_local import LocalBus
 from entobot.core.topic_limits import NO_LIMITS, TopicLimits, clean_limits
+from entobot.mqtt.effects import Finished
 from entobot.mqtt.holding import Forbidden, Owner, Rules
-from entobot.mqtt.model import Action
+from entobot.mqtt.model import Action, Withheld
 from entobot.mqtt.packets import Properties, Publish, Reason, Will
 from entobot.mqtt.policy import Decision, own_subtree
 from entobot.storage.database import Database, Transaction
@@ -47,8 +48,17 @@ def world(database: Database, said: Said) -> World:
     return world
 
 
+@pytest.fixture
+def withheld(world: World) -> list[tuple[Withheld, int]]:
+    found: list[tuple[Withheld, int]] = []
+    world.broker.on_withheld = lambda why, many: found.append((why, many))
+    return found
+
+
 @pytest.mark.parametrize("text", [EVENT, "devices/+/#"])
-async def test_each_message_is_asked_about_when_it_comes(world: World, said: Said, text: str) -> None:
+async def test_each_message_is_asked_about_when_it_comes(
+    world: World, said: Said, withheld: list[tuple[Withheld, int]], text: str
+) -> None:
     board, reader = await world.open(), await world.open("dev_2", owner=OTHER)
     assert await world.subscribe(reader, text) == (Reason.GRANTED_QOS_1,)
     await world.publish(board, EVENT, b"1")
@@ -59,9 +69,13 @@ async def test_each_message_is_asked_about_when_it_comes(world: World, said: Sai
     await world.publish(board, EVENT, b"3", qos=0)
     assert reader.payloads == [b"1", b"3"]
     assert [one.message.payload for one in await world.waiting(reader)] == [b"1"]
+    status_too = text != EVENT
+    assert withheld == [(Withheld.ARRIVED, 1)] * (1 + status_too), "whatever nobody asked for is not withheld"
 
 
-async def test_what_waits_is_withdrawn_when_it_may_not_be_read_any_more(world: World, said: Said) -> None:
+async def test_what_waits_is_withdrawn_when_it_may_not_be_read_any_more(
+    world: World, said: Said, withheld: list[tuple[Withheld, int]]
+) -> None:
     board, reader = await world.open(), await world.open("dev_2", owner=OTHER)
     await world.subscribe(reader, EVENT, "devices/dev_2/#")
     await world.close(reader)
@@ -71,6 +85,10 @@ async def test_what_waits_is_withdrawn_when_it_may_not_be_read_any_more(world: W
     again = await world.open("dev_2", owner=OTHER)
     found = [(one.message.payload, one.is_withdrawn) for one in await world.waiting(again)]
     assert found == [(b"1", True), (b"own", False)]
+    assert withheld == [], "it was only looked at"
+    done = [Finished(1, is_withheld=True), Finished(2)]
+    await world.do(lambda tx: world.broker.finish(tx, again.held, done))
+    assert withheld == [(Withheld.WAITED, 1)]
 
 
 async def test_a_forbidden_topic_of_the_own_subtree_costs_the_others_nothing(world: World, said: Said) -> None:
@@ -82,12 +100,13 @@ async def test_a_forbidden_topic_of_the_own_subtree_costs_the_others_nothing(wor
     assert screen.payloads == [b"2"]
 
 
-async def test_what_is_retained_is_asked_about_as_well(world: World) -> None:
+async def test_what_is_retained_is_asked_about_as_well(world: World, withheld: list[tuple[Withheld, int]]) -> None:
     board, reader = await world.open(), await world.open("dev_2", owner=OTHER)
     await world.publish(board, EVENT, b"1", retain=True)
     await world.publish(board, "devices/dev_1/status", b"2", retain=True)
     await world.subscribe(reader, "devices/+/#")
     assert [one.message.payload for one in await world.waiting(reader)] == [b"1"]
+    assert withheld == [(Withheld.RETAINED, 1)]
 
 
 async def test_a_share_gives_nothing_to_a_member_that_may_not_read_it(world: World, said: Said) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import pytest
 
 from entobot.bus.bus_local import LocalBus
+from entobot.mqtt.effects import Finished
 from entobot.mqtt.holding import (
     Bounds,
     CutOff,
@@ -147,7 +148,7 @@ async def test_what_is_published_is_told_to_whoever_subscribed_and_kept_until_it
     (told,) = screen.deliveries
     assert (told.seq, told.packet_id, told.qos, told.message.payload) == (1, 1, 1, b"21")
     assert [one.message.payload for one in await world.waiting(screen)] == [b"21"]
-    await world.do(lambda tx: world.broker.finish(tx, screen.held, [1]))
+    await world.do(lambda tx: world.broker.finish(tx, screen.held, [Finished(1)]))
     assert await world.waiting(screen) == []
 
 
@@ -241,7 +242,7 @@ async def test_a_full_queue_takes_no_more_and_the_others_get_theirs(world: World
     await world.close(away)
     for n in range(7):
         await world.publish(board, f"{ROOT}/event", b"%d" % n)
-        await world.do(lambda tx, n=n: world.broker.finish(tx, screen.held, [n + 1]))
+        await world.do(lambda tx, n=n: world.broker.finish(tx, screen.held, [Finished(n + 1)]))
     assert (len(screen.deliveries), sum(dropped)) == (7, 2)
     again = await world.open("dev_1/away")
     assert [one.message.payload for one in await world.waiting(again)] == [b"0", b"1", b"2", b"3", b"4"]

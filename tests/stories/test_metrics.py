@@ -111,6 +111,7 @@ ABSENT_BY_DEFAULT = {
     Metric.BRIDGE_REFUSED,
     Metric.BRIDGE_UP,
     Metric.FILE_REFUSALS,
+    Metric.MQTT_WITHHELD,
     Metric.SMS_MESSAGES,
     Metric.SMS_RECEIPTS,
     Metric.SMS_REFUSED,
@@ -118,7 +119,7 @@ ABSENT_BY_DEFAULT = {
     Metric.THING_REFUSED,
     Metric.TRANSCRIPTION_SECONDS,
 }
-"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no thing, no bridge, no automation, no recording."""
+"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no thing, no MQTT, no bridge, no automation, no recording."""
 ABSENT_ON_SQLITE = {
     Metric.BUS_BEHIND,
     Metric.BUS_MADE_GOOD,

@@ -38,6 +38,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     process.close()
 
 
+def measured(gateway: GatewayProcess, name: str) -> str:
+    return " ".join(gateway.cli("metrics", name).stdout.split())
+
+
 Add = Callable[[str, str], None]
 
 
@@ -73,6 +77,7 @@ def test_a_policy_opens_a_sensor_to_a_thermostat_and_its_removal_shuts_it_on_the
     assert thermostat.subscribe(f"{thermostat.root}/#") == [1]
     assert thermostat.publish(f"{thermostat.root}/event", b"own") == 0
     assert thermostat.heard().payload == b"own", "and nothing before it"
+    wait_for(lambda: "entobot_mqtt_withheld_total {reason=arrived} 1" in measured(gateway, "entobot_mqtt_withheld"))
 
 
 def test_a_forbidden_publish_is_refused_with_the_rule_told_and_audited(gateway: GatewayProcess, add: Add) -> None:

@@ -14,7 +14,7 @@ from entobot.core.errors import Code, Problem
 from entobot.core.principal import Principal
 from entobot.mqtt.model import Message
 from entobot.storage.database import Transaction
-from entobot.telemetry.meters import Meters
+from entobot.telemetry.meters import Histogram, Meters
 from entobot.things.intake import Bounds, Intake
 from entobot.things.model import Pace
 from entobot.things.service import Things
@@ -46,6 +46,7 @@ class Fleet:
     def __init__(self, house: House) -> None:
         self.house = house
         self.told: list[tuple[str, dict[str, Any]]] = []
+        self.meters = Meters()
         self.things = Things(
             database=house.database,
             clock=house.clock,
@@ -69,6 +70,7 @@ class Fleet:
             devices=house.devices,
             things=self.things,
             guard=house.devices.guard,
+            meters=self.meters,
         )
         self.updates.on_key_removed.append(self.rollouts.key_removed)
         house.devices.on_end.append(self.rollouts.forget)
@@ -122,6 +124,15 @@ class Fleet:
         read = self.house.database.read
         rows, _ = await read(lambda tx: self.rollouts.devices(tx, self.owner, one.rollout_id, "", 100))
         return {row.device_id: row.state for row, _ in rows}
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        """By metric, then by state: what is not 0."""
+        return {
+            family.metric.name: {
+                key[0]: one.value for key, one in family.series.items() if not isinstance(one, Histogram) and one.value
+            }
+            for family in self.meters.families()
+        }
 
     async def pass_on(self, seconds: float) -> None:
         self.house.clock.advance(seconds)
@@ -185,6 +196,9 @@ async def test_stages_follow_one_another_and_each_board_is_told_once_whoever_loo
     await fleet.rollouts.look()
     assert (await fleet.rollout(one)).state is State.DONE
     assert set((await fleet.states(one)).values()) == {DeviceState.HEALTHY}
+    await fleet.rollouts.look()
+    steps = {"offered": 4.0, "downloading": 2.0, "installed": 4.0, "healthy": 4.0}
+    assert fleet.measured() == {"ROLLOUTS": {}, "ROLLOUT_DEVICES": {}, "UPDATE_STEPS": steps}, "nothing is open"
     events = fleet.house.audit.events()
     assert [events.count(e) for e in (AuditEvent.ROLLOUT_ADVANCED, AuditEvent.ROLLOUT_DONE)] == [1, 1]
 
@@ -202,6 +216,13 @@ async def test_too_many_failures_pause_it_and_what_was_seen_is_forgiven(fleet: F
     paused = await fleet.rollout(one)
     assert (paused.state, paused.why) == (State.PAUSED, "too many devices failed")
     told = len(fleet.told)
+    await fleet.rollouts.look()
+    steps = {"offered": 4.0, "failed": 1.0, "downloading": 1.0, "installed": 1.0, "rolled_back": 1.0}
+    assert fleet.measured() == {
+        "ROLLOUTS": {"paused": 1},
+        "ROLLOUT_DEVICES": {"offered": 2, "failed": 1, "rolled_back": 1},
+        "UPDATE_STEPS": steps,
+    }
     await fleet.status(fleet.boards[2], "1.0.0")
     assert len(fleet.told) == told  # nothing is offered while it is paused
     await fleet.do(lambda tx, now: fleet.rollouts.resume(tx, fleet.owner, one.rollout_id, now))
@@ -274,6 +295,9 @@ async def test_of_one_type_one_roll_out_is_open_and_its_release_stays(fleet: Fle
     assert await fleet.house.count("release_parts") > 0
     other = await fleet.begin(version="1.2.0" if one.version == "1.1.0" else "1.1.0")
     assert other.state is State.RUNNING
+    await fleet.rollouts.look()
+    found = {name: fleet.measured()[name] for name in ("ROLLOUTS", "ROLLOUT_DEVICES")}
+    assert found == {"ROLLOUTS": {"running": 1}, "ROLLOUT_DEVICES": {"offered": 4}}, "of what is over nothing counts"
 
 
 async def test_a_key_that_is_removed_pauses_what_it_signed_and_it_does_not_go_on(fleet: Fleet) -> None:

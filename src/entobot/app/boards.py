@@ -26,6 +26,7 @@ from entobot.gateway.websocket import Service
 from entobot.mqtt.connection import Terms
 from entobot.mqtt.holding import Bounds
 from entobot.mqtt.layouts import Layout
+from entobot.mqtt.model import Withheld
 from entobot.mqtt.packets import Properties
 from entobot.mqtt.parts import MqttParts
 from entobot.mqtt.retention import AT_ONCE, expendable, forget
@@ -33,6 +34,7 @@ from entobot.mqtt.service import Broker
 from entobot.mqtt.transport import MqttProtocol
 from entobot.mqtt.websocket import PATH, mqtt_service
 from entobot.storage.database import StorageFailed, Transaction
+from entobot.telemetry.metrics import Metric
 from entobot.web.endpoints import TcpEndpoint
 
 if TYPE_CHECKING:
@@ -77,6 +79,8 @@ class Boards:
         )
         things.policies.service.on_changed.append(self.broker.rules_changed)
         self.broker.on_dropped = lambda _: self._denials.dropped()
+        withheld = {why: ground.meters.counter(Metric.MQTT_WITHHELD, reason=why) for why in Withheld}
+        self.broker.on_withheld = lambda why, many: withheld[why].add(many)
         self.broker.arrived, self.broker.subscribed = things.arrived, things.subscribed
         things.service.send = self._send_down
         self._bridges = _make_bridges(ground, self.broker, devices, audit, things)

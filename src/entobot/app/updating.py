@@ -29,6 +29,7 @@ class Updating:
             devices=devices,
             things=things,
             guard=devices.guard,
+            meters=ground.meters,
         )
         self.service.on_key_removed.append(self.rollouts.key_removed)
         devices.on_end.append(self.rollouts.forget)

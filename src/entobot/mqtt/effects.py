@@ -45,9 +45,10 @@ class Part(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True, gc=False):
-    """The session needs this delivery no more. Nothing waits for it."""
+    """The session needs this delivery no more. Nothing waits for it. `is_withheld`: it may not be read any more."""
 
     seq: int
+    is_withheld: bool = False
 
 
 class Received(Struct, frozen=True, gc=False):

@@ -14,6 +14,17 @@ NEVER_EXPIRES = 0xFFFF_FFFF
 """A session expiry interval that means "never" (MQTT 5 §3.1.2.11.2)."""
 
 
+class Withheld(StrEnum):
+    """Why a session that subscribed is not brought a message: it may not read it."""
+
+    ARRIVED = "arrived"
+    """When it came: a filter with wildcards reaches more than its device may read."""
+    RETAINED = "retained"
+    """When it subscribed."""
+    WAITED = "waited"
+    """When it was to be sent: the rules changed since it was queued."""
+
+
 class Action(StrEnum):
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"

@@ -117,7 +117,7 @@ class Outgoing:
             self.sent_seq = max(self.sent_seq, one.seq)
             data = None if one.is_withdrawn or one.message.is_over(now_ms) else self._encoded(one, now_ms)
             if data is None:
-                effects.append(Finished(one.seq))
+                effects.append(Finished(one.seq, one.is_withdrawn))
                 continue
             effects.append(Send(data))
             if one.qos:

@@ -4,12 +4,13 @@ Methods that take `tx` are units, or parts of units of other features; none of t
 node must hear is told after the commit, those of other nodes by a bell; whoever misses one reads the rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from entobot.bus.bus import Bus
 from entobot.mqtt import session_store, store
+from entobot.mqtt.effects import Finished
 from entobot.mqtt.holding import (
     Bounds,
     CutOff,
@@ -30,6 +31,7 @@ from entobot.mqtt.model import (
     Stage,
     StoredSession,
     StoredSubscription,
+    Withheld,
     ends_at_ms,
 )
 from entobot.mqtt.packets import NOTHING, Properties, Publish, Reason, Subscribe, Subscription, Unsubscribe, Will
@@ -49,7 +51,7 @@ def _nothing(_tx: Transaction, _message: Message) -> None: ...
 class Broker:
     """`arrived` is called in the unit that stores a device's message, so that a feature can make something of it in the
     same commit; `subscribed(tx, device_id, filter, now_ms)` in the one that makes a subscription that was not there.
-    `on_dropped` hears how many messages a full queue did not take.
+    `on_dropped` hears how many messages a full queue did not take, `on_withheld` how many a session may not read.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Broker:
         self.arrived: Callable[[Transaction, Message], None] = _nothing
         self.subscribed: Callable[[Transaction, str, str, int], None] = lambda _tx, _device, _filter, _now: None
         self.on_dropped: Callable[[int], None] = lambda _: None
+        self.on_withheld: Callable[[Withheld, int], None] = lambda _why, _count: None
 
     def stop(self) -> None:
         self._unsubscribe()
@@ -248,12 +251,9 @@ class Broker:
                 store.unretain(tx, message.topic)
         if message.device_id:
             self.arrived(tx, message)
-        found = [
-            one
-            for one in session_store.reaching(tx, message.scope)
-            if matches(one.filter, message.topic)
-            and self.rules.may_bring(tx, one.device_id, one.credential_id, message.topic)
-        ]
+        wanted = [one for one in session_store.reaching(tx, message.scope) if matches(one.filter, message.topic)]
+        found = [one for one in wanted if self.rules.may_bring(tx, one.device_id, one.credential_id, message.topic)]
+        self._withhold(tx, Withheld.ARRIVED, len(wanted) - len(found))
         for one in targets(found, message, by_session, number):
             self._queue(tx, one, message, number)
 
@@ -326,9 +326,14 @@ class Broker:
             if live.device_id == device_id:
                 live.rules_changed()
 
-    def finish(self, tx: Transaction, held: Held, seqs: list[int]) -> None:
-        for seq in seqs:
-            store.finish(tx, held.session, seq)
+    def finish(self, tx: Transaction, held: Held, done: Sequence[Finished]) -> None:
+        for one in done:
+            store.finish(tx, held.session, one.seq)
+        self._withhold(tx, Withheld.WAITED, sum(one.is_withheld for one in done))
+
+    def _withhold(self, tx: Transaction, why: Withheld, many: int) -> None:
+        if many:
+            tx.after_commit(lambda: self.on_withheld(why, many))
 
     def mark_released(self, tx: Transaction, held: Held, seq: int) -> None:
         store.release(tx, held.session, seq)
@@ -391,6 +396,7 @@ class Broker:
             if not matches(row.filter, found.topic) or _is_over(found, now_ms):
                 continue
             if not self.rules.may_bring(tx, row.device_id, row.credential_id, found.topic):
+                self._withhold(tx, Withheld.RETAINED, 1)
                 continue
             last_seq = session_store.last_seq(tx, row.session) or 0
             qos = min(found.qos, row.qos)

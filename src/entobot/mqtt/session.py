@@ -72,7 +72,7 @@ class MqttSession(HearsNoEvents):
         self._framer = Framer(MAX_CONNECT_BYTES)
         self._frames: deque[Frame] = deque()
         self._early = b""
-        self._finished: list[int] = []
+        self._finished: list[Finished] = []
         self._held: Held | None = None
         self._principal: Principal | None = None
         self._expires_at_ms = EXPIRES_NEVER_MS
@@ -238,8 +238,8 @@ class MqttSession(HearsNoEvents):
                     self._send(data)
                 case Store() | Release() | Join() | Part():
                     self._work(effect)
-                case Finished(seq):
-                    self._finish(seq)
+                case Finished():
+                    self._finish(effect)
                 case Received(seq):
                     self._ask(
                         lambda tx, held, seq=seq: self._parts.broker.mark_released(tx, held, seq),
@@ -439,16 +439,16 @@ class MqttSession(HearsNoEvents):
 
         self._ask(lambda tx, held: self._parts.broker.subscribe(tx, held, packet, now_ms), answer)
 
-    def _finish(self, seq: int) -> None:
+    def _finish(self, one: Finished) -> None:
         """Those of one turn of the loop are written together."""
         if not self._finished:
             asyncio.get_running_loop().call_soon(self._flush_finished)
-        self._finished.append(seq)
+        self._finished.append(one)
 
     def _flush_finished(self) -> None:
-        seqs, self._finished = self._finished, []
-        if seqs:
-            self._ask(lambda tx, held: self._parts.broker.finish(tx, held, seqs), lambda _connection, _result: [])
+        done, self._finished = self._finished, []
+        if done:
+            self._ask(lambda tx, held: self._parts.broker.finish(tx, held, done), lambda _connection, _result: [])
 
     async def _fetch(self, after: int) -> None:
         held, connection, parts = self._held, self._connection, self._parts

@@ -249,6 +249,12 @@ class Metric(Enum):
     MODEL_TURN_SECONDS = _histogram(
         "entobot_model_turn_seconds", SLOW_SECONDS, "One call of the model: `ok` or a run's error code.", "outcome"
     )
+    MQTT_WITHHELD = _counter(
+        "entobot_mqtt_withheld_total",
+        "Messages that a session subscribed to and was not brought, since its device or key may not read them: when "
+        "they `arrived`, when it subscribed (`retained`), or when they had `waited` and the rules had changed.",
+        "reason",
+    )
     NOTIFICATION_ATTEMPTS = _counter(
         "entobot_notification_attempts_total",
         "Ways that were tried to deliver notifications: `accepted` by the service, `retried` after a failed try, "
@@ -273,6 +279,17 @@ class Metric(Enum):
     READY = _gauge("entobot_ready", "1 where the last answer of `/api/ready` found this part well.", "check")
     REFUSALS = _counter(
         "entobot_refusals_total", "Inputs that were refused at the door, most before they were read.", "reason"
+    )
+    ROLLOUT_DEVICES = _gauge(
+        "entobot_rollout_devices",
+        "Boards in roll-outs that are not over, by how far they are: `waiting`, `offered`, `downloading`, `installed`, "
+        "`healthy`, `failed`, `rolled_back`. Of the whole store: the same on every node.",
+        "state",
+    )
+    ROLLOUTS = _gauge(
+        "entobot_rollouts",
+        "Roll-outs of signed releases that are not over: `running` or `paused`. Of the whole store.",
+        "state",
     )
     RUN_SECONDS = _histogram(
         "entobot_run_seconds",
@@ -329,6 +346,11 @@ class Metric(Enum):
         SLOW_SECONDS,
         "From a recording to its text: `ok`, why there is none, or the code with which it was refused.",
         "outcome",
+    )
+    UPDATE_STEPS = _counter(
+        "entobot_update_steps_total",
+        "Steps of boards in roll-outs: `offered`, `downloading`, `installed`, `healthy`, `failed`, `rolled_back`.",
+        "state",
     )
 
 

@@ -21,6 +21,8 @@ from entobot.devices.model import Status
 from entobot.devices.service import Devices
 from entobot.mqtt.model import Message
 from entobot.storage.database import Database, Transaction
+from entobot.telemetry.meters import Meters
+from entobot.telemetry.metrics import Metric
 from entobot.things.service import Things
 from entobot.updates import store
 from entobot.updates.model import (
@@ -80,6 +82,7 @@ class Rollouts:
         devices: Devices,
         things: Things,
         guard: Callable[[Transaction, Principal], None],
+        meters: Meters,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -88,6 +91,9 @@ class Rollouts:
         self._devices = devices
         self._things = things
         self._guard = guard
+        self._steps = {state: meters.counter(Metric.UPDATE_STEPS, state=state) for state in DeviceState}
+        self._devices_in = {state: meters.gauge(Metric.ROLLOUT_DEVICES, state=state) for state in DeviceState}
+        self._open_in = {state: meters.gauge(Metric.ROLLOUTS, state=state) for state in (State.RUNNING, State.PAUSED)}
         self._after: dict[tuple[str, DeviceState], str] = {}  # where the last look ended, of many
 
     # -- for people
@@ -270,10 +276,19 @@ class Rollouts:
     # -- what time does
 
     async def look(self) -> None:
-        """Go on with every roll-out that runs."""
-        for one in await self._database.read(store.running):
+        """Go on with every roll-out that runs, and measure those that are not over."""
+        found = await self._database.read(store.open_now)
+        for one in [one for one in found if one.state is State.RUNNING]:
             now_ms = self._clock.now_ms()
             await self._database.write(lambda tx, one=one, now_ms=now_ms: self.roll(tx, one.rollout_id, now_ms))
+        await self._measure(is_any_open=bool(found))
+
+    async def _measure(self, *, is_any_open: bool) -> None:
+        states, devices = await self._database.read(store.open_tally) if is_any_open else ({}, {})
+        for state, gauge in self._open_in.items():
+            gauge.set(states.get(state, 0))
+        for state, gauge in self._devices_in.items():
+            gauge.set(devices.get(state, 0))
 
     def roll(self, tx: Transaction, rollout_id: str, now_ms: int) -> None:
         """One step of a roll-out: judge its devices, then pause, advance or finish it, and offer what is next."""
@@ -339,6 +354,7 @@ class Rollouts:
     def _change(self, tx: Transaction, one: OnDevice, to: DeviceState, now_ms: int, reason: str = "") -> bool:
         if not store.change(tx, one, to, now_ms, reason):
             return False
+        tx.after_commit(self._steps[to].add)
         if to in BAD:
             facts = {"rollout_id": one.rollout_id, "state": to.value}
             self._audit.record(

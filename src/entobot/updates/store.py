@@ -221,7 +221,8 @@ _ROLLOUT = select(rollouts).where(_O.rollout_id == bindparam("rollout"))
 _ROLLOUTS = (
     select(rollouts).where(_O.rollout_id < bindparam("before")).order_by(_O.rollout_id.desc()).limit(bindparam("count"))
 )
-_RUNNING = select(rollouts).where(_O.ended_at_ms.is_(None), _O.state == State.RUNNING.value)
+_OPEN = select(rollouts).where(_O.ended_at_ms.is_(None))
+_OPEN_STATES = select(_O.state, func.count().label("many")).where(_O.ended_at_ms.is_(None)).group_by(_O.state)
 _OPEN_OF_KEY = (
     select(rollouts)
     .join(releases, _R.release_id == _O.release_id)
@@ -261,8 +262,15 @@ def page_of_rollouts(tx: Transaction, before: str, count: int) -> list[Rollout]:
     return [_rollout(row) for row in tx.rows(_ROLLOUTS, {"before": before, "count": count})]
 
 
-def running(tx: Transaction) -> list[Rollout]:
-    return [_rollout(row) for row in tx.rows(_RUNNING)]
+def open_now(tx: Transaction) -> list[Rollout]:
+    """Those that run, and those that are paused."""
+    return [_rollout(row) for row in tx.rows(_OPEN)]
+
+
+def open_tally(tx: Transaction) -> tuple[dict[State, int], dict[DeviceState, int]]:
+    """How many are not over, by state, and how many devices are in those, by theirs."""
+    states = {State(row["state"]): int(row["many"]) for row in tx.rows(_OPEN_STATES)}
+    return states, {DeviceState(row["state"]): int(row["many"]) for row in tx.rows(_OPEN_DEVICES)}
 
 
 def open_of_key(tx: Transaction, public_key: str) -> list[Rollout]:
@@ -327,6 +335,12 @@ _TALLY = (
     select(_D.stage, _D.state, func.count().label("many"))
     .where(_D.rollout_id == bindparam("rollout"))
     .group_by(_D.stage, _D.state)
+)
+_OPEN_DEVICES = (
+    select(_D.state, func.count().label("many"))
+    .join(rollouts, _O.rollout_id == _D.rollout_id)
+    .where(_O.ended_at_ms.is_(None))
+    .group_by(_D.state)
 )
 _FRESH = select(func.count().label("many")).where(
     _D.rollout_id == bindparam("rollout"),
