@@ -10,6 +10,7 @@ from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from entobot.client.console import Place
 from entobot.core.imports import without
+from entobot.core.late_dataclasses import late_dataclasses
 
 
 class Run(Protocol):
@@ -26,8 +27,9 @@ def load_run() -> Run:
     # FastAPI's models of an OpenAPI document take 50 ms and 4 MB to build; most gateways are never asked for one.
     BaseModel.model_config["defer_build"] = True
     try:
+        # Our own frozen classes are many, and their methods are source code that is compiled: see docs/adr/0059.
         # structlog draws tracebacks with rich where there is one; ours are plain text. Greenlets are PostgreSQL's.
-        with without("rich", "greenlet"):
+        with without("rich", "greenlet"), late_dataclasses():
             from entobot.app.up import run
     finally:
         del BaseModel.model_config["defer_build"]
