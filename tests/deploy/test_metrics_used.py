@@ -149,6 +149,13 @@ ONLY_ELSEWHERE = {
     "entobot_database_errors_total",
     "entobot_database_retries_total",
     "entobot_database_wait_seconds_bucket",
+    "entobot_edge_asked_total",  # where [edge] names a server
+    "entobot_edge_backlog",
+    "entobot_edge_boards",
+    "entobot_edge_cut_total",
+    "entobot_edge_messages_total",
+    "entobot_edge_told_again_total",
+    "entobot_edge_up",
     "entobot_file_refusals_total",  # before the first
     "entobot_mqtt_withheld_total",  # where [mqtt] is enabled
     "entobot_sms_messages_total",  # where [sms] names a provider

@@ -110,6 +110,13 @@ ABSENT_BY_DEFAULT = {
     Metric.BRIDGE_MESSAGES,
     Metric.BRIDGE_REFUSED,
     Metric.BRIDGE_UP,
+    Metric.EDGE_ASKED,
+    Metric.EDGE_BACKLOG,
+    Metric.EDGE_BOARDS,
+    Metric.EDGE_CUT,
+    Metric.EDGE_MESSAGES,
+    Metric.EDGE_TOLD_AGAIN,
+    Metric.EDGE_UP,
     Metric.FILE_REFUSALS,
     Metric.MQTT_WITHHELD,
     Metric.SMS_MESSAGES,
@@ -119,7 +126,7 @@ ABSENT_BY_DEFAULT = {
     Metric.THING_REFUSED,
     Metric.TRANSCRIPTION_SECONDS,
 }
-"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no thing, no MQTT, no bridge, no automation, no recording."""
+"""There is no backup, no receiver of the audit log, no channel for alerts, no refused file, no provider of SMS, no thing, no MQTT, no bridge, no edge, no automation, no recording."""
 ABSENT_ON_SQLITE = {
     Metric.BUS_BEHIND,
     Metric.BUS_MADE_GOOD,

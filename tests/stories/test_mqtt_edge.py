@@ -2,200 +2,85 @@
 
 import asyncio
 import json
-import re
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import paho.mqtt.client as mqtt
 import pytest
 from nats.aio.client import Client
 from nats.errors import Error
-from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.support.board import Board, mqtt_environment, wait_for
-from tests.support.nats import NatsServer
-from tests.support.process import ROOMY, GatewayProcess, free_port
+from tests.support.board import mqtt_environment, wait_for
+from tests.support.edge import Edge, EdgeServer, answer
+from tests.support.process import ROOMY, GatewayProcess
 from tests.support.thing import Thing
-
-HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "mqtt-edge.md"
-
-
-@dataclass
-class Edge:
-    gateway: GatewayProcess
-    server: NatsServer
-    port: int
-
-    def board(self, thing: Thing, name: str = "", **more: Any) -> Board:
-        """As one of the gateway's own listener, on the server's."""
-        board = Board(self.gateway, thing, name=name, version=mqtt.MQTTv311, **more)
-        board.port = self.port
-        chosen = thing.device_id + (f"/{name}" if name else "")
-        board.client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=chosen, protocol=mqtt.MQTTv311, reconnect_on_failure=False
-        )
-        board.client.username_pw_set(more.get("username", thing.device_id), more.get("password", thing.api_key))
-        board._listen()
-        return board
-
-
-def configuration(issuer: str, folder: Path, port: int) -> str:
-    """What the how-to writes, with this machine's folder and port."""
-    (block,) = re.findall(r"```text\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
-    found = (
-        block.replace("ABC…", issuer).replace("/var/lib/nats", str(folder)).replace("0.0.0.0:1883", f"127.0.0.1:{port}")
-    )
-    return re.sub(r"    tls \{.*?\}\n", "", found, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    folder, port = tmp_path_factory.mktemp("edge"), free_port()
-    server = NatsServer(folder)
-    for name in ("gateway", "system"):
-        (folder / name).write_text(f"{name}-secret\n")
-        (folder / name).chmod(0o600)
-    said = {
-        "ENTOBOT_EDGE__URL": server.url,
-        "ENTOBOT_EDGE__PASSWORD_FILE": str(folder / "gateway"),
-        "ENTOBOT_EDGE__SYSTEM_PASSWORD_FILE": str(folder / "system"),
-    }
-    gateway = GatewayProcess(folder / "home", environment=mqtt_environment() | ROOMY | said).start()
-    issuer = gateway.cli("mqtt", "edge", "--json").stdout
-    server._extra = configuration(json.loads(issuer)["issuer"], folder / "js", port)
-    server.start()
-    found = Edge(gateway, server, port)
-    warm = Thing.make(gateway, "First")
-
-    def is_in() -> bool:
-        board = found.board(warm)
-        try:
-            return board.connect() == 0
-        finally:
-            board.client.disconnect()
-            board.client.loop_stop()
-
-    wait_for(is_in)
+    folder = tmp_path_factory.mktemp("edge")
+    server = EdgeServer(folder)
+    gateway = GatewayProcess(folder / "home", environment=mqtt_environment() | ROOMY | server.environment).start()
+    server.begin(gateway)
+    found = Edge(gateway, server)
+    found.opened(Thing.make(gateway, "First")).disconnect()
     yield found
     gateway.close()
     server.kill()
 
 
-def readings(edge: Edge, thing: Thing) -> list[tuple[str, Any]]:
-    found = edge.gateway.ask("things", "list")
-    shown = [one for one in found if one["device_id"] == thing.device_id]
-    if not shown:
-        return []
-    return [(one["name"], one["value"]) for one in edge.gateway.ask("things", "show", thing.device_id)["readings"]]
-
-
 def test_a_reading_at_the_edge_is_a_reading_and_a_command_reaches_the_board(edge: Edge) -> None:
-    thing = lamp(edge)
+    thing = edge.lamp()
     board = edge.board(thing).opened()
     assert board.subscribe(f"{board.root}/command") == [1]
     board.publish(f"{board.root}/telemetry/temperature", b"21.5")
-    wait_for(lambda: readings(edge, thing) == [("temperature", 21.5)])
-    command_id = commanded(edge, thing)
+    wait_for(lambda: edge.readings(thing) == [("temperature", 21.5)])
+    command_id = edge.command(thing)
     assert json.loads(board.heard().payload)["command_id"] == command_id
     answer(board, command_id)
-    wait_for(lambda: state_of(edge, thing) == "done")
+    wait_for(lambda: edge.state_of(thing) == "done")
     board.disconnect()
 
 
-def lamp(edge: Edge) -> Thing:
-    thing = Thing.make(edge.gateway, "Lamp")
-    path = edge.gateway.home.parent / "lamp.json"
-    path.write_text(
-        json.dumps(
-            {
-                "name": "lamp",
-                "title": "Lamp",
-                "readings": {"temperature": {"kind": "number"}},
-                "commands": {"light": {"risk": "none"}},
-            }
-        )
-    )
-    edge.gateway.cli("things", "types", "add", str(path))
-    edge.gateway.ask("things", "set-type", thing.device_id, "lamp")
-    return thing
-
-
-def commanded(edge: Edge, thing: Thing) -> str:
-    return edge.gateway.ask("things", "command", thing.device_id, "light", "--wait", "0")["command_id"]
-
-
-def answer(board: Board, command_id: str) -> None:
-    board.publish(f"{board.root}/result", json.dumps({"command_id": command_id, "state": "done"}))
-
-
-def state_of(edge: Edge, thing: Thing) -> str:
-    return edge.gateway.ask("things", "commands", thing.device_id)[0]["state"]
-
-
 def test_a_command_waits_for_a_board_that_is_away_and_for_a_gateway_that_restarts(edge: Edge) -> None:
-    thing = lamp(edge)
-    first, second = commanded(edge, thing), commanded(edge, thing)
+    thing = edge.lamp()
+    first, second = edge.command(thing), edge.command(thing)
     edge.gateway.kill()
     edge.gateway.start()
-    board = opened(edge, thing)
+    board = edge.opened(thing)
     board.subscribe(f"{board.root}/command")
     assert [json.loads(board.heard().payload)["command_id"] for _ in range(2)] == [first, second]
     answer(board, first)
     answer(board, second)
-    wait_for(lambda: state_of(edge, thing) == "done")
+    wait_for(lambda: edge.state_of(thing) == "done")
     board.disconnect()
 
 
 def test_a_command_is_told_again_until_the_board_answers(edge: Edge) -> None:
     """It may have connected and not subscribed yet, or lose what comes by QoS 0."""
-    thing = lamp(edge)
+    thing = edge.lamp()
     board = edge.board(thing).opened()
-    wait_for(lambda: is_online(edge, thing))
-    command_id = commanded(edge, thing)
+    wait_for(lambda: edge.is_online(thing))
+    command_id = edge.command(thing)
     board.subscribe(f"{board.root}/command")
     for _ in range(2):
         assert json.loads(board.heard().payload)["command_id"] == command_id
     answer(board, command_id)
-    wait_for(lambda: state_of(edge, thing) == "done")
+    wait_for(lambda: edge.state_of(thing) == "done")
     board.disconnect()
-
-
-def opened(edge: Edge, thing: Thing) -> Board:
-    """As soon as the gateway answers the server again."""
-    found: list[Board] = []
-
-    def is_in() -> bool:
-        board = edge.board(thing)
-        if board.connect() == 0:
-            found.append(board)
-        return bool(found)
-
-    wait_for(is_in)
-    return found[0]
-
-
-def shown(edge: Edge, thing: Thing) -> dict[str, Any]:
-    return edge.gateway.ask("devices", "show", thing.device_id)
-
-
-def is_online(edge: Edge, thing: Thing) -> bool:
-    return shown(edge, thing)["is_online"]
 
 
 def test_who_is_connected_at_the_edge_is_online_also_after_a_restart(edge: Edge) -> None:
     thing = Thing.make(edge.gateway, "Board")
-    assert not is_online(edge, thing)
+    assert not edge.is_online(thing)
     first, second = edge.board(thing, name="a").opened(), edge.board(thing, name="b").opened()
-    wait_for(lambda: is_online(edge, thing))
+    wait_for(lambda: edge.is_online(thing))
     first.disconnect()
     edge.gateway.kill()
     edge.gateway.start()
-    wait_for(lambda: is_online(edge, thing))
+    wait_for(lambda: edge.is_online(thing))
     second.disconnect()
-    wait_for(lambda: not is_online(edge, thing))
+    wait_for(lambda: not edge.is_online(thing))
 
 
 def test_a_key_that_was_revoked_just_before_the_gateway_crashed_is_cut_when_it_is_back(edge: Edge) -> None:
@@ -207,7 +92,7 @@ def test_a_key_that_was_revoked_just_before_the_gateway_crashed_is_cut_when_it_i
     store.close()
     edge.gateway.start()
     board.ended()
-    wait_for(lambda: is_online(edge, other))
+    wait_for(lambda: edge.is_online(other))
     stays.disconnect()
 
 
@@ -218,8 +103,46 @@ def test_what_is_said_while_the_gateway_is_away_waits_at_the_server(edge: Edge) 
     for n in range(3):
         board.publish(f"{board.root}/telemetry/t{n}", b"1")
     edge.gateway.start()
-    wait_for(lambda: sorted(readings(edge, thing)) == [("t0", 1), ("t1", 1), ("t2", 1)])
+    wait_for(lambda: sorted(edge.readings(thing)) == [("t0", 1), ("t1", 1), ("t2", 1)])
     board.disconnect()
+
+
+def test_a_message_is_acknowledged_to_the_server_after_the_commit(edge: Edge) -> None:
+    """What a gateway took and could not commit before it was killed comes again."""
+    thing = Thing.make(edge.gateway, "Board")
+    board = edge.board(thing).opened()
+    store = sqlite3.connect(edge.gateway.home / "entobot.db", isolation_level=None)
+    store.execute("BEGIN IMMEDIATE")
+    board.publish(f"{board.root}/telemetry/temperature", b"21.5")
+    wait_for(lambda: asyncio.run(untaken(edge)) == 0)
+    edge.gateway.kill()
+    store.close()
+    edge.gateway.start()
+    wait_for(lambda: edge.readings(thing) == [("temperature", 21.5)])
+    board.disconnect()
+
+
+def test_a_store_that_takes_nothing_for_a_while_ends_no_connection(edge: Edge) -> None:
+    thing = Thing.make(edge.gateway, "Board")
+    board = edge.board(thing).opened()
+    before = edge.gateway.log.read_text().count("edge.connected")
+    store = sqlite3.connect(edge.gateway.home / "entobot.db", isolation_level=None)
+    store.execute("BEGIN IMMEDIATE")
+    board.publish(f"{board.root}/telemetry/temperature", b"21.5")
+    wait_for(lambda: "edge.not_committed" in edge.gateway.log.read_text())
+    store.close()
+    wait_for(lambda: edge.readings(thing) == [("temperature", 21.5)])
+    assert edge.gateway.log.read_text().count("edge.connected") == before
+    board.disconnect()
+
+
+async def untaken(edge: Edge) -> int:
+    """Messages that no gateway has asked for."""
+    client = Client()
+    await client.connect(edge.server.url, user="gateway", password="gateway-secret")
+    found = await client.jetstream().consumer_info("ENTOBOT_BOARDS", "entobot")
+    await client.close()
+    return found.num_pending or 0
 
 
 def test_who_is_nobody_or_somebody_else_does_not_come_in(edge: Edge) -> None:
@@ -271,7 +194,7 @@ def test_a_board_reaches_its_own_topics_within_the_limits_of_its_key(edge: Edge)
     board.publish(f"{board.root}/telemetry/real", b"1")
     victim.publish(f"{victim.root}/telemetry/real", b"2")
     assert victim.heard().payload == b"2"
-    wait_for(lambda: readings(edge, thing) == [("real", 1)] and readings(edge, other) == [("real", 2)])
+    wait_for(lambda: edge.readings(thing) == [("real", 1)] and edge.readings(other) == [("real", 2)])
     assert board.nothing_more()
     edge.gateway.cli("devices", "limit-key", thing.device_id, held["credential_id"])
     board.ended()  # it comes anew, and hears what it may now
@@ -287,3 +210,53 @@ def test_who_is_revoked_is_cut_off_at_the_edge_and_stays_out(edge: Edge) -> None
     edge.gateway.ask("devices", "revoke", thing.device_id)
     board.ended()
     assert edge.board(thing).connect() != 0
+
+
+def test_who_is_connected_asked_and_cut_is_measured(edge: Edge) -> None:
+    measured = metrics(edge)
+    assert measured["entobot_edge_up"] == 1
+    assert measured["entobot_edge_asked_total {outcome=admitted}"] >= 1
+    thing = Thing.make(edge.gateway, "Board")
+    before = measured["entobot_edge_boards"]
+    assert edge.board(thing, password="ent_key_made_up").connect() != 0
+    board = edge.board(thing).opened()
+    wait_for(lambda: metrics(edge)["entobot_edge_boards"] == before + 1)
+    board.publish(f"{board.root}/telemetry/temperature", b"21.5")
+    taken = "entobot_edge_messages_total {outcome=taken}"
+    wait_for(lambda: metrics(edge)[taken] == measured.get(taken, 0) + 1)
+    edge.gateway.ask("devices", "revoke", thing.device_id)
+    board.ended()
+    wait_for(lambda: metrics(edge)["entobot_edge_boards"] == before)
+    now = metrics(edge)
+    refused = "entobot_edge_asked_total {outcome=refused}"
+    assert now[refused] > measured.get(refused, 0)
+    assert now["entobot_edge_cut_total"] > measured.get("entobot_edge_cut_total", 0)
+
+
+def metrics(edge: Edge) -> dict[str, float]:
+    lines = edge.gateway.cli("metrics", "entobot_edge").stdout.splitlines()
+    rows = [line.rsplit(maxsplit=1) for line in lines if line.startswith("entobot_edge")]
+    return {" ".join(name.split()): float(value) for name, value in rows}
+
+
+def test_the_doctor_finds_an_edge_that_lets_the_gateway_in_and_says_why_one_does_not(edge: Edge) -> None:
+    assert diagnosed(edge)["level"] == "ok"
+    password = Path(edge.gateway.environment["ENTOBOT_EDGE__SYSTEM_PASSWORD_FILE"])
+    password.chmod(0o644)
+    assert "open to others" in diagnosed(edge)["detail"]
+    password.chmod(0o600)
+    password.write_text("another\n")
+    assert "does not let the gateway in" in diagnosed(edge)["detail"]
+    password.rename(password.with_name("away"))
+    assert diagnosed(edge)["detail"] == f"{password} cannot be read: No such file or directory."
+    password.with_name("away").rename(password)
+    password.write_text("system-secret\n")
+    edge.server.kill()
+    assert "does not let the gateway in" in diagnosed(edge)["detail"]
+    edge.server.start()
+    wait_for(lambda: metrics(edge)["entobot_edge_up"] == 1)
+
+
+def diagnosed(edge: Edge) -> dict[str, str]:
+    (found,) = [one for one in json.loads(edge.gateway.cli("doctor", "--json").stdout) if one["name"] == "edge"]
+    return found

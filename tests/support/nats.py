@@ -25,7 +25,7 @@ class NatsServer:
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._folder = folder
-        self._extra = extra
+        self.extra = extra
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "NatsServer":
@@ -33,7 +33,7 @@ class NatsServer:
         folder = self._folder / f"nats-{self.port}"
         folder.mkdir(exist_ok=True)
         configuration = folder / "nats.conf"
-        configuration.write_text(f"listen: 127.0.0.1:{self.port}\nmax_payload: 1MB\n{self._extra}\n")
+        configuration.write_text(f"listen: 127.0.0.1:{self.port}\nmax_payload: 1MB\n{self.extra}\n")
         with (folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [nats_program(), "-c", str(configuration)], stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -62,7 +62,7 @@ class Finding:
 
 def examine(home: Path) -> list[Finding]:
     """Every finding, in the order in which a person would look. Blocks; touches nothing."""
-    findings = [_python(), _settings(home), _folder(home), _disk(home), *_backup(home)]
+    findings = [_python(), _settings(home), _folder(home), _disk(home), *_backup(home), *_edge(home)]
     gateway = LocalGateway(home / "gateway.sock")
     try:
         health = gateway.request("GET", "/api/health")
@@ -139,6 +139,21 @@ def _backup(home: Path) -> list[Finding]:
         return [Finding("backup", Level.OK, "None yet.")]
     looked = "verified" if last.was_verified else "not verified"
     return [Finding("backup", Level.OK, f"{last.file}, of {rfc3339(last.made_at_ms)}, {looked}.")]
+
+
+def _edge(home: Path) -> list[Finding]:
+    """Where there is one; with settings that can be read. It answers whether the gateway runs or not."""
+    if check_settings(home):
+        return []
+    settings = load(home, system_environment()).edge
+    if not settings.url:
+        return []
+    from entobot.app.doctor_edge import trouble
+
+    found = trouble(settings)
+    if found is not None:
+        return [Finding("edge", Level.FAILURE, *found)]
+    return [Finding("edge", Level.OK, f"{settings.url} lets the gateway in.")]
 
 
 def _newer_store(home: Path) -> list[Finding]:

@@ -22,6 +22,7 @@ from entobot.mqtt.edge_present import Present
 from entobot.mqtt.edge_words import subject_of
 from entobot.mqtt.service import Broker
 from entobot.telemetry.log import get_logger
+from entobot.telemetry.metrics import Metric
 
 ASKED = "$SYS.REQ.USER.AUTH"
 AGAIN_S = 2.0
@@ -36,12 +37,14 @@ class Edge:
         self._log = get_logger("mqtt")
         self._line = EdgeLine(ground.settings.edge)
         self._present = Present()
-        self._door = EdgeDoor(ground, devices, lambda _: None)
+        self._door = EdgeDoor(ground, devices)
         self._intake = EdgeIntake(ground, broker, devices, on_denied)
         self._retelling = Retelling(ground, things.service, self._present, self._say)
-        self._watch = EdgeWatch(
-            ground, devices, things.intake, self._present, self._retelling, lambda: None
-        )  # fmt: skip
+        self._watch = EdgeWatch(ground, devices, things.intake, self._present, self._retelling)
+        self._up = ground.meters.gauge(Metric.EDGE_UP)
+        self._up.set(0)
+        self._is_lost = False
+        """And the log has it."""
         self._task: asyncio.Task[None] | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._unsubscribe = ground.bus.subscribe(topics.CONTROL_DEVICES, self._device_changed)
@@ -59,17 +62,15 @@ class Edge:
     # -- the server
 
     async def _run(self) -> None:
-        was_told = False
         while True:
             try:
                 await self._serve()
             except Exception as error:  # noqa: BLE001  whatever its library says; it is tried again
-                if not was_told:
+                if not self._is_lost:
                     self._log.warning("edge.lost", url=self._url, error=_words(error))
-                was_told = True
-            else:
-                was_told = False
+                self._is_lost = True
             finally:
+                self._up.set(0)
                 await self._line.close()
             await asyncio.sleep(AGAIN_S)
 
@@ -78,8 +79,10 @@ class Edge:
         line = self._line
         await line.open()
         await line.answer(ASKED, self._door.asked, group=GROUP)
-        self._log.info("edge.connected", url=self._url)
         await self._watch.begin(line)
+        self._log.info("edge.connected", url=self._url)
+        self._is_lost = False
+        self._up.set(1)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch.run(line))
             group.create_task(self._intake.run(line))

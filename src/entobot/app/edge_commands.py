@@ -5,6 +5,7 @@ from collections.abc import Callable
 from entobot.app.ground import Ground
 from entobot.mqtt.edge_present import Present
 from entobot.storage.database import Transaction
+from entobot.telemetry.metrics import Metric
 from entobot.things.service import Things
 
 AT_ONCE = 200
@@ -24,6 +25,7 @@ class Retelling:
         self._things = things
         self._present = present
         self._tell = tell
+        self._told_again = ground.meters.counter(Metric.EDGE_TOLD_AGAIN)
         self._due: dict[str, tuple[float, int]] = {}
         """When the board is told the next time, and how often it was."""
 
@@ -56,6 +58,7 @@ class Retelling:
                 continue
             for payload in found[device_id]:
                 self._tell(device_id, "command", payload)
+            self._told_again.add(len(found[device_id]))
             pause_s = PAUSES_S[min(often + 1, len(PAUSES_S) - 1)]
             self._due[device_id] = (now_s + pause_s, often + 1)
 

@@ -1,6 +1,5 @@
 """Who may come in at the edge: each board's key is looked at as at the gateway's own listener."""
 
-from collections.abc import Callable
 from typing import Any
 
 from entobot.app.ground import Ground
@@ -14,17 +13,19 @@ from entobot.mqtt.edge_words import Asked, Entrant, Issuer, Unreadable, read_req
 from entobot.mqtt.policy import own_client_id
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.telemetry.log import get_logger
+from entobot.telemetry.metrics import Metric
 
 
 class EdgeDoor:
-    """`on_answered` hears whether one was `admitted`, `refused`, or could not be looked at: `failed`."""
-
-    def __init__(self, ground: Ground, devices: Devices, on_answered: Callable[[str], None]) -> None:
+    def __init__(self, ground: Ground, devices: Devices) -> None:
         self._ground = ground
         self._settings = ground.settings.edge
         self._devices = devices
         self._issuer = Issuer(ground.keys.key(Purpose.EDGE))
-        self._on_answered = on_answered
+        self._answered = {
+            outcome: ground.meters.counter(Metric.EDGE_ASKED, outcome=outcome)
+            for outcome in ("admitted", "refused", "failed")
+        }
         self._log = get_logger("mqtt")
 
     @property
@@ -46,7 +47,7 @@ class EdgeDoor:
         except StorageFailed:
             outcome, answer = "failed", self._issuer.refusal(asked, "the store does not answer", now_s)
         await message.respond(answer)
-        self._on_answered(outcome)
+        self._answered[outcome].add()
 
     async def _admit(self, asked: Asked, now_s: int) -> bytes:
         """Raises ConnectionRefused, StorageFailed."""

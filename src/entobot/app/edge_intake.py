@@ -10,7 +10,9 @@ from entobot.mqtt.edge_words import topic_of
 from entobot.mqtt.model import Action
 from entobot.mqtt.policy import DOWNWARD
 from entobot.mqtt.service import Broker
-from entobot.storage.database import Transaction
+from entobot.storage.database import StorageFailed, Transaction
+from entobot.telemetry.log import get_logger
+from entobot.telemetry.metrics import Metric
 
 STREAM = "ENTOBOT_BOARDS"
 SUBJECTS = "devices.>"
@@ -19,8 +21,10 @@ KEPT_S = 7 * 24 * 3600
 AT_ONCE = 200
 WAIT_S = 5.0
 """Of one request for messages; it is asked again at once."""
-ACK_WAIT_S = 30
+ACK_WAIT_S = 10
 """What a node took and did not commit by then is given to another one."""
+AGAIN_S = 1.0
+"""Until what the store did not take is asked for again."""
 MAX_PAYLOAD_BYTES = 64 * 1024
 
 OnDenied = Callable[[str, Action, str, str], None]
@@ -32,9 +36,13 @@ class EdgeIntake:
         self._broker = broker
         self._devices = devices
         self._on_denied = on_denied
+        self._log = get_logger("mqtt")
+        self._taken = ground.meters.counter(Metric.EDGE_MESSAGES, outcome="taken")
+        self._refused = ground.meters.counter(Metric.EDGE_MESSAGES, outcome="refused")
+        self._backlog = ground.meters.gauge(Metric.EDGE_BACKLOG)
 
     async def run(self, line: EdgeLine) -> None:
-        """While the line is open. Raises whatever its library does, StorageFailed."""
+        """While the line is open. Raises whatever its library does. What the store does not take comes again."""
         from nats.errors import TimeoutError as NothingCame
         from nats.js.api import ConsumerConfig, StreamConfig
 
@@ -46,26 +54,39 @@ class EdgeIntake:
             try:
                 found = await source.fetch(AT_ONCE, timeout=WAIT_S)
             except NothingCame:
+                self._backlog.set(0)
                 continue
-            await self._take(found)
+            self._backlog.set(found[-1].metadata.num_pending)
+            try:
+                await self._take(found)
+            except StorageFailed as failure:
+                self._log.warning("edge.not_committed", count=len(found), error=str(failure))
+                for message in found:
+                    await message.nak(delay=AGAIN_S)
 
     async def _take(self, messages: list[Any]) -> None:
         now_ms = self._ground.clock.now_ms()
-        said = [(message, found) for message in messages if (found := topic_of(message.subject)) is not None]
+        said = [
+            (message, found)
+            for message in messages
+            if (found := topic_of(message.subject)) is not None and found[1].split("/")[0] not in DOWNWARD
+        ]
 
         def unit(tx: Transaction) -> list[tuple[str, str]]:
             refused: list[tuple[str, str]] = []
             for message, (device_id, topic) in said:
                 device = self._devices.find_device(tx, device_id)
-                is_ours = topic.split("/")[0] in DOWNWARD
-                if device is None or is_ours:
+                if device is None:
                     continue
                 is_small = len(message.data) <= MAX_PAYLOAD_BYTES
                 if not is_small or not self._broker.bring(tx, device_id, device.user_id, topic, message.data, now_ms):
                     refused.append((device_id, topic))
             return refused
 
-        for device_id, topic in await self._ground.database.write(unit):
+        denied = await self._ground.database.write(unit)
+        self._refused.add(len(denied))
+        self._taken.add(len(said) - len(denied))
+        for device_id, topic in denied:
             self._on_denied(device_id, Action.PUBLISH, f"devices/{device_id}/{topic}", "too large, or not permitted")
         for message in messages:
             await message.ack()

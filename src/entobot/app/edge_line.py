@@ -42,16 +42,23 @@ class EdgeLine:
 
         password, trust = await asyncio.to_thread(self._read_files, password_file)
         client = nats_client(must_encrypt=trust is not None)
-        await client.connect(
-            self._settings.url,
-            user=user,
-            password=password,
-            tls=trust,
-            name="entobot",
-            allow_reconnect=False,
-            connect_timeout=round(CALL_S),
-            error_cb=_nothing,
-        )
+        try:
+            async with asyncio.timeout(CALL_S):  # the library tries for minutes where nobody answers
+                await client.connect(
+                    self._settings.url,
+                    user=user,
+                    password=password,
+                    tls=trust,
+                    name="entobot",
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=round(CALL_S),
+                    error_cb=_nothing,
+                )
+        except TimeoutError:
+            await client.close()
+            raise TimeoutError(f"no answer within {CALL_S:.0f} s") from None
         return client
 
     def _read_files(self, password_file: Path | None) -> tuple[str, ssl.SSLContext | None]:

@@ -5,7 +5,7 @@ Every node knows of everybody. What is done about one that came or went is done 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from entobot.app.edge_commands import Retelling
@@ -18,6 +18,7 @@ from entobot.mqtt.edge_present import Connection, Happened, Present, read_event
 from entobot.mqtt.edge_words import Entrant, Unreadable
 from entobot.storage.database import StorageFailed, Transaction
 from entobot.telemetry.log import get_logger
+from entobot.telemetry.metrics import Metric
 from entobot.things.intake import Intake
 from entobot.things.model import ThingStatus
 
@@ -34,15 +35,15 @@ UNHEARD_GRACE_S = 60.0
 
 class EdgeWatch:
     def __init__(
-        self, ground: Ground, devices: Devices, intake: Intake, present: Present, retelling: Retelling,
-        on_cut: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self, ground: Ground, devices: Devices, intake: Intake, present: Present, retelling: Retelling
+    ) -> None:
         self._ground = ground
         self._devices = devices
         self._intake = intake
         self._present = present
         self._retelling = retelling
-        self._on_cut = on_cut
+        self._cut_count = ground.meters.counter(Metric.EDGE_CUT)
+        self._boards = ground.meters.gauge(Metric.EDGE_BOARDS)
         self._log = get_logger("mqtt")
         self._changed: dict[str, None] = {}
         self._came: deque[Connection] = deque()
@@ -121,6 +122,7 @@ class EdgeWatch:
         await self._settle_came(line)
         await self._settle_went()
         await self._retelling.look()
+        self._boards.set(len(self._present))
 
     async def _settle_came(self, line: EdgeLine) -> None:
         while self._came:
@@ -188,7 +190,7 @@ class EdgeWatch:
             self._log.warning("edge.not_cut", device_id=one.entrant.device_id, error=type(error).__name__)
             self._changed[one.entrant.device_id] = None
         else:
-            self._on_cut()
+            self._cut_count.add()
 
 
 def stands(tx: Transaction, entrant: Entrant, now_ms: int) -> bool:

@@ -217,6 +217,25 @@ class Metric(Enum):
         "Durable events that connections are still to be sent: they wait for acknowledgements, the network or the store.",
         "transport",
     )
+    EDGE_ASKED = _counter(
+        "entobot_edge_asked_total",
+        "Boards that the edge asked about: `admitted`, `refused`, or `failed` for want of the store.",
+        "outcome",
+    )
+    EDGE_BACKLOG = _gauge(
+        "entobot_edge_backlog", "Messages of boards that the edge keeps and no node has taken, as this one saw it last."
+    )
+    EDGE_BOARDS = _gauge("entobot_edge_boards", "Connections of boards at the edge: every node counts all of them.")
+    EDGE_CUT = _counter("entobot_edge_cut_total", "Connections at the edge that were ended, their key being changed.")
+    EDGE_MESSAGES = _counter(
+        "entobot_edge_messages_total",
+        "Messages of boards at the edge that were committed: `taken`, or `refused` and dropped.",
+        "outcome",
+    )
+    EDGE_TOLD_AGAIN = _counter(
+        "entobot_edge_told_again_total", "Commands that boards at the edge were told another time, or on their return."
+    )
+    EDGE_UP = _gauge("entobot_edge_up", "Whether this node is connected to the edge.")
     EVENT_LOOP_LATE_SECONDS = _histogram(
         "entobot_event_loop_late_seconds",
         FAST_SECONDS,
