@@ -12,8 +12,12 @@ from playwright.sync_api import expect
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
 from tests.browser.test_pages import Album
-from tests.browser.window import DESKTOP, PHONE, Size
+from tests.browser.window import DESKTOP, PHONE, Size, Window
+from tests.support.board import Board, mqtt_environment
 from tests.support.process import GatewayProcess
+from tests.support.thing import Thing
+
+NOT_AUTHORIZED = 0x87
 
 TYPE = {
     "name": "thermometer",
@@ -26,8 +30,46 @@ TYPE = {
 @pytest.fixture
 def gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
     process = make_gateway(tmp_path, tls_folder, is_named=True)
+    process.environment |= mqtt_environment()
     yield process.start()
     process.close()
+
+
+def limits_topics(window: Window, gateway: GatewayProcess, thing: Thing, album: Album) -> None:
+    """Of the key of a board that is connected, on its page."""
+    page = window.page
+    change, dialog = page.get_by_role("button", name="Change the topics of key_"), page.get_by_role("dialog")
+    save = dialog.get_by_role("button", name="Save the topics")
+    publishes = dialog.get_by_label("Topics to publish")
+    change.click()
+    expect(publishes).to_have_value("status\ntelemetry/#")
+    expect(save).to_be_disabled()
+    dialog.get_by_role("button", name="Check").click()
+    window.sees("This device has done nothing by MQTT yet")
+    expect(save).to_be_enabled()
+    board = Board(gateway, thing).opened()
+    assert board.publish(f"{board.root}/telemetry/t", b"21") == board.publish(f"{board.root}/status", b"{}") == 0
+    assert board.subscribe(f"{board.root}/command") == [1]
+    publishes.fill("telemetry/t#")
+    expect(save).to_be_disabled()
+    dialog.get_by_role("button", name="Check").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("'telemetry/t#' is no topic filter")
+    publishes.fill("telemetry/#")
+    dialog.get_by_label("May subscribe to").select_option("nothing")
+    dialog.get_by_role("button", name="Check").click()
+    expect(dialog.get_by_role("status")).to_contain_text("Of 3 things that the device does at present, this key would")
+    expect(dialog.get_by_role("listitem")).to_have_text(["subscribe command", "publish status"])
+    album.add("admin-key-topics")
+    assert board.publish(f"{board.root}/status", b"{}") == 0, "it was only checked"
+    save.click()
+    window.sees("publishes telemetry/# · subscribes to nothing")
+    assert board.publish(f"{board.root}/status", b"{}") == NOT_AUTHORIZED
+    assert board.publish(f"{board.root}/telemetry/t", b"22") == 0
+    change.click()
+    expect(dialog.get_by_label("May subscribe to")).to_have_value("none")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    board.client.disconnect()
 
 
 @pytest.mark.parametrize(("name", "size"), [("phone", PHONE), ("desktop", DESKTOP)])
@@ -79,6 +121,7 @@ def test_boards_are_let_in_by_one_key_typed_and_cut_off(
 
     window.open(f"/admin/devices/{board['device_id']}")
     window.sees("publishes status, telemetry/# · subscribes to command")
+    limits_topics(window, gateway, Thing(gateway, "Bed 1", board), album)
     page.get_by_role("button", name="Revoke key_").click()
     album.add("admin-credential-revoke")
     page.get_by_role("alertdialog").get_by_role("button", name="Revoke").click()

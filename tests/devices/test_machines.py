@@ -134,6 +134,28 @@ async def test_a_key_is_limited_to_topics_and_the_next_one_as_well(house: House)
     assert await house.database.read(lambda tx: known.find(tx, key_id)) == NO_LIMITS, "without a bell, soon"
 
 
+async def test_a_check_says_what_would_be_refused_and_changes_nothing(house: House) -> None:
+    made, owner, machines = await make(house), await house.devices.local_owner(), house.devices.machines
+    device_id, key_id = made.device.device_id, parse_key(made.secret)
+    does = [("subscribe", f"devices/{device_id}/#"), ("publish", f"devices/{device_id}/telemetry/x")]
+    does += [("publish", f"devices/{device_id}/event"), ("subscribe", "devices/dev_other/status")]
+    machines.topics_of = lambda _, one, count: does[:count] if one == device_id else []
+
+    async def outside(publish: list[str] | None, subscribe: list[str] | None) -> tuple[list[int], int]:
+        found = await machines.check_limits(owner, device_id, key_id, clean_limits(publish, subscribe))
+        return [does.index(one) for one in found.topics], found.looked_at
+
+    assert await outside(None, None) == ([], 4)
+    assert await outside(["telemetry/#"], ["command"]) == ([2, 3], 4), "of # something is left"
+    assert await outside([], None) == ([1, 2], 4)
+    assert await outside(None, []) == ([0, 3], 4)
+    assert await house.database.read(lambda tx: limits_of(tx, key_id)) == NO_LIMITS
+    assert AuditEvent.API_KEY_LIMITED not in house.audit.events()
+    with pytest.raises(Problem) as caught:
+        await machines.check_limits(owner, device_id, "key_" + "0" * 26, NO_LIMITS)
+    assert caught.value.code is Code.NOT_FOUND
+
+
 async def test_the_next_key_is_limited_as_the_newest_that_holds(house: House) -> None:
     made, narrow = await make(house), clean_limits(["telemetry/#"], None)
     await limit(house, made, parse_key(made.secret), narrow)

@@ -310,6 +310,8 @@ class Existing:
     def limit_credential(self) -> dict[str, Any]:
         return self.revoke_credential() | {"body": {"publish": ["telemetry/#"]}}
 
+    check_limits = limit_credential
+
     def enrolment_key(self) -> dict[str, Any]:
         return self.operator.local.request("POST", "/api/v1/enrolment-keys", json={"name": "Boards", "max_uses": 9})
 

@@ -23,6 +23,7 @@ LOOK_EVERY = timedelta(milliseconds=500)
 class PolicyDesk:
     def __init__(self, ground: Ground, features: "Features", type_of: TypeOf) -> None:
         self._is_shared = ground.is_shared
+        features.devices.machines.topics_of = _topics_of_device
         self.service = Policies(
             Parts(
                 database=ground.database,
@@ -63,3 +64,10 @@ def _known_topics(tx: Transaction, count: int) -> list[KnownTopic]:
     found = [KnownTopic(device_id, Action.SUBSCRIBE, text) for device_id, text in subscribed(tx, count)]
     found += [KnownTopic(device_id, Action.PUBLISH, text) for device_id, text in published(tx, count)]
     return found[:count]
+
+
+def _topics_of_device(tx: Transaction, device_id: str, count: int) -> list[tuple[str, str]]:
+    from entobot.mqtt.store_known import published_by, subscribed_by
+
+    found = [(str(Action.SUBSCRIBE), text) for text in subscribed_by(tx, device_id, count)]
+    return found + [(str(Action.PUBLISH), text) for text in published_by(tx, device_id, count)]

@@ -132,6 +132,7 @@ ROUTES: dict[str, Access] = {
     "POST /api/v1/certificate/renew": Scope.SETTINGS,
     "POST /api/v1/commands": Open.AUTHENTICATED,
     "POST /api/v1/devices/{device_id}/api-keys": Scope.DEVICES_MANAGE,
+    "POST /api/v1/devices/{device_id}/credentials/{credential_id}/topics/check": Scope.DEVICES_MANAGE,
     "POST /api/v1/devices/{device_id}/reactivate": Scope.DEVICES_MANAGE,
     "POST /api/v1/devices/{device_id}/suspend": Scope.DEVICES_MANAGE,
     "POST /api/v1/enrol": Open.ANYONE,

@@ -142,6 +142,16 @@ class CredentialList(_Body):
     rows: list[CredentialRow]
 
 
+class OutsideTopic(_Body):
+    action: Literal["publish", "subscribe"]
+    topic: str = Field(description="Of a subscription its filter.")
+
+
+class OutsideTopics(_Body):
+    rows: list[OutsideTopic] = Field(description="What the device does at present, and would be refused.")
+    looked_at: int = Field(description="So many topics and filters of it are known.")
+
+
 class TicketBody(_Body):
     ticket: str = Field(description="For one `auth` frame, from the Origin of this request.")
     expires_in: int = Field(description="Seconds.")
@@ -194,6 +204,7 @@ def add_routes(api: Api, devices: Devices) -> None:
     api.add("GET", one + "/credentials", routes.list_credentials, problems=_ONE)
     api.add("DELETE", one + "/credentials/{credential_id}", routes.revoke_credential, problems=_ONE)
     api.add("PUT", one + "/credentials/{credential_id}/topics", routes.limit_credential, problems=_ONE)
+    api.add("POST", one + "/credentials/{credential_id}/topics/check", routes.check_limits, problems=_ONE)
     api.add("POST", one + "/suspend", routes.suspend_device, problems=_ONE)
     api.add("POST", one + "/reactivate", routes.reactivate_device, problems=_ONE)
 
@@ -266,6 +277,14 @@ class _Routes:
         """Of one API key; felt by whoever is connected with it within a second."""
         await self._devices.machines.limit(principal, device_id, credential_id, body.limits())
         return await self.list_credentials(device_id, principal)
+
+    async def check_limits(
+        self, device_id: str, credential_id: str, body: TopicsBody, principal: Caller
+    ) -> OutsideTopics:
+        """What would be refused if the key were limited so; nothing is changed."""
+        found = await self._devices.machines.check_limits(principal, device_id, credential_id, body.limits())
+        rows = [OutsideTopic.model_validate({"action": action, "topic": topic}) for action, topic in found.topics]
+        return OutsideTopics(rows=rows, looked_at=found.looked_at)
 
     async def create_ticket(self, principal: Caller, request: Request, response: Response) -> TicketBody:
         response.headers["Cache-Control"] = "no-store"

@@ -9,7 +9,7 @@ from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Prefix, is_id
 from entobot.core.principal import Principal
-from entobot.core.topic_limits import NO_LIMITS, TopicLimits
+from entobot.core.topic_limits import NO_LIMITS, TopicLimits, is_within
 from entobot.devices import credential_store
 from entobot.devices.api_keys import parse_key
 from entobot.devices.changes import Changes
@@ -22,6 +22,8 @@ from entobot.storage.database import Database, Transaction
 
 DEFAULT_OVERLAP_S = 24 * 3600
 MAX_OVERLAP_S = 30 * 24 * 3600
+MAX_KNOWN = 500
+"""Topics of a kind at which a change of limits is looked at."""
 MAX_GOOD_KEYS = 4
 """Of one device: who rotates faster than boards take up what is new has a mistake in a script."""
 KEPT_MS = 30 * 24 * 3600_000
@@ -29,6 +31,20 @@ KEPT_MS = 30 * 24 * 3600_000
 
 Reach = Callable[[Transaction, Principal, str], Device]
 """The device, where the principal may change it. Raises `not_found`, `forbidden`."""
+
+
+TopicsOf = Callable[[Transaction, str, int], list[tuple[str, str]]]
+"""`topics_of(tx, device_id, count)`: (`publish` or `subscribe`, topic or filter) of what it does at present, at most so
+many of each.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a device does at present that lies outside certain limits, of so many topics that were looked at."""
+
+    topics: list[tuple[str, str]]
+    looked_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,8 @@ class Held:
 
 
 class Machines:
+    """`topics_of` is put in by whoever speaks to boards."""
+
     def __init__(
         self,
         *,
@@ -61,6 +79,7 @@ class Machines:
         self._keys = keys
         self._directory = directory
         self._reach = reach
+        self.topics_of: TopicsOf = lambda _tx, _device_id, _count: []
 
     # -- for enrolment
 
@@ -176,6 +195,28 @@ class Machines:
             )
 
         await self._database.write(unit)
+
+    async def check_limits(
+        self, principal: Principal, device_id: str, credential_id: str, topics: TopicLimits
+    ) -> Outside:
+        """What would be refused if a key were limited so. Of all that the device does, whichever key it shows for it.
+
+        Raises `not_found`, `forbidden`, `invalid`.
+        """
+
+        def unit(tx: Transaction) -> Outside:
+            self._reach(tx, principal, device_id)
+            _find_key(tx, device_id, credential_id)
+            known = self.topics_of(tx, device_id, MAX_KNOWN)
+            limits = {"publish": topics.publish, "subscribe": topics.subscribe}
+            outside: list[tuple[str, str]] = []
+            for kind, text in known:
+                kept = limits[kind]
+                if kept is not None and not is_within(kept, device_id, text):
+                    outside.append((kind, text))
+            return Outside(outside, len(known))
+
+        return await self._database.read(unit)
 
     async def revoke(self, principal: Principal, device_id: str, credential_id: str) -> None:
         """End one credential for good, and every connection that it opened. Idempotent. Raises `not_found`, `forbidden`."""

@@ -32,6 +32,7 @@ export type BrowserSession = Schemas["SessionRow"];
 export type Device = Schemas["DeviceRow"];
 export type Credential = Schemas["CredentialRow"];
 export type Topics = Schemas["TopicsBody"];
+export type OutsideTopics = Schemas["OutsideTopics"];
 export type EnrolmentKey = Schemas["EnrolmentKeyRow"];
 export type Release = Schemas["ReleaseRow"];
 export type ReleaseKey = Schemas["ReleaseKeyRow"];
