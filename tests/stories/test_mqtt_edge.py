@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,55 @@ def test_what_is_said_while_the_gateway_is_away_waits_at_the_server(edge: Edge) 
     edge.gateway.start()
     wait_for(lambda: sorted(edge.readings(thing)) == [("t0", 1), ("t1", 1), ("t2", 1)])
     board.disconnect()
+
+
+def test_readings_that_wait_at_the_server_are_of_when_they_were_said(edge: Edge) -> None:
+    """None of them hides another, though they are committed together."""
+    thing = Thing.make(edge.gateway, "Board")
+    board = edge.board(thing).opened()
+    edge.gateway.kill()
+    for n in range(4):
+        board.publish(f"{board.root}/telemetry/temperature", b"%d" % n)
+        next_ms = int(time.time() * 1000) + 1
+        wait_for(lambda until_ms=next_ms: time.time() * 1000 > until_ms)
+    said_ms = time.time() * 1000
+    edge.gateway.start()
+    wait_for(lambda: edge.readings(thing) == [("temperature", 3)])
+    kept = history(edge, thing)
+    assert [value for value, _ in kept] == [0, 1, 2, 3]
+    assert all(at_ms <= said_ms for _, at_ms in kept)
+    board.disconnect()
+
+
+def history(edge: Edge, thing: Thing) -> list[tuple[float, int]]:
+    with sqlite3.connect(edge.gateway.home / "entobot.db") as store:
+        found = store.execute(
+            "SELECT number, at_ms FROM thing_readings WHERE series = (SELECT series FROM thing_series "
+            "WHERE device_id = ?) ORDER BY at_ms",
+            (thing.device_id,),
+        ).fetchall()
+    store.close()
+    return found
+
+
+def test_a_thing_whose_connection_breaks_is_offline_until_it_is_back(edge: Edge) -> None:
+    thing, brief = Thing.make(edge.gateway, "Board"), Thing.make(edge.gateway, "Brief")
+    board, other = edge.board(thing), edge.board(brief).opened()
+    assert board.connect(keep_alive_s=1) == 0
+    for one in (board, other):
+        one.publish(f"{one.root}/telemetry/temperature", b"21.5")
+    wait_for(lambda: status(edge, thing) == status(edge, brief) == "online")
+    other.disconnect()
+    board.client.loop_stop()  # it sends no ping any more
+    wait_for(lambda: status(edge, thing) == "offline")
+    assert status(edge, brief) == "online", "it went in order, and its time is not over"
+    edge.opened(thing).disconnect()
+    wait_for(lambda: status(edge, thing) == "online")
+
+
+def status(edge: Edge, thing: Thing) -> str:
+    found = [one for one in edge.gateway.ask("things", "list") if one["device_id"] == thing.device_id]
+    return found[0]["status"] if found else ""
 
 
 def test_a_message_is_acknowledged_to_the_server_after_the_commit(edge: Edge) -> None:

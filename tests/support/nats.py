@@ -28,6 +28,10 @@ class NatsServer:
         self.extra = extra
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     def start(self) -> "NatsServer":
         """Returns when it answers."""
         folder = self._folder / f"nats-{self.port}"

@@ -1,5 +1,6 @@
 """What boards say at the edge: kept there by its stream, committed here, then acknowledged to it."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ AGAIN_S = 1.0
 """Until what the store did not take is asked for again."""
 MAX_PAYLOAD_BYTES = 64 * 1024
 
+Said = tuple[Any, tuple[str, str], int]
+"""A message, its device and topic, and when the server got it."""
 OnDenied = Callable[[str, Action, str, str], None]
 
 
@@ -43,43 +46,53 @@ class EdgeIntake:
 
     async def run(self, line: EdgeLine) -> None:
         """While the line is open. Raises whatever its library does. What the store does not take comes again."""
-        from nats.errors import TimeoutError as NothingCame
         from nats.js.api import ConsumerConfig, StreamConfig
 
         stream = line.stream()
         await stream.add_stream(StreamConfig(name=STREAM, subjects=[SUBJECTS], max_age=KEPT_S))
         config = ConsumerConfig(ack_wait=ACK_WAIT_S)
         source = await stream.pull_subscribe(SUBJECTS, durable=CONSUMER, stream=STREAM, config=config)
-        while line.is_open:
-            try:
-                found = await source.fetch(AT_ONCE, timeout=WAIT_S)
-            except NothingCame:
-                self._backlog.set(0)
-                continue
-            self._backlog.set(found[-1].metadata.num_pending)
-            try:
-                await self._take(found)
-            except StorageFailed as failure:
-                self._log.warning("edge.not_committed", count=len(found), error=str(failure))
-                for message in found:
-                    await message.nak(delay=AGAIN_S)
+        coming = asyncio.ensure_future(_fetch(source))
+        try:
+            while line.is_open:
+                found = await coming
+                coming = asyncio.ensure_future(_fetch(source))  # while these are committed
+                await self._settle(found)
+        finally:
+            coming.cancel()
+
+    async def _settle(self, found: list[Any]) -> None:
+        self._backlog.set(found[-1].metadata.num_pending if found else 0)
+        try:
+            await self._take(found)
+        except StorageFailed as failure:
+            self._log.warning("edge.not_committed", count=len(found), error=str(failure))
+            for message in found:
+                await message.nak(delay=AGAIN_S)
 
     async def _take(self, messages: list[Any]) -> None:
         now_ms = self._ground.clock.now_ms()
         said = [
-            (message, found)
+            (message, found, min(now_ms, round(message.metadata.timestamp.timestamp() * 1000)))
             for message in messages
             if (found := topic_of(message.subject)) is not None and found[1].split("/")[0] not in DOWNWARD
         ]
+        if said:
+            await self._commit(said)
+        for message in messages:
+            await message.ack()
+
+    async def _commit(self, said: list[Said]) -> None:
+        """Each as of when the server got it: a reading that comes again changes nothing, and none hides another."""
 
         def unit(tx: Transaction) -> list[tuple[str, str]]:
             refused: list[tuple[str, str]] = []
-            for message, (device_id, topic) in said:
+            for message, (device_id, topic), at_ms in said:
                 device = self._devices.find_device(tx, device_id)
                 if device is None:
                     continue
                 is_small = len(message.data) <= MAX_PAYLOAD_BYTES
-                if not is_small or not self._broker.bring(tx, device_id, device.user_id, topic, message.data, now_ms):
+                if not is_small or not self._broker.bring(tx, device_id, device.user_id, topic, message.data, at_ms):
                     refused.append((device_id, topic))
             return refused
 
@@ -88,5 +101,13 @@ class EdgeIntake:
         self._taken.add(len(said) - len(denied))
         for device_id, topic in denied:
             self._on_denied(device_id, Action.PUBLISH, f"devices/{device_id}/{topic}", "too large, or not permitted")
-        for message in messages:
-            await message.ack()
+
+
+async def _fetch(source: Any) -> list[Any]:
+    """None, where nothing came for a while."""
+    from nats.errors import TimeoutError as NothingCame
+
+    try:
+        return await source.fetch(AT_ONCE, timeout=WAIT_S)
+    except NothingCame:
+        return []
