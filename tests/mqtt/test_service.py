@@ -306,6 +306,25 @@ async def test_the_same_client_id_again_takes_the_session_over(world: World) -> 
     assert await world.subscribe(second, f"{ROOT}/command") == (Reason.GRANTED_QOS_1,)
 
 
+async def test_a_connection_that_was_taken_over_does_not_say_that_it_released_what_is_still_remembered(
+    world: World,
+) -> None:
+    """Its client would use the number for the next message, which was dropped as one that is there."""
+    first = await world.open()
+    await world.publish(first, f"{ROOT}/event", b"one", 2, packet_id=7)
+    second = await world.open()
+    with pytest.raises(Superseded):
+        await world.do(lambda tx: world.broker.release(tx, first.held, 7))
+    assert second.held.received == {7}
+    await world.do(lambda tx: world.broker.release(tx, second.held, 7))
+    screen = await world.open("dev_1/screen")
+    await world.subscribe(screen, f"{ROOT}/#", qos=2)
+    assert await world.publish(second, f"{ROOT}/event", b"two", 2, packet_id=7) is Reason.SUCCESS
+    assert screen.payloads == [b"two"]
+    with pytest.raises(Superseded):
+        await world.publish(first, f"{ROOT}/event", b"one", 2, packet_id=7)
+
+
 async def test_a_session_is_taken_over_and_told_across_nodes(
     world: World, bus: LocalBus, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ import httpx
 from entobot.client.device import Device
 from entobot.client.history import Record, Recorder, Violation
 from entobot.client.history_mqtt import Ear, Kept, check
+from entobot.core.errors import Code, Problem
 from entobot.mqtt.packets import Publish, Version
 from tests.rigs.mqtt_client import LastingClient, Place, hello
 from tests.support.operator import Operator
@@ -183,6 +184,9 @@ class Boards:
                 made = await asyncio.to_thread(self._phone.request, "POST", path, json={"name": "count", "args": {}})
             except httpx.TransportError:  # the gateway is struck: whether it took the command, nobody knows
                 pass
+            except Problem as problem:
+                if problem.code is not Code.INTERNAL:  # the store is struck
+                    raise
             else:
                 self._orders.note("ordered", command_id=made["command_id"])
             await asyncio.sleep(self.dice.random() * 2 * ORDERS_S)

@@ -206,17 +206,20 @@ class Broker:
         )
         if packet.retain and self._has_retained_enough(tx, message):
             return Reason.QUOTA_EXCEEDED, f"a device has at most {self._bounds.max_retained} retained messages"
-        if packet.qos == 2:
-            if not session_store.is_mine(tx, held.session, held.connection):
-                raise Superseded
-            if not store.receive(tx, held.session, packet.packet_id):
-                return Reason.SUCCESS, ""
+        if packet.qos == 2 and not store.receive(tx, held.session, held.connection, packet.packet_id):
+            self._check_mine(tx, held)
+            return Reason.SUCCESS, ""
         self._post(tx, message, held.session)
         return Reason.SUCCESS, ""
 
     def release(self, tx: Transaction, held: Held, packet_id: int) -> None:
-        if session_store.is_mine(tx, held.session, held.connection):
-            store.forget_received(tx, held.session, packet_id)
+        """Raises Superseded: whoever is told that it was released uses the number for another message."""
+        store.forget_received(tx, held.session, held.connection, packet_id)
+        self._check_mine(tx, held)
+
+    def _check_mine(self, tx: Transaction, held: Held) -> None:
+        if not session_store.is_mine(tx, held.session, held.connection):
+            raise Superseded
 
     def send(
         self, tx: Transaction, topic: str, payload: bytes, *, user_id: str, now_ms: int, qos: int = 1,
@@ -344,8 +347,7 @@ class Broker:
         self, tx: Transaction, held: Held, packet: Subscribe, now_ms: int
     ) -> tuple[tuple[Reason, ...], tuple[str, ...]]:
         """A reason each, and in words why not, "" of those that were taken. Raises Superseded."""
-        if not session_store.is_mine(tx, held.session, held.connection):
-            raise Superseded
+        self._check_mine(tx, held)
         if len(packet.subscriptions) > self._bounds.max_subscriptions:
             many = len(packet.subscriptions)
             return (Reason.QUOTA_EXCEEDED,) * many, (TOO_MANY,) * many
@@ -414,8 +416,7 @@ class Broker:
 
     def unsubscribe(self, tx: Transaction, held: Held, packet: Unsubscribe) -> tuple[Reason, ...]:
         """Raises Superseded."""
-        if not session_store.is_mine(tx, held.session, held.connection):
-            raise Superseded
+        self._check_mine(tx, held)
         if len(packet.filters) > self._bounds.max_subscriptions:
             return (Reason.IMPLEMENTATION_SPECIFIC_ERROR,) * len(packet.filters)
         return tuple(

@@ -1,6 +1,6 @@
 """Rows of messages, of those that wait for a session, and of those that are retained."""
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 
 from entobot.mqtt.model import (
     Delivery,
@@ -10,7 +10,7 @@ from entobot.mqtt.model import (
     pack_properties,
     unpack_properties,
 )
-from entobot.mqtt.tables import messages, queue, received, retained
+from entobot.mqtt.tables import messages, queue, received, retained, sessions
 from entobot.storage.database import Row, Transaction
 from entobot.storage.upsert import upsert
 
@@ -197,20 +197,34 @@ def retained_in(tx: Transaction, scope: str, count: int) -> list[RetainedMessage
 
 # identifiers of QoS 2 that were received
 
-_RECEIVE = upsert(received).on_conflict_do_nothing()
-_RELEASE = delete(received).where(
-    received.c.session == bindparam("of_session"), received.c.packet_id == bindparam("of_packet")
+_C = received.c
+_BY_CONNECTION = (sessions.c.id == bindparam("of_session"), sessions.c.connection == bindparam("of_connection"))
+_RECEIVE = (
+    upsert(received)
+    .from_select(
+        ["session", "packet_id"],
+        select(sessions.c.id, bindparam("of_packet", type_=_C.packet_id.type)).where(*_BY_CONNECTION),
+    )
+    .on_conflict_do_nothing()
 )
-_RECEIVED = select(received.c.packet_id).where(received.c.session == bindparam("of_session"))
+_RELEASE = delete(received).where(
+    _C.session == bindparam("of_session"),
+    _C.packet_id == bindparam("of_packet"),
+    exists().where(*_BY_CONNECTION),
+)
+_RECEIVED = select(_C.packet_id).where(_C.session == bindparam("of_session"))
 
 
-def receive(tx: Transaction, session: int, packet_id: int) -> bool:
-    """False where it was received before."""
-    return tx.run(_RECEIVE, {"session": session, "packet_id": packet_id}) == 1
+def receive(tx: Transaction, session: int, connection: int, packet_id: int) -> bool:
+    """False where it was received before, or another connection has the session: in one statement, for that one may
+    have received and released the same number meanwhile.
+    """
+    return tx.run(_RECEIVE, {"of_session": session, "of_connection": connection, "of_packet": packet_id}) == 1
 
 
-def forget_received(tx: Transaction, session: int, packet_id: int) -> None:
-    tx.run(_RELEASE, {"of_session": session, "of_packet": packet_id})
+def forget_received(tx: Transaction, session: int, connection: int, packet_id: int) -> None:
+    """Nothing happens where another connection has the session."""
+    tx.run(_RELEASE, {"of_session": session, "of_connection": connection, "of_packet": packet_id})
 
 
 def received_by(tx: Transaction, session: int) -> frozenset[int]:
