@@ -24,6 +24,7 @@ SAID_ONLY = frozenset({"posture", "python", "voice"})
 ELSEWHERE = {
     "audit": "tests/audit/test_sending.py::test_a_long_outage_is_recorded_once_and_so_is_its_end",
     "backup": "tests/app/test_backups.py::test_a_gateway_that_runs_makes_one_and_everybody_can_see_it",
+    "edge": "tests/stories/test_mqtt_edge.py::test_the_doctor_finds_an_edge_that_lets_the_gateway_in_and_says_why_one_does_not",
     "store": "tests/stories/test_upgrade.py::test_the_doctor_says_why_a_gateway_over_a_newer_store_does_not_start",
 }
 """What other tests make weak."""
