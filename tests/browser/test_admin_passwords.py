@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin import age_sessions, follow_link, sign_out, with_authenticator
@@ -134,8 +134,16 @@ def test_who_lost_the_phone_comes_back_with_a_recovery_code_and_is_told(
     new = scan(window)
     assert new.secret != app.secret
     window.page.get_by_label("Code that the app shows").fill(new.code())
-    window.button("Confirm").click()
+    held: list[Route] = []
+    window.page.route("**/api/v1/me/factors", lambda route: held.append(route))  # noqa: PLW0108  it is inspected
+    with window.page.expect_request("**/api/v1/me/factors"):
+        window.button("Confirm").click()
+    codes, told = window.page.locator(".codes"), window.page.get_by_text("A recovery code was used")
+    expect(told).to_be_visible()
+    expect(codes, "not while what stands above them is about to go").to_have_count(0)
+    held.pop().continue_()
     window.heading("Your recovery codes")
+    expect(told).to_be_hidden()
     with window.page.expect_download() as download:
         window.page.get_by_role("link", name="Download").click()
     kept = download.value.path().read_text()
