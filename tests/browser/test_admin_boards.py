@@ -14,7 +14,7 @@ from tests.browser.test_admin_pages import signed_in
 from tests.browser.test_pages import Album
 from tests.browser.window import DESKTOP, PHONE, Size, Window
 from tests.support.board import Board, mqtt_environment
-from tests.support.process import GatewayProcess
+from tests.support.process import GatewayProcess, free_port
 from tests.support.thing import Thing
 
 NOT_AUTHORIZED = 0x87
@@ -30,7 +30,14 @@ TYPE = {
 @pytest.fixture
 def gateway(tmp_path: Path, tls_folder: Path) -> Iterator[GatewayProcess]:
     process = make_gateway(tmp_path, tls_folder, is_named=True)
-    process.environment |= mqtt_environment()
+    bridge = {
+        "name": "factory",
+        "url": f"mqtt://127.0.0.1:{free_port()}",
+        "devices": ["*"],
+        "in": [{"topic": "factory/{device}/temp", "to": "telemetry/temperature"}],
+        "out": [{"of": "status", "topic": "house/{device}"}],
+    }
+    process.environment |= mqtt_environment() | {"ENTOBOT_MQTT__BRIDGES": json.dumps([bridge])}
     yield process.start()
     process.close()
 
@@ -129,6 +136,14 @@ def test_boards_are_let_in_by_one_key_typed_and_cut_off(
     album.add("admin-credentials")
     refused = gateway.http().request("GET", "/api/v1/me", headers={"Authorization": f"Bearer {board['api_key']}"})
     assert refused.status_code == 401
+
+    window.open("/admin/bridges")
+    bridge = page.get_by_role("region", name="factory")
+    expect(bridge).to_contain_text("factory/{device}/temp is taken as telemetry/temperature")
+    expect(bridge).to_contain_text("status is told as house/{device}")
+    expect(bridge.get_by_text("waits to try again")).to_be_visible()
+    expect(bridge.get_by_role("alert")).to_contain_text(gateway.ask("mqtt", "bridges")[0]["error"])
+    album.add("admin-bridges")
 
     window.open("/admin/enrolment")
     window.button("Revoke the enrolment key Greenhouse and its boards").click()

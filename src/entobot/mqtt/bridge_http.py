@@ -12,11 +12,20 @@ from entobot.storage.database import Database, Transaction
 from entobot.web.routes import Api
 
 
+class BridgeWay(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    here: str = Field(description="What it is here: of a board, below its topics.")
+    topic: str = Field(description="Of the other broker.")
+
+
 class BridgeBody(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     url: str
+    takes: list[BridgeWay] = Field(description="What is taken from the other broker.")
+    tells: list[BridgeWay] = Field(description="What the other broker is told.")
     state: State
     since: str | None = Field(description="Since when it is so; null: it was never tried.")
     node: str | None = Field(description="The node that holds it.")
@@ -53,6 +62,8 @@ def _body(one: MqttBridge, row: BridgeRow | None) -> BridgeBody:
     return BridgeBody(
         name=one.name,
         url=one.url,
+        takes=[BridgeWay(here=way.to, topic=way.topic) for way in one.ins],
+        tells=[BridgeWay(here=way.of, topic=way.topic) for way in one.outs],
         state=State.IDLE if row is None else row.state,
         since=None if row is None else rfc3339(row.since_ms),
         node=None if row is None else row.node,

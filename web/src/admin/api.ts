@@ -34,6 +34,7 @@ export type Credential = Schemas["CredentialRow"];
 export type Topics = Schemas["TopicsBody"];
 export type OutsideTopics = Schemas["OutsideTopics"];
 export type EnrolmentKey = Schemas["EnrolmentKeyRow"];
+export type MqttBridge = Schemas["BridgeBody"];
 export type Release = Schemas["ReleaseRow"];
 export type ReleaseKey = Schemas["ReleaseKeyRow"];
 export type Rollout = Schemas["RolloutRow"];

@@ -33,6 +33,7 @@ export const SECTIONS: Section[] = [
   { path: "/admin/automations", label: "nav.automations", icon: "refresh", scope: "chat", key: "r", page: () => page(import("./pages/Automations.svelte")), detail: () => page(import("./pages/Automation.svelte")) },
   { path: "/admin/enrolment", label: "nav.enrolment", icon: "plus", scope: "devices.manage", key: "b", page: () => page(import("./pages/Enrolment.svelte")) },
   { path: "/admin/updates", label: "nav.updates", icon: "download", scope: "devices.read", key: "v", page: () => page(import("./pages/Updates.svelte")), detail: () => page(import("./pages/Update.svelte")) },
+  { path: "/admin/bridges", label: "nav.bridges", icon: "next", scope: "metrics", key: "x", page: () => page(import("./pages/Bridges.svelte")) },
   { path: "/admin/policies", label: "nav.policies", icon: "lock", scope: "devices.read", key: "f", page: () => page(import("./pages/Policies.svelte")) },
   { path: "/admin/alerts", label: "nav.alerts", icon: "bell", scope: "audit", key: "w", page: () => page(import("./pages/Alerts.svelte")) },
   { path: "/admin/notifications", label: "nav.notifications", icon: "send", scope: null, key: "n", page: () => page(import("./pages/Notifications.svelte")) },

@@ -44,6 +44,7 @@ export const strings = {
   "nav.things": "Things",
   "nav.automations": "Automations",
   "nav.updates": "Updates",
+  "nav.bridges": "Bridges",
   "nav.policies": "Policies",
   "nav.alerts": "Alerts",
   "nav.notifications": "Notifications",
