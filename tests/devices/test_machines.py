@@ -14,6 +14,7 @@ from entobot.devices.machines import MAX_GOOD_KEYS
 from entobot.devices.model import ConnectionRefused, Refusal
 from tests.devices.conftest import House
 
+ON_EVERY_STORE = True
 ADDRESS = "192.0.2.7"
 
 
@@ -132,6 +133,10 @@ async def test_a_key_is_limited_to_topics_and_the_next_one_as_well(house: House)
     assert await house.database.read(lambda tx: known.find(tx, key_id)) == narrow
     house.clock.advance(KNOWN_S)
     assert await house.database.read(lambda tx: known.find(tx, key_id)) == NO_LIMITS, "without a bell, soon"
+    await limit(house, made, key_id, narrow)
+    assert await house.database.read(lambda tx: known.find(tx, key_id)) == NO_LIMITS
+    known.forget()
+    assert await house.database.read(lambda tx: known.find(tx, key_id)) == narrow, "with one, at once"
 
 
 async def test_a_check_says_what_would_be_refused_and_changes_nothing(house: House) -> None:
