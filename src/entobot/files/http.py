@@ -102,7 +102,7 @@ def add_routes(
         max_body_bytes=PART_BYTES,
         media_type=BYTES,
         problems=(Code.NOT_FOUND, Code.STORAGE_FULL, Code.TOO_LARGE),
-        operation=_PUT_PART,
+        operation=_put_part_operation,
     )
     api.add_raw("GET", f"{ONE}/content", routes.get_file_content, problems=[Code.NOT_FOUND], operation=_CONTENT)
 
@@ -221,21 +221,24 @@ def _parameter(name: str, kind: str) -> dict[str, Any]:
 
 
 _BYTES_BODY = {"schema": {"type": "string", "format": "binary"}}
-_PUT_PART: dict[str, Any] = {
-    "summary": "Put File Part",
-    "description": "Part `number` of a file, counted from 0. Sent again it changes nothing.",
-    "parameters": [_parameter("file_id", "string"), _parameter("number", "integer")],
-    "requestBody": {"required": True, "content": {BYTES: _BYTES_BODY}},
-    "responses": {
-        "200": {
-            "description": "The part is durable.",
-            "content": {"application/json": {"schema": PartRow.model_json_schema()}},
-        }
-    },
-}
 _CONTENT: dict[str, Any] = {
     "summary": "Get File Content",
     "description": "The bytes, to be saved; pictures and sound of known kinds have their type.",
     "parameters": [_parameter("file_id", "string")],
     "responses": {"200": {"description": "The bytes.", "content": {BYTES: _BYTES_BODY}}},
 }
+
+
+def _put_part_operation() -> dict[str, Any]:
+    return {
+        "summary": "Put File Part",
+        "description": "Part `number` of a file, counted from 0. Sent again it changes nothing.",
+        "parameters": [_parameter("file_id", "string"), _parameter("number", "integer")],
+        "requestBody": {"required": True, "content": {BYTES: _BYTES_BODY}},
+        "responses": {
+            "200": {
+                "description": "The part is durable.",
+                "content": {"application/json": {"schema": PartRow.model_json_schema()}},
+            }
+        },
+    }

@@ -203,16 +203,7 @@ def add_routes(api: Api, pairing: Pairing) -> None:
         routes.claim_invite,
         max_body_bytes=MAX_BODY_BYTES,
         problems=(*gone, Code.KEY_KNOWN, Code.PROOF_INVALID, Code.PROOF_STALE, Code.RATE_LIMITED),
-        operation={
-            "summary": "Claim Invite",
-            "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(ClaimBody)}}},
-            "responses": {
-                "200": {
-                    "description": "The invite is this device's.",
-                    "content": {"application/json": {"schema": _schema(ClaimedBody)}},
-                }
-            },
-        },
+        operation=_claim_operation,
     )
     api.add(
         "POST",
@@ -413,6 +404,19 @@ def _public_key(body: JwkBody) -> PublicKey:
         return parse_public_jwk(body.model_dump())
     except KeyRefused as error:
         raise Problem(Code.INVALID, str(error)) from None
+
+
+def _claim_operation() -> dict[str, Any]:
+    return {
+        "summary": "Claim Invite",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(ClaimBody)}}},
+        "responses": {
+            "200": {
+                "description": "The invite is this device's.",
+                "content": {"application/json": {"schema": _schema(ClaimedBody)}},
+            }
+        },
+    }
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

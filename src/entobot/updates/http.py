@@ -172,7 +172,7 @@ def add_routes(api: Api, updates: Updates, rollouts: Rollouts, database: Databas
         max_body_bytes=MAX_RELEASE_BYTES,
         media_type=BYTES,
         problems=[*problems, Code.SIGNATURE_INVALID, Code.TOO_LARGE],
-        operation=_ADD,
+        operation=_add_operation,
     )
     api.add("DELETE", f"{releases}/{{release_id}}", stock.remove_release, problems=[*gone, Code.INVALID])
     at = f"{releases}/{{release_id}}/content"
@@ -411,21 +411,6 @@ def _device(one: OnDevice, name: str) -> RolloutDeviceRow:
 
 
 _BYTES_BODY = {"schema": {"type": "string", "format": "binary"}}
-_ADD: dict[str, Any] = {
-    "summary": "Add Release",
-    "description": "A signed release, as `entobot updates sign` wrote it. The same one again changes nothing.",
-    "requestBody": {"required": True, "content": {BYTES: _BYTES_BODY}},
-    "responses": {
-        "201": {
-            "description": "It is there.",
-            "content": {
-                "application/json": {
-                    "schema": ReleaseRow.model_json_schema(ref_template="#/components/schemas/{model}")
-                }
-            },
-        }
-    },
-}
 _CONTENT: dict[str, Any] = {
     "summary": "Get Release Content",
     "description": "The bytes, or one `Range` of them: for boards to which a roll-out brings them.",
@@ -435,3 +420,21 @@ _CONTENT: dict[str, Any] = {
         "206": {"description": "The bytes that were asked for.", "content": {BYTES: _BYTES_BODY}},
     },
 }
+
+
+def _add_operation() -> dict[str, Any]:
+    return {
+        "summary": "Add Release",
+        "description": "A signed release, as `entobot updates sign` wrote it. The same one again changes nothing.",
+        "requestBody": {"required": True, "content": {BYTES: _BYTES_BODY}},
+        "responses": {
+            "201": {
+                "description": "It is there.",
+                "content": {
+                    "application/json": {
+                        "schema": ReleaseRow.model_json_schema(ref_template="#/components/schemas/{model}")
+                    }
+                },
+            }
+        },
+    }

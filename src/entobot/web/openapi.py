@@ -82,7 +82,7 @@ def describe(routes: Iterable[BaseRoute], rules: Iterable[Rule], version: str) -
     for rule in rules:
         path: dict[str, Any] = document["paths"].setdefault(rule.path, {})
         if rule.operation is not None:
-            path[rule.method.lower()] = dict(rule.operation)
+            path[rule.method.lower()] = rule.operation()
         operation = path.get(rule.method.lower())
         if operation is not None:
             _complete(operation, rule)

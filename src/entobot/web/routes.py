@@ -31,6 +31,7 @@ GUESSES = frozenset({Code.INVITE_NOT_FOUND, Code.PROOF_INVALID, Code.REFRESH_INV
 """Answers to credentials that no device of ours shows. What does not hold any more is a `NoLonger`."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Operation = dict[str, Any]
 Wrapped = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -48,8 +49,8 @@ class Rule:
     is_idempotent: bool = False
     redact: Redact | None = None
     problems: frozenset[Code] = field(default_factory=frozenset[Code])
-    operation: dict[str, Any] | None = None
-    """OpenAPI operation of a raw route; other routes are described from their types."""
+    operation: Callable[[], Operation] | None = None
+    """Makes the OpenAPI operation of a raw route; other routes are described from their types."""
     media_type: str = JSON
     """Of the body."""
 
@@ -128,15 +129,20 @@ class Api:
         *,
         max_body_bytes: int = DEFAULT_MAX_BYTES,
         problems: Iterable[Code] = (),
-        operation: dict[str, Any] | None = None,
+        operation: Operation | Callable[[], Operation] | None = None,
         media_type: str = JSON,
     ) -> None:
         """Register an endpoint that reads the request and makes the response itself: same guard, no pydantic.
 
         `await request.body()` is capped. The caller's principal is `authentication.caller(request)`. Idempotency is
-        the endpoint's own. `operation` is its OpenAPI operation, completed with security and problems.
+        the endpoint's own. `operation` is its OpenAPI operation, completed with security and problems; a function where
+        a schema has to be generated for it, which nobody waits for who only starts.
         """
-        described = {"operationId": getattr(endpoint, "__name__", path)} | (operation or {})
+
+        def described() -> Operation:
+            made = operation() if callable(operation) else operation
+            return {"operationId": getattr(endpoint, "__name__", path)} | (made or {})
+
         rule = self._rule(
             method, path, max_body_bytes, problems=frozenset(problems), operation=described, media_type=media_type
         )
