@@ -32,6 +32,7 @@ SOURCES = f"{ROOT / 'src'}:{ROOT}"
 MODULES = (
     "entobot.cli",
     "entobot.client.local",
+    "httpcore",  # httpx imports it for the first request
     "pydantic.v1",  # FastAPI asks it about every parameter
     "rich.console",
     "rich.progress",
@@ -135,7 +136,18 @@ def _load() -> None:
     for module in MODULES:
         importlib.import_module(module)
     _build_command_line()
+    _compile_paths()
     gc.freeze()
+
+
+def _compile_paths() -> None:
+    """Python keeps what patterns were compiled to."""
+    from starlette.routing import compile_path
+
+    from entobot.core.access import ROUTES
+
+    for route in ROUTES:
+        compile_path(route.partition(" ")[2])
 
 
 def _build_command_line() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from entobot.client.answers import answer
-from entobot.web.unix_socket import short_socket_path
+from entobot.web.unix_socket import no_tls, short_socket_path
 
 TIMEOUT_S = 40.0
 """Longer than the longest wait that a route offers."""
@@ -22,7 +22,7 @@ class GatewayNotRunning(Exception):  # noqa: N818  a state, told to the person a
 def local_http(socket_path: Path) -> Generator[httpx.Client]:
     """An HTTP client bound to the socket. The host in its URLs has no meaning."""
     with short_socket_path(socket_path) as short:
-        transport = httpx.HTTPTransport(uds=short)
+        transport = httpx.HTTPTransport(uds=short, verify=no_tls())
         with httpx.Client(transport=transport, base_url="http://gateway", timeout=TIMEOUT_S) as client:
             yield client
 

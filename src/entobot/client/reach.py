@@ -85,10 +85,10 @@ class SocketReach:
 
     async def http(self) -> httpx.AsyncClient:
         if self._http is None:
-            from entobot.web.unix_socket import short_socket_path
+            from entobot.web.unix_socket import no_tls, short_socket_path
 
             short = self._held.enter_context(short_socket_path(self._path))
-            transport = httpx.AsyncHTTPTransport(uds=short)
+            transport = httpx.AsyncHTTPTransport(uds=short, verify=no_tls())
             self._http = httpx.AsyncClient(transport=transport, base_url="http://gateway", timeout=TIMEOUT_S)
         return self._http
 

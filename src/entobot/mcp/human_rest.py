@@ -13,7 +13,7 @@ from entobot.client.trust import Trust
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.mcp.human import Row
-from entobot.web.unix_socket import short_socket_path
+from entobot.web.unix_socket import no_tls, short_socket_path
 
 MAX_WAIT_S = 30.0
 """The longest wait that the route offers."""
@@ -76,7 +76,7 @@ class RestHuman:
 async def at_socket(path: Path, clock: Clock) -> AsyncGenerator[RestHuman]:
     """As the owner of the gateway on this machine. The host in its URLs has no meaning."""
     with short_socket_path(path) as short:
-        transport = httpx.AsyncHTTPTransport(uds=short)
+        transport = httpx.AsyncHTTPTransport(uds=short, verify=no_tls())
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway", timeout=TIMEOUT_S) as http:
             yield RestHuman(http, clock)
 
