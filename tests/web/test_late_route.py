@@ -1,12 +1,17 @@
 """FastAPI takes a route apart when it is first asked for."""
 
+from typing import Any
+
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from entobot.web.idempotency import Idempotency
 from entobot.web.late_route import LateRoute
-from tests.web.conftest import OWNER
+from entobot.web.openapi import describe
+from entobot.web.routes import Api
+from tests.web.conftest import OWNER, Demo, FakeAuthenticator
 from tests.web.test_problems import check_problem
 
 
@@ -51,3 +56,17 @@ async def test_the_description_has_them_all(paths: list[str], app: FastAPI, clie
     late = [route for route in app.routes if isinstance(route, LateRoute)]
     assert sorted(paths) == sorted(route.path for route in late)
     assert "/api/v1/demo-search" in described["paths"]
+
+
+def test_the_operation_of_a_raw_route_is_made_with_the_description(idempotency: Idempotency) -> None:
+    asked: list[str] = []
+
+    def operation() -> dict[str, Any]:
+        asked.append("operation")
+        return {"summary": "Raw"}
+
+    api = Api(FakeAuthenticator(), idempotency)
+    api.add_raw("POST", "/api/v1/demo-raw", Demo().raw, operation=operation)
+    assert asked == []
+    described = describe(api.routes, api.rules, "0.1.0")["paths"]["/api/v1/demo-raw"]["post"]
+    assert (described["operationId"], described["summary"]) == ("raw", "Raw")
