@@ -8,7 +8,8 @@ import sys
 import pytest
 from pydantic import SecretStr
 
-from entobot.agents.choice import choose
+from entobot.agents import runner_llm
+from entobot.agents.choice import Endpoint, choose
 from entobot.agents.runner_llm import build_llm
 from entobot.config import MODEL_KEY_VARIABLES, AgentSettings
 from entobot.core.errors import StartupRefused
@@ -100,6 +101,19 @@ async def test_every_vendors_model_can_be_built(vendor: str, variable: str) -> N
     runner = await asyncio.to_thread(build_llm, endpoint, AgentSettings())
     assert runner.name.startswith(f"{vendor}:")
     await runner.close()
+
+
+async def test_two_models_at_once_do_not_find_the_library_half_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of two threads failed with an ImportError: somebody tried a provider while the gateway started."""
+    built: list[bool] = []
+
+    def build(*_: object) -> None:
+        built.append(runner_llm.LOADING.locked())
+
+    monkeypatch.setattr(runner_llm, "_build", build)
+    endpoint = Endpoint("compatible", "one", "http://127.0.0.1:9/v1", "k")
+    await asyncio.gather(*(asyncio.to_thread(build_llm, endpoint, AgentSettings()) for _ in range(2)))
+    assert built == [True, True]
 
 
 BUILD = """

@@ -10,7 +10,9 @@ import importlib
 import json
 import re
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from entobot.agents.choice import Endpoint
@@ -298,12 +300,19 @@ def _is_about_tls(error: BaseException) -> bool:
 # -- building
 
 
+LOADING = threading.Lock()
+"""The library's modules import one another in a circle: two threads at once find them half loaded."""
+
+
 def build_llm(endpoint: Endpoint, settings: AgentSettings, *, max_retries: int = 2) -> LlmRunner:
     """Import the library and make the runner. Takes about a second and blocks: call it in a thread.
 
     Raises RunFailed when a server that was to be asked for its model does not answer.
     """
-    with without("pygments", "rich"):  # its HTTP clients draw with them, for a command line that nobody calls here
+    if endpoint.base_url is not None and not endpoint.model:
+        endpoint = replace(endpoint, model=served_model(endpoint.base_url, endpoint.api_key))
+    # Its HTTP clients draw with these two, for a command line that nobody calls here.
+    with LOADING, without("pygments", "rich"):
         return _build(endpoint, settings, max_retries)
 
 
@@ -340,7 +349,7 @@ def _build_model(endpoint: Endpoint) -> "tuple[Model, str, Callable[[], Awaitabl
         from pydantic_ai.profiles.openai import OpenAIModelProfile
         from pydantic_ai.providers.openai import OpenAIProvider
 
-        name = endpoint.model or served_model(endpoint.base_url, endpoint.api_key)
+        name = endpoint.model
         # A server that sends the request elsewhere would send the key along: nothing is followed.
         http_client = DefaultAsyncHttpxClient(follow_redirects=False)
         provider = OpenAIProvider(
