@@ -114,6 +114,7 @@ class Boards:
     _recorders: list[Recorder] = field(default_factory=list[Recorder])
     _heard: dict[str, set[tuple[str, int]]] = field(default_factory=dict[str, "set[tuple[str, int]]"])
     _phone: Device = field(init=False)
+    _commanding: asyncio.Task[None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._orders = self._recorder("phone")
@@ -174,7 +175,7 @@ class Boards:
     def begin(self) -> None:
         for sensor in self.sensors:
             self._start(sensor.tell_until(lambda: self.is_over))
-        self._start(self._command())
+        self._commanding = self._start(self._command())
 
     async def _command(self) -> None:
         while not self.is_over:
@@ -195,6 +196,7 @@ class Boards:
         """Stop, wait until everything has been acknowledged and nothing comes any more; what the gateway has then."""
         self.is_over = True
         async with asyncio.timeout(3 * GENEROUS_S):
+            await self._commanding  # or a command is noted after everybody seems to have heard theirs
             await self._quiet()
         self._raise_what_failed()
         return await asyncio.to_thread(self._kept)
@@ -270,8 +272,9 @@ class Boards:
         for recorder in self._recorders:
             recorder.close()
 
-    def _start(self, work: Any) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(work))
+    def _start(self, work: Any) -> asyncio.Task[None]:
+        self._tasks.append(task := asyncio.get_running_loop().create_task(work))
+        return task
 
     def _raise_what_failed(self) -> None:
         for task in self._tasks:
