@@ -78,6 +78,7 @@ class Edge:
         """Until the line ends."""
         line = self._line
         await line.open()
+        await self._intake.prepare(line)
         await line.answer(ASKED, self._door.asked, group=GROUP)
         await self._watch.begin(line)
         self._log.info("edge.connected", url=self._url)

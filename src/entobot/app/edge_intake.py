@@ -44,14 +44,18 @@ class EdgeIntake:
         self._refused = ground.meters.counter(Metric.EDGE_MESSAGES, outcome="refused")
         self._backlog = ground.meters.gauge(Metric.EDGE_BACKLOG)
 
+    async def prepare(self, line: EdgeLine) -> None:
+        """Before any board is let in: what one said earlier was acknowledged and kept by nobody."""
+        from nats.js.api import StreamConfig
+
+        await line.stream().add_stream(StreamConfig(name=STREAM, subjects=[SUBJECTS], max_age=KEPT_S))
+
     async def run(self, line: EdgeLine) -> None:
         """While the line is open. Raises whatever its library does. What the store does not take comes again."""
-        from nats.js.api import ConsumerConfig, StreamConfig
+        from nats.js.api import ConsumerConfig
 
-        stream = line.stream()
-        await stream.add_stream(StreamConfig(name=STREAM, subjects=[SUBJECTS], max_age=KEPT_S))
         config = ConsumerConfig(ack_wait=ACK_WAIT_S)
-        source = await stream.pull_subscribe(SUBJECTS, durable=CONSUMER, stream=STREAM, config=config)
+        source = await line.stream().pull_subscribe(SUBJECTS, durable=CONSUMER, stream=STREAM, config=config)
         coming = asyncio.ensure_future(_fetch(source))
         try:
             while line.is_open:
