@@ -4,6 +4,7 @@ import asyncio
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,7 +123,7 @@ async def test_packet_loss_and_partitions_lose_no_message_of_qos_1_and_2_and_rep
 
 
 @pytest.mark.parametrize("rounds", [pytest.param(1, id="short"), pytest.param(20, id="long", marks=pytest.mark.chaos)])
-async def test_killing_a_node_loses_no_message_of_qos_1_and_2_and_repeats_none_of_qos_2(
+async def test_killing_a_node_or_the_store_loses_no_message_of_qos_1_and_2_and_repeats_none_of_qos_2(
     tmp_path: Path, campaign: Campaign, rounds: int
 ) -> None:
     with ExitStack() as stack:
@@ -133,8 +134,8 @@ async def test_killing_a_node_loses_no_message_of_qos_1_and_2_and_repeats_none_o
         }
         async with two_nodes(tmp_path, settings) as there:
             first, second = map(mqtt_port, there.nodes)
-            nodes = there.nodes
-            order = chain.from_iterable(campaign.random.sample(nodes, len(nodes)) for _ in range(rounds))
+            parts: list[Any] = [*there.nodes, store]
+            order = chain.from_iterable(campaign.random.sample(parts, len(parts)) for _ in range(rounds))
 
             async def strike() -> None:
                 part = next(order)
@@ -143,7 +144,7 @@ async def test_killing_a_node_loses_no_message_of_qos_1_and_2_and_repeats_none_o
 
             async with FaultProxy(("127.0.0.1", first), others=[("127.0.0.1", second)]) as front:
                 violations = await boards_under(
-                    campaign, tmp_path, nodes[0], rounds * len(nodes), strike, port=front.port
+                    campaign, tmp_path, there.nodes[0], rounds * len(parts), strike, port=front.port
                 )
             assert violations == [], report(violations)
             campaign.settle()

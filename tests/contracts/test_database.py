@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, bindparam, create_engine, insert, select, update
 
-from entobot.storage.database import Database, StorageFailed, Transaction, Unit, metadata
+from entobot.storage.database import Chain, Database, StorageFailed, Transaction, Unit, metadata
 from entobot.storage.database_sqlite import SqliteDatabase
 from tests.support.postgres import PostgresServer
 from tests.support.stores import create_postgres_tables, postgres_database
@@ -347,6 +347,48 @@ async def test_units_are_settled_without_a_task(store: Database) -> None:
     read: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     store.submit_read(lambda tx: amount(tx, "a"), lambda result, error: read.set_result((result, error)))
     assert await read == (1, None)
+
+
+def submitted(store: Database, units: list[Unit[object]], chain: Chain) -> list[asyncio.Future[BaseException | None]]:
+    told = [asyncio.get_running_loop().create_future() for _ in units]
+    for unit, future in zip(units, told, strict=True):
+        store.submit_write(unit, lambda _, error, future=future: future.set_result(error), "one", chain)
+    return told
+
+
+def put(name: str, *, is_refused: bool = False) -> Unit[object]:
+    def unit(tx: Transaction) -> None:
+        tx.run(ADD, {"name": name, "amount": 1})
+        if is_refused:
+            raise ValueError(name)
+
+    return unit
+
+
+async def test_of_a_chain_nothing_is_kept_behind_what_was_not(store: Database) -> None:
+    chain = Chain()
+    units = [put(str(number), is_refused=number == 3) for number in range(6)]
+    told = await asyncio.gather(*submitted(store, units, chain))
+    later = await submitted(store, [put("later")], chain)[0]
+    assert [type(error) for error in (*told, later)] == [type(None)] * 3 + [ValueError] + [StorageFailed] * 3
+    await asyncio.gather(*submitted(store, [put("of another")], Chain()))
+    await store.write(put("of none"), "one")
+    stored = await store.read(lambda tx: [row["name"] for row in tx.rows(select(things.c.name))])
+    assert sorted(stored) == ["0", "1", "2", "of another", "of none"]
+
+
+async def test_a_row_that_cannot_be_added_ends_its_own_chain_only(store: Database) -> None:
+    await store.write(put("taken"))
+
+    def added(name: str) -> Unit[object]:
+        return lambda tx: tx.add(ADD, {"name": name, "amount": 1})
+
+    broken = submitted(store, [added("a"), added("taken"), added("b")], Chain())
+    whole = submitted(store, [added("c"), added("d")], Chain())
+    told = await asyncio.gather(*broken, *whole)
+    assert [error is None for error in told] == [True, False, False, True, True]
+    stored = await store.read(lambda tx: [row["name"] for row in tx.rows(select(things.c.name))])
+    assert sorted(stored) == ["a", "c", "d", "taken"]
 
 
 async def test_a_unit_that_raises_settles_with_its_own_exception(store: Database) -> None:

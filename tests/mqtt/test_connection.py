@@ -70,10 +70,10 @@ class Client:
                 found.append(one)
         return found
 
-    def opened(self, last_seq: int = 0, **more: Any) -> "Client":
+    def opened(self, *, is_present: bool = False, **more: Any) -> "Client":
         if self.machine.state is State.WAITING:
             self.send(self.connect)
-        self.answer = self.read(self.machine.opened(Opened(False, last_seq, **more), 0.0))
+        self.answer = self.read(self.machine.opened(Opened(is_present, **more), 0.0))
         return self
 
     def publish(self, packet_id: int, qos: int = 1, **more: Any) -> list[object]:
@@ -329,7 +329,7 @@ def test_a_client_that_refuses_a_message_is_done_with_it() -> None:
 
 
 def test_what_was_read_and_not_sent_is_read_again_when_the_rules_change() -> None:
-    client = Client(properties=Properties(receive_maximum=1)).opened(last_seq=3)
+    client = Client(properties=Properties(receive_maximum=1)).opened(is_present=True)
     waiting = [delivery(1), delivery(2), delivery(3)]
     assert sent(client.read(client.machine.fetched(waiting, 3, NOW_MS, is_all=True))) == [(1, False)]
     assert client.machine.reread() == [Fetch(1)]
@@ -344,7 +344,7 @@ def test_what_was_read_and_not_sent_is_read_again_when_the_rules_change() -> Non
 
 
 def test_what_waited_is_fetched_and_sent_again_as_it_was() -> None:
-    client = Client().opened(last_seq=4)
+    client = Client().opened(is_present=True)
     assert client.answer[1:] == [Fetch(0)]
     found = [delivery(1, qos=2, stage=Stage.RELEASED, is_repeat=True), delivery(2, is_repeat=True), delivery(4)]
     effects = client.read(client.machine.fetched(found, 4, NOW_MS, is_all=True))
@@ -355,7 +355,7 @@ def test_what_waited_is_fetched_and_sent_again_as_it_was() -> None:
 
 
 def test_what_is_told_while_rows_are_read_is_neither_lost_nor_sent_twice() -> None:
-    client = Client(terms=Terms()).opened(last_seq=1)
+    client = Client(terms=Terms()).opened(is_present=True)
     assert client.machine.told(delivery(2), NOW_MS) == []
     effects = client.read(client.machine.fetched([delivery(1)], 1, NOW_MS, is_all=True))
     assert sent(effects) == [(1, False)]
@@ -381,7 +381,7 @@ def test_a_message_of_another_node_is_read_in_its_place() -> None:
 
 
 def test_a_long_queue_is_read_page_by_page() -> None:
-    client = Client(terms=Terms()).opened(last_seq=PAGE + 1)
+    client = Client(terms=Terms()).opened(is_present=True)
     page = [delivery(seq) for seq in range(1, PAGE + 1)]
     effects = client.read(client.machine.fetched(page, PAGE + 1, NOW_MS, is_all=False))
     assert len(sent(effects)) == PAGE

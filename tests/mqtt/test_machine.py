@@ -149,7 +149,7 @@ class Broken(RuleBasedStateMachine):
         connect = Connect(self.version, "dev_1", clean=False, properties=said)
         (frame,) = Framer(1000).feed(codec.encode(connect, self.version))
         machine.frame(frame, 0.0, NOW_MS)
-        self.carry_out(machine.opened(Opened(True, self.last_seq), 0.0))
+        self.carry_out(machine.opened(Opened(True), 0.0))
 
     @precondition(lambda self: self.live is not None)
     @rule()

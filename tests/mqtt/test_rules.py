@@ -137,7 +137,7 @@ async def test_a_will_is_asked_about_when_it_is_made_and_when_it_is_published(wo
 async def test_live_sessions_are_told_that_other_rules_hold(world: World) -> None:
     board, gone = await world.open(), await world.open("dev_1/gone")
     await world.close(gone)
-    world.broker.rules_changed()
+    world.broker.live.rules_changed()
     assert (board.rereads, gone.rereads) == (1, 0)
 
 
@@ -206,9 +206,9 @@ async def test_what_waits_is_read_by_the_credential_that_comes_for_it(
     await world.publish(board, EVENT, b"2")
     assert len(await world.waiting(await world.open("dev_1/screen", owner=by("key_wide")))) == 1
     limits["key_wide"] = clean_limits(None, [])
-    world.broker.limits_changed("dev_2")
+    world.broker.live.rules_changed("dev_2")
     assert board.rereads == 0
-    world.broker.limits_changed("dev_1")
+    world.broker.live.rules_changed("dev_1")
     assert board.rereads == 1
 
 

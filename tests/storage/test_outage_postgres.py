@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select
 
 from entobot.storage import unit_queue
-from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.storage.database import Chain, Database, StorageFailed, Transaction
 from entobot.storage.postgres_durability import judge
 from entobot.storage.postgres_lane import Patience
 from tests.rigs.fault_proxy import FaultProxy
@@ -96,6 +96,29 @@ async def test_a_killed_server_loses_nothing_that_was_acknowledged_and_is_used_a
         stored = set(await database.read(names))
         assert acknowledged <= stored
         assert stored - acknowledged - unknown == {"afterwards"}
+
+
+async def test_of_a_chain_whose_first_units_ran_out_of_time_none_is_kept_when_the_server_is_back(
+    server: PostgresServer,
+) -> None:
+    """A board was told that its last message was stored, and not that three before it were not."""
+    told: list[tuple[str, BaseException | None]] = []
+    chain = Chain()
+    async with opened(server) as database:
+        await database.write(add("before"))
+        await asyncio.to_thread(server.kill)
+        async with asyncio.timeout(GENEROUS_S):
+            submitted = 0
+            while not told:
+                name, submitted = f"waits {submitted}", submitted + 1
+                database.submit_write(add(name), lambda _, error, name=name: told.append((name, error)), "board", chain)
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(server.start)
+            while len(told) < submitted:  # noqa: ASYNC110  the state of the test itself
+                await asyncio.sleep(0.02)
+        await until_well(database, "afterwards")
+        assert all(isinstance(error, StorageFailed) for _, error in told)
+        assert await database.read(names) == ["afterwards", "before"]
 
 
 async def test_a_server_that_does_not_answer_holds_nobody_up_for_long(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.board import V3, V5, Board, mqtt_environment, wait_for
+from tests.support.nats import NatsServer
 from tests.support.nodes import Pair
 from tests.support.postgres import PostgresServer
 from tests.support.process import ROOMY
@@ -107,3 +108,27 @@ def test_the_will_of_a_board_whose_node_was_killed_is_told_by_the_other(
         sensor.client.loop_stop()
     finally:
         two.close()
+
+
+def test_without_the_bus_a_board_hears_what_was_said_at_the_other_node_and_that_its_session_was_taken(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    """A message waited until the next one was told, and for ever where none came."""
+    nats = NatsServer(tmp_path).start()
+    two = Pair(tmp_path, postgres, settings=ROOMY, bus=nats.url)
+    for node in (two.a, two.b):
+        node.environment |= mqtt_environment()
+    try:
+        two.start()
+        thing = Thing.make(two.a, "Board")
+        sensor, screen = Board(two.a, thing).opened(), Board(two.b, thing, name="screen").opened()
+        screen.subscribe(f"{screen.root}/#")
+        nats.kill()
+        assert sensor.publish(f"{sensor.root}/event", b"over there") == 0
+        assert screen.heard().payload == b"over there"
+        Board(two.b, thing).opened()
+        assert sensor.ended() == TAKEN_OVER
+        assert screen.nothing_more()
+    finally:
+        two.close()
+        nats.kill()

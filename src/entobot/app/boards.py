@@ -26,7 +26,7 @@ from entobot.gateway.websocket import Service
 from entobot.mqtt.connection import Terms
 from entobot.mqtt.holding import Bounds
 from entobot.mqtt.layouts import Layout
-from entobot.mqtt.model import Withheld
+from entobot.mqtt.model import Head, Withheld
 from entobot.mqtt.packets import Properties
 from entobot.mqtt.parts import MqttParts
 from entobot.mqtt.retention import AT_ONCE, expendable, forget
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from entobot.app.edge import Edge
 
 LOOK_EVERY = timedelta(seconds=1)
+LOOK_S_PER_SESSION = 0.001
+MAX_LOOK_S = 10.0
+"""Between two looks for bells that were lost, with so many sessions that each look is much work."""
+HEADS_AT_ONCE = 1000
 CHECK_EVERY = timedelta(seconds=30)
 TRIM_EVERY = timedelta(minutes=1)
 ROUNDS = 64
@@ -68,6 +72,7 @@ class Boards:
         self._devices = devices
         self._authority = ""
         self._alive = who_lives(ground)
+        self._caught_up_s = 0.0
         self._denials = Denials(ground, audit)
         self._limits = KnownLimits(ground.clock)
         self.broker = Broker(
@@ -77,7 +82,7 @@ class Boards:
             bounds=Bounds(max_queued=settings.max_queued, max_retained=settings.max_retained),
             rules=replace(things.policies.rules, limits_of=self._limits.find),
         )
-        things.policies.service.on_changed.append(self.broker.rules_changed)
+        things.policies.service.on_changed.append(self.broker.live.rules_changed)
         self.broker.on_dropped = lambda _: self._denials.dropped()
         withheld = {why: ground.meters.counter(Metric.MQTT_WITHHELD, reason=why) for why in Withheld}
         self.broker.on_withheld = lambda why, many: withheld[why].add(many)
@@ -138,6 +143,8 @@ class Boards:
 
     def start(self, periodic: Periodic) -> None:
         periodic.every(LOOK_EVERY, self._look_at_sessions)
+        if self._ground.is_shared:  # bells of other nodes can be lost
+            periodic.every(LOOK_EVERY, self._catch_up)
         periodic.every(CHECK_EVERY, self._check_sessions)
         periodic.every(TRIM_EVERY, self._trim_messages)
         periodic.every(LOOK_EVERY, self._denials.settle)
@@ -152,7 +159,7 @@ class Boards:
             self._edge.stop()
         if self._bridges is not None:
             self._bridges.stop()
-        self.broker.stop()
+        self.broker.live.stop()
 
     # -- what time does
 
@@ -169,6 +176,22 @@ class Boards:
             if not await database.read(lambda tx: self.broker.has_work(tx, self._alive(tx), now_ms)):
                 return
             await database.write(lambda tx: self.broker.sweep(tx, self._alive(tx), now_ms))
+
+    async def _catch_up(self) -> None:
+        """What was queued or taken at another node, without that its bell was heard here."""
+        live, now_s = self.broker.live, self._ground.clock.monotonic()
+        was = live.held
+        if not was or now_s - self._caught_up_s < min(MAX_LOOK_S, LOOK_S_PER_SESSION * len(was)):
+            return
+        self._caught_up_s = now_s
+        heads: list[Head] = []
+        while True:
+            after = heads[-1].session if heads else 0
+            page = await self._ground.database.read(partial(self.broker.heads, after=after, count=HEADS_AT_ONCE))
+            heads += page
+            if len(page) < HEADS_AT_ONCE:
+                break
+        live.catch_up(was, heads)
 
     async def _check_sessions(self) -> None:
         """What missed bells left: sessions of devices that may not act any more."""
@@ -214,7 +237,7 @@ class Boards:
     def _device_changed(self, _: str, payload: bytes) -> None:
         device_id = payload.decode("ascii", "replace")
         self._limits.forget()
-        self.broker.limits_changed(device_id)
+        self.broker.live.rules_changed(device_id)
         self.parts.spawn(self._forget(device_id))
 
     async def _forget(self, device_id: str) -> None:

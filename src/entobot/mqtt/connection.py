@@ -81,7 +81,6 @@ class Opened:
     """
 
     session_present: bool
-    last_seq: int
     received: frozenset[int] = frozenset()
     names: Names = OURS
 
@@ -258,11 +257,10 @@ class Connection:
             receive_maximum=min(asked.receive_maximum or 0xFFFF, terms.receive_maximum),
             max_packet_bytes=asked.max_packet_bytes,
             topic_alias_maximum=min(asked.topic_alias_maximum or 0, terms.topic_alias_maximum),
-            last_seq=found.last_seq,
             names=found.names,
         )
         answer = ConnAck(Reason.SUCCESS, found.session_present, said)
-        return [Send(codec.encode(answer, self._version)), *self._out.start()]
+        return [Send(codec.encode(answer, self._version)), *self._out.start(is_present=found.session_present)]
 
     def _granted(self, connect: Connect) -> Properties:
         terms, asked = self._terms, connect.properties

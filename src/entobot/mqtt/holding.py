@@ -56,7 +56,6 @@ class Held:
     connection: int
     owner: Owner
     is_present: bool
-    last_seq: int
     sent_seq: int
     received: frozenset[int]
 

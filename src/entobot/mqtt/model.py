@@ -79,6 +79,14 @@ class Delivery(Struct, frozen=True, gc=False):
         return (self.seq - 1) % LAST_PACKET_ID + 1
 
 
+class Head(Struct, frozen=True, gc=False):
+    """How far a session is: who holds it, and the newest of its queue."""
+
+    session: int
+    connection: int
+    last_seq: int
+
+
 @dataclass(frozen=True, slots=True)
 class StoredSession:
     """A session's row. `node` is where it is connected, None where it is not; `connection` counts its connections."""

@@ -38,7 +38,7 @@ async def authenticate(parts: MqttParts, connect: Connect, wire: Wire) -> Authen
 
 def opened_as(parts: MqttParts, connect: Connect, principal: Principal, held: Held) -> Opened:
     """What the state machine is told of a session that is open."""
-    return Opened(held.is_present, held.last_seq, held.received, _names_for(parts, connect, principal))
+    return Opened(held.is_present, held.received, _names_for(parts, connect, principal))
 
 
 def _names_for(parts: MqttParts, connect: Connect, principal: Principal) -> Names:

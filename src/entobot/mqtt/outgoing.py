@@ -28,7 +28,6 @@ class Outgoing:
         receive_maximum: int,
         max_packet_bytes: int | None,
         topic_alias_maximum: int,
-        last_seq: int,
         names: Names = OURS,
     ) -> None:
         self._version = version
@@ -37,7 +36,7 @@ class Outgoing:
         self._max_bytes = max_packet_bytes
         self._alias_maximum = topic_alias_maximum
         self._aliases: dict[str, int] = {}
-        self._last = last_seq
+        self._last = 0
         self._known = 0  # what is numbered up to here has been read
         self._waiting: deque[Delivery] = deque()
         self._in_flight: dict[int, Delivery] = {}
@@ -46,9 +45,12 @@ class Outgoing:
         self._is_stale = False
         self.sent_seq = 0
 
-    def start(self) -> list[Effect]:
-        """What the session holds from before."""
-        return self._want()
+    def start(self, *, is_present: bool) -> list[Effect]:
+        """What the session holds from before, or was given since its row was read."""
+        if not is_present:
+            return []
+        self._fetching = True
+        return [Fetch(0)]
 
     # what the store says
 

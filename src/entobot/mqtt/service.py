@@ -5,6 +5,7 @@ node must hear is told after the commit, those of other nodes by a bell; whoever
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -17,15 +18,16 @@ from entobot.mqtt.holding import (
     Forbidden,
     Held,
     IsStanding,
-    LiveSession,
     Owner,
     Rules,
     Superseded,
     TooManySessions,
 )
+from entobot.mqtt.live import LiveSessions
 from entobot.mqtt.model import (
     Action,
     Delivery,
+    Head,
     Message,
     RetainedMessage,
     Stage,
@@ -63,20 +65,15 @@ class Broker:
         bounds: Bounds | None = None,
         rules: Rules | None = None,
     ) -> None:
-        self._bus = bus
+        self.live = LiveSessions(bus, node)
         self._node = node
         self._is_standing = is_standing
         self._bounds = bounds or Bounds()
         self.rules = rules or Rules()
-        self._live: dict[int, LiveSession] = {}
-        self._unsubscribe = bus.subscribe_others(f"mqtt.{node}", self._rung)
         self.arrived: Callable[[Transaction, Message], None] = _nothing
         self.subscribed: Callable[[Transaction, str, str, int], None] = lambda _tx, _device, _filter, _now: None
         self.on_dropped: Callable[[int], None] = lambda _: None
         self.on_withheld: Callable[[Withheld, int], None] = lambda _why, _count: None
-
-    def stop(self) -> None:
-        self._unsubscribe()
 
     # -- sessions
 
@@ -106,25 +103,12 @@ class Broker:
             self._tell_taken(tx, found)
         connection = session_store.take_session(tx, session, self._node, owner.credential_id, expiry_s, will)
         if found is None:
-            return Held(session, connection, owner, is_present=False, last_seq=0, sent_seq=0, received=frozenset())
+            return Held(session, connection, owner, is_present=False, sent_seq=0, received=frozenset())
         sent_seq = found.sent_seq
         if was_elsewhere is not None:  # it did not say how far it came
             sent_seq = max(sent_seq, (store.first_seq(tx, session) or 0) + AT_ONCE)
         received = store.received_by(tx, session)
-        return Held(
-            session, connection, owner, is_present=True, last_seq=found.last_seq, sent_seq=sent_seq, received=received
-        )
-
-    def attach(self, held: Held, live: LiveSession) -> None:
-        """From now on this connection of this node is told of the session. After the unit of `open` is committed."""
-        before = self._live.get(held.session)
-        if before is not None and before is not live:
-            before.taken_over()
-        self._live[held.session] = live
-
-    def detach(self, held: Held, live: LiveSession) -> None:
-        if self._live.get(held.session) is live:
-            del self._live[held.session]
+        return Held(session, connection, owner, is_present=True, sent_seq=sent_seq, received=received)
 
     def close(
         self, tx: Transaction, held: Held, now_ms: int, *, sent_seq: int, expiry_s: int, keeps_will: bool,
@@ -155,17 +139,8 @@ class Broker:
 
     def _tell_taken(self, tx: Transaction, row: StoredSession) -> None:
         """Whoever holds it: another one does now."""
-        if row.node == self._node:
-            tx.after_commit(lambda: self._end_live(row.session, row.connection))
-        elif row.node is not None:
-            node, said = row.node, f"taken {row.session} {row.connection}"
-            tx.after_commit(lambda: self._bus.publish(f"mqtt.{node}", said.encode()))
-
-    def _end_live(self, session: int, connection: int) -> None:
-        live = self._live.get(session)
-        if live is not None and live.connection <= connection:
-            del self._live[session]
-            live.taken_over()
+        if row.node is not None:
+            tx.after_commit(partial(self.live.end_at, row.node, row.session, row.connection))
 
     # -- wills
 
@@ -265,12 +240,12 @@ class Broker:
         if not to.qos and (is_here or to.node is None):
             if is_here:
                 shown = Delivery(0, message, 0, to.retain, to.identifiers)
-                tx.after_commit(lambda: self._show(to.session, shown))
+                tx.after_commit(lambda: self.live.show(to.session, shown))
             return
         seq = self._enqueue(tx, to.session, to.last_seq, number, to.qos, to.identifiers, retain=to.retain)
         if seq:
             told = Delivery(seq, message, to.qos, to.retain, to.identifiers)
-            tx.after_commit(lambda: self._tell(to.session, to.node, told))
+            tx.after_commit(lambda: self.live.tell(to.session, to.node, told))
 
     def _enqueue(
         self, tx: Transaction, session: int, last_seq: int, number: int, qos: int, identifiers: tuple[int, ...], *,
@@ -285,25 +260,6 @@ class Broker:
         store.enqueue(tx, session, seq, number, qos=qos, retain=retain, identifiers=identifiers)
         return seq
 
-    def _show(self, session: int, delivery: Delivery) -> None:
-        live = self._live.get(session)
-        if live is not None:
-            live.show_message(delivery)
-
-    def _tell(self, session: int, node: str | None, delivery: Delivery) -> None:
-        live = self._live.get(session)
-        if live is not None:
-            live.told(delivery)
-        elif node is not None and node != self._node:
-            self._bus.publish(f"mqtt.{node}", f"news {session} {delivery.seq}".encode())
-
-    def _rung(self, _: str, payload: bytes) -> None:
-        what, session, number = payload.decode("ascii").split(" ")
-        if what == "taken":
-            self._end_live(int(session), int(number))
-        elif (live := self._live.get(int(session))) is not None:
-            live.has_news(int(number))
-
     def fetch(self, tx: Transaction, held: Held, after: int, count: int) -> tuple[list[Delivery], int]:
         """What waits after `after`, and the number of the newest. Raises Superseded."""
         newest = session_store.last_seq(tx, held.session)
@@ -317,17 +273,6 @@ class Broker:
         owner = held.owner
         is_sent = one.stage is Stage.RELEASED
         return is_sent or self.rules.may_bring(tx, owner.device_id, owner.credential_id, one.message.topic)
-
-    def rules_changed(self) -> None:
-        """Others hold from now on."""
-        for live in tuple(self._live.values()):
-            live.rules_changed()
-
-    def limits_changed(self, device_id: str) -> None:
-        """A credential of this device is limited otherwise from now on."""
-        for live in tuple(self._live.values()):
-            if live.device_id == device_id:
-                live.rules_changed()
 
     def finish(self, tx: Transaction, held: Held, done: Sequence[Finished]) -> None:
         for one in done:
@@ -407,12 +352,7 @@ class Broker:
                 break
             newest = seq
         if newest:
-            tx.after_commit(lambda: self._ring(row.session, newest))
-
-    def _ring(self, session: int, newest: int) -> None:
-        live = self._live.get(session)
-        if live is not None:
-            live.has_news(newest)
+            tx.after_commit(lambda: self.live.ring(row.session, newest))
 
     def unsubscribe(self, tx: Transaction, held: Held, packet: Unsubscribe) -> tuple[Reason, ...]:
         """Raises Superseded."""
@@ -451,9 +391,8 @@ class Broker:
         for row in lost:
             owner = Owner(row.device_id, row.user_id, row.epoch, row.credential_id)
             held = Held(
-                row.session, row.connection, owner, is_present=True, last_seq=row.last_seq,
-                sent_seq=row.last_seq, received=frozenset(),
-            )  # fmt: skip
+                row.session, row.connection, owner, is_present=True, sent_seq=row.last_seq, received=frozenset()
+            )
             # a session that was to end with its connection ends with the grace: its will waits for that
             expiry_s = row.expiry_s or GONE_NODE_GRACE_S
             self.close(
@@ -468,6 +407,10 @@ class Broker:
                 session_store.delete_session(tx, row.session)
         if not self._is_standing(tx, device_id, None):
             store.unretain_device(tx, device_id)
+
+    def heads(self, tx: Transaction, after: int, count: int) -> list[Head]:
+        """The next sessions of this node, for `LiveSessions.catch_up`."""
+        return session_store.heads(tx, self._node, after, count)
 
     def fallen(self, tx: Transaction, after: int) -> tuple[list[str], int]:
         """Devices of the next sessions for whom `forget` has something to do; where to go on, 0 at the end."""

@@ -50,7 +50,7 @@ from entobot.mqtt.parts import (
     MqttParts,
     Wire,
 )
-from entobot.storage.database import StorageFailed, Transaction, Unit
+from entobot.storage.database import Chain, StorageFailed, Transaction, Unit
 from entobot.telemetry.log import bind
 from entobot.web.addresses import address_key
 
@@ -62,12 +62,13 @@ T = TypeVar("T")
 class MqttSession(HearsNoEvents):
     """`hub.Subscriber` and `service.LiveSession`; the transport calls `opened`, `received`, `writable`, `closed`."""
 
-    __slots__ = ("_close_code", "_connection", "_early", "_expires_at_ms", "_finished", "_framer", "_frames", "_held", "_is_paused", "_joined_s", "_number", "_opened_s", "_parts", "_principal", "_resume", "_seat", "_timer", "_will_after_s", "_wire")  # fmt: skip
+    __slots__ = ("_chain", "_close_code", "_connection", "_early", "_expires_at_ms", "_finished", "_framer", "_frames", "_held", "_is_paused", "_joined_s", "_number", "_opened_s", "_parts", "_principal", "_resume", "_seat", "_timer", "_will_after_s", "_wire")  # fmt: skip
 
     def __init__(self, wire: Wire, parts: MqttParts) -> None:
         self._wire = wire
         self._parts = parts
         self._number = parts.next_number()
+        self._chain = Chain()
         self._connection: Connection | None = None
         self._framer = Framer(MAX_CONNECT_BYTES)
         self._frames: deque[Frame] = deque()
@@ -344,7 +345,7 @@ class MqttSession(HearsNoEvents):
         if connection.is_closed:  # meanwhile; what it holds is let go as if it had been open
             self._ended(End(Reason.UNSPECIFIED_ERROR, effect.expiry_s, keeps_will=False))
             return None
-        parts.broker.attach(held, self)
+        parts.broker.live.attach(held, self)
         self._note_ready()
         self._framer.max_bytes = parts.terms.max_packet_bytes
         self._wire.let_in()
@@ -413,7 +414,7 @@ class MqttSession(HearsNoEvents):
                 if self._is_paused:
                     self._pump()
 
-        self._parts.database.submit_write(lambda tx: unit(tx, held), settle, held.owner.device_id)
+        self._parts.database.submit_write(lambda tx: unit(tx, held), settle, held.owner.device_id, self._chain)
 
     def _store(self, effect: Store) -> None:
         number, packet, now_ms = effect.number, effect.publish, self._parts.clock.now_ms()
@@ -494,6 +495,6 @@ class MqttSession(HearsNoEvents):
         self._release()
         held = self._held
         if held is not None:
-            self._parts.broker.detach(held, self)
+            self._parts.broker.live.detach(held, self)
         if self._principal is not None:
             self._parts.hub.leave(self)

@@ -2,7 +2,7 @@
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
-from entobot.mqtt.model import StoredSession, StoredSubscription, pack_will, unpack_will
+from entobot.mqtt.model import Head, StoredSession, StoredSubscription, pack_will, unpack_will
 from entobot.mqtt.packets import Will
 from entobot.mqtt.tables import queue, received, sessions, subscriptions
 from entobot.storage.database import Row, Transaction
@@ -56,6 +56,12 @@ _OVER = (
 )
 _NODES = select(_S.node).where(_S.node.is_not(None)).distinct()
 _AT_NODE = select(sessions).where(_S.node == bindparam("at_node")).limit(bindparam("count"))
+_HEADS = (
+    select(_S.id, _S.connection, _S.last_seq)
+    .where(_S.node == bindparam("at_node"), _S.id > bindparam("after"))
+    .order_by(_S.id)
+    .limit(bindparam("count"))
+)
 _OF_DEVICE = select(sessions).where(_S.device_id == bindparam("device"))
 _PAGE = select(sessions).where(_S.id > bindparam("after")).order_by(_S.id).limit(bindparam("count"))
 
@@ -178,6 +184,12 @@ def nodes(tx: Transaction) -> list[str]:
 
 def at_node(tx: Transaction, node: str, count: int) -> list[StoredSession]:
     return [_session(row) for row in tx.rows(_AT_NODE, {"at_node": node, "count": count})]
+
+
+def heads(tx: Transaction, node: str, after: int, count: int) -> list[Head]:
+    """The next sessions that are connected to a node."""
+    rows = tx.rows(_HEADS, {"at_node": node, "after": after, "count": count})
+    return [Head(row["id"], row["connection"], row["last_seq"]) for row in rows]
 
 
 def sessions_of(tx: Transaction, device_id: str) -> list[StoredSession]:

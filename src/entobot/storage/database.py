@@ -102,6 +102,31 @@ class StorageFailed(Exception):  # noqa: N818  reads as what happened
         return Problem(Code.INTERNAL, "The store did not take it. Try again.", retry_after_s=RETRY_AFTER_S)
 
 
+class Chain:
+    """Units that one sender submits one after another: none takes effect behind one that failed, for whatever reason.
+
+    A sender repeats what was not acknowledged. Were a later unit kept where an earlier one was not, the repeat would
+    bring both in another order than they were sent. Used by adapters; whoever submits makes one and hands it in.
+    """
+
+    __slots__ = ("_broken_at",)
+
+    def __init__(self) -> None:
+        self._broken_at: object = None
+
+    def check(self, job: object) -> None:
+        """Raises StorageFailed behind a job that failed. That one itself may be run again."""
+        if self._broken_at not in (None, job):
+            raise StorageFailed("something earlier of the same sender was not stored")
+
+    def note(self, job: object, error: BaseException | None) -> None:
+        """What became of a job, so far; to be called before a later one is run."""
+        if error is None and self._broken_at is job:
+            self._broken_at = None
+        elif error is not None and self._broken_at is None:
+            self._broken_at = job
+
+
 class Database(Protocol):
     """Runs units.
 
@@ -132,8 +157,11 @@ class Database(Protocol):
         """Run a unit that only reads, on one consistent snapshot that includes every earlier acknowledged write."""
         ...
 
-    def submit_write(self, unit: Unit[T], settle: Settle[T], key: str = "") -> None:
-        """`write` of a small unit without a task: `settle` is called on the loop once it is durable or has failed."""
+    def submit_write(self, unit: Unit[T], settle: Settle[T], key: str = "", chain: Chain | None = None) -> None:
+        """`write` of a small unit without a task: `settle` is called on the loop once it is durable or has failed.
+
+        All units of one `chain` have the same `key`.
+        """
         ...
 
     def submit_read(self, unit: Unit[T], settle: Settle[T]) -> None:

@@ -8,7 +8,7 @@ import asyncpg
 
 from entobot.core.errors import StartupRefused
 from entobot.core.secrets import Entropy
-from entobot.storage.database import Durability, Settle, StorageFailed, Unit, settle_later
+from entobot.storage.database import Chain, Durability, Settle, StorageFailed, Unit, settle_later
 from entobot.storage.meters import LaneMeters, StoreMeters
 from entobot.storage.postgres_connection import NOT_REACHED, Connection, PostgresAddress, reason
 from entobot.storage.postgres_lane import Lane, Patience, Shared
@@ -122,8 +122,11 @@ class PostgresDatabase:
 
     async def write(self, unit: Unit[T], key: str = "", *, is_small: bool = False) -> T:
         del is_small  # every unit waits for the server
+        return await self._write(unit, key, None)
+
+    async def _write(self, unit: Unit[T], key: str, chain: Chain | None) -> T:
         try:
-            return await self._submit(self._writes, unit, key)
+            return await self._submit(self._writes, unit, key, chain)
         except StorageFailed:
             self._meters.failed_writes.add()
             raise
@@ -137,8 +140,8 @@ class PostgresDatabase:
             self._meters.failed_reads.add()
             raise
 
-    def submit_write(self, unit: Unit[T], settle: Settle[T], key: str = "") -> None:
-        settle_later(self.write(unit, key), settle, self._tasks)
+    def submit_write(self, unit: Unit[T], settle: Settle[T], key: str = "", chain: Chain | None = None) -> None:
+        settle_later(self._write(unit, key, chain), settle, self._tasks)
 
     def submit_read(self, unit: Unit[T], settle: Settle[T]) -> None:
         settle_later(self.read(unit), settle, self._tasks)
@@ -149,15 +152,23 @@ class PostgresDatabase:
     def trouble(self) -> str:
         return self._shared.health.trouble
 
-    async def _submit(self, queue: UnitQueue, unit: Unit[T], key: str) -> T:
+    async def _submit(self, queue: UnitQueue, unit: Unit[T], key: str, chain: Chain | None = None) -> T:
+        loop = asyncio.get_running_loop()
+        job = Job(unit, key, loop.time() + self._shared.patience.wait_s, loop.create_future(), chain)
+        try:
+            self._may_take(queue)
+            queue.put(job)
+        except StorageFailed as failure:
+            job.end(failure)
+            raise
+        return await job.future
+
+    def _may_take(self, queue: UnitQueue) -> None:
+        """Raises StorageFailed."""
         if not self._running:
             raise StorageFailed("the database is not running")
         if queue is self._writes and self._shared.health.is_hanging:
             raise StorageFailed(self._shared.health.trouble)
-        loop = asyncio.get_running_loop()
-        job = Job(unit, key, loop.time() + self._shared.patience.wait_s, loop.create_future())
-        queue.put(job)
-        return await job.future
 
     async def _expire(self) -> None:
         while True:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from entobot.storage.compiled import StatementCache
-from entobot.storage.database import Durability, Settle, StorageFailed, Unit
+from entobot.storage.database import Chain, Durability, Settle, StorageFailed, Unit
 from entobot.storage.meters import StoreMeters
 from entobot.storage.place import CommitPlace
 from entobot.storage.transaction_sqlite import Batch, Job, StoreLocked, as_failure, read
@@ -139,10 +139,10 @@ class SqliteDatabase:
         self._read_in_thread(unit, _settle_future(future))
         return await future
 
-    def submit_write(self, unit: Unit[T], settle: Settle[T], key: str = "") -> None:
+    def submit_write(self, unit: Unit[T], settle: Settle[T], key: str = "", chain: Chain | None = None) -> None:
         del key
         self._loop_or_refuse()
-        self._submit(unit, settle, is_small=True)
+        self._submit(unit, settle, is_small=True, chain=chain)
 
     def submit_read(self, unit: Unit[T], settle: Settle[T]) -> None:
         self._loop_or_refuse()
@@ -187,9 +187,9 @@ class SqliteDatabase:
 
     # -- writing: on the loop, or by the writer thread
 
-    def _submit(self, unit: Unit[Any], settle: Settle[Any], *, is_small: bool) -> None:
+    def _submit(self, unit: Unit[Any], settle: Settle[Any], *, is_small: bool, chain: Chain | None = None) -> None:
         self._submitted += 1
-        self._waiting.append(Job(unit, settle, self._submitted, is_small=is_small))
+        self._waiting.append(Job(unit, settle, self._submitted, is_small=is_small, chain=chain))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -240,7 +240,7 @@ class SqliteDatabase:
             except BaseException as error:  # noqa: BLE001  its callers must hear, and the next batch must have its turn
                 took_s = 0.0
                 for job in jobs:
-                    job.error = as_failure(error)
+                    job.end(as_failure(error))
             with suppress(RuntimeError):  # the loop is closed: nobody is left to be told, and the commit stands
                 self._loop.call_soon_threadsafe(self._written, jobs, took_s)
 

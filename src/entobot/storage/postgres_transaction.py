@@ -173,16 +173,18 @@ def run_writes(session: Session, jobs: list[Job], commits: Commits, meters: Stor
 def _run_unit(session: Session, job: Job) -> bool:
     """Whether it went through. Raises Conflict or Lost; any other exception is the job's."""
     transaction = PostgresTransaction(session)
-    job.error, job.callbacks = None, transaction.callbacks
+    job.callbacks = transaction.callbacks
     try:
-        job.result = job.unit(transaction)
+        job.run(transaction)
         transaction.finish()
     except BaseException as error:
         if isinstance(error, asyncpg.UniqueViolationError) and job.collisions < MAX_COLLISIONS:
             job.collisions += 1
             raise Conflict from error
-        job.error = _as_outcome(session, error)
-    return job.error is None
+        job.end(_as_outcome(session, error))
+        return False
+    job.end(None)
+    return True
 
 
 def _commit(session: Session, jobs: list[Job], commits: Commits) -> None:
@@ -196,7 +198,7 @@ def _commit(session: Session, jobs: list[Job], commits: Commits) -> None:
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         outcome = _as_outcome(session, error, is_committing=True)
         for job in jobs:
-            job.error = job.error or outcome
+            job.end(job.error or outcome)
         told = jobs
     finally:
         commits.answered(ticket, told)

@@ -10,7 +10,7 @@ from typing import Any, cast
 from sqlalchemy.sql import Executable
 
 from entobot.storage.compiled import StatementCache
-from entobot.storage.database import Parameters, Row, Settle, StorageFailed, Unit
+from entobot.storage.database import Chain, Parameters, Row, Settle, StorageFailed, Transaction, Unit
 from entobot.storage.memory import Memory
 
 log = logging.getLogger(__name__)
@@ -21,16 +21,31 @@ RETRY_S = 0.01
 class Job:
     """A unit that waits, then its outcome."""
 
-    __slots__ = ("callbacks", "error", "is_small", "number", "result", "settle", "unit")
+    __slots__ = ("_chain", "_unit", "callbacks", "error", "is_small", "number", "result", "settle")
 
-    def __init__(self, unit: Unit[Any], settle: Settle[Any], number: int, *, is_small: bool) -> None:
-        self.unit = unit
+    def __init__(
+        self, unit: Unit[Any], settle: Settle[Any], number: int, *, is_small: bool, chain: Chain | None = None
+    ) -> None:
+        self._unit = unit
+        self._chain = chain
         self.settle = settle
         self.number = number
         self.is_small = is_small
         self.result: Any = None
         self.error: BaseException | None = None
         self.callbacks: list[Callable[[], None]] = []
+
+    def run(self, transaction: Transaction) -> None:
+        """Raises what the unit raises, and StorageFailed behind a failed one of its chain."""
+        if self._chain is not None:
+            self._chain.check(self)
+        self.result = self._unit(transaction)
+
+    def end(self, error: BaseException | None) -> None:
+        """What became of it, so far: the last word is `finish`'s."""
+        self.error = error
+        if self._chain is not None:
+            self._chain.note(self, error)
 
     def finish(self) -> None:
         """Loop thread only: ring what the commit rang for, then answer."""
@@ -215,7 +230,7 @@ class Batch:
             self._abandon()
             failure = as_failure(error)
             for job in jobs:
-                job.error = job.error or failure
+                job.end(job.error or failure)
             return len(jobs), 0.0
 
     def _begin(self, patience_s: float) -> None:
@@ -238,7 +253,7 @@ class Batch:
         self.may_defer = False
         try:
             for job in jobs:
-                job.error = None
+                job.end(None)
             self._begin(0.0)
             return self._run_all(jobs, float("inf"))
         finally:
@@ -273,11 +288,11 @@ class Batch:
         transaction = SqliteTransaction(self)
         mark = self.memory.mark()
         try:
-            job.result = job.unit(transaction)
+            job.run(transaction)
         except DeferredRefused:
             raise
         except BaseException as error:  # noqa: BLE001  whatever the unit raised belongs to its caller
-            job.error = as_failure(error) if isinstance(error, sqlite3.OperationalError) else error
+            job.end(as_failure(error) if isinstance(error, sqlite3.OperationalError) else error)
             self.memory.undo_to(mark)
             transaction.roll_back()
         else:
@@ -295,7 +310,7 @@ class Batch:
 def read(connection: sqlite3.Connection, statements: StatementCache, job: Job, memory: Memory | None) -> None:
     """Run a job that only reads; it gets its result or its error."""
     try:
-        job.result = job.unit(SqliteReading(connection, statements, memory))
+        job.run(SqliteReading(connection, statements, memory))
     except sqlite3.Error as error:
         job.error = as_failure(error)
     except BaseException as error:  # noqa: BLE001  whatever the unit raised belongs to its caller

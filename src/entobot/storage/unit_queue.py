@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from entobot.storage.database import StorageFailed, Unit
+from entobot.storage.database import Chain, StorageFailed, Transaction, Unit
 
 MAX_WAITING = 8192
 TOO_MANY = "too many units wait for the database"
@@ -14,10 +14,13 @@ TOO_MANY = "too many units wait for the database"
 class Job:
     """One unit on its way: `settle` tells its caller the outcome."""
 
-    __slots__ = ("callbacks", "collisions", "deadline_s", "error", "future", "key", "result", "unit")
+    __slots__ = ("_chain", "_unit", "callbacks", "collisions", "deadline_s", "error", "future", "key", "result")
 
-    def __init__(self, unit: Unit[Any], key: str, deadline_s: float, future: "asyncio.Future[Any]") -> None:
-        self.unit = unit
+    def __init__(
+        self, unit: Unit[Any], key: str, deadline_s: float, future: "asyncio.Future[Any]", chain: Chain | None = None
+    ) -> None:
+        self._unit = unit
+        self._chain = chain
         self.key = key
         self.deadline_s = deadline_s
         self.future = future
@@ -25,6 +28,18 @@ class Job:
         self.result: Any = None
         self.error: BaseException | None = None
         self.callbacks: list[Callable[[], None]] = []
+
+    def run(self, transaction: Transaction) -> None:
+        """Raises what the unit raises, and StorageFailed behind a failed one of its chain."""
+        if self._chain is not None:
+            self._chain.check(self)
+        self.result = self._unit(transaction)
+
+    def end(self, error: BaseException | None) -> None:
+        """What became of it, so far: the last word is `settle`'s."""
+        self.error = error
+        if self._chain is not None:
+            self._chain.note(self, error)
 
     def settle(self) -> None:
         if self.future.done():  # its caller was cancelled, or told that it took too long; what was committed stands
@@ -35,7 +50,7 @@ class Job:
             self.future.set_result(self.result)
 
     def fail(self, failure: StorageFailed) -> None:
-        self.error = failure
+        self.end(failure)
         self.settle()
 
 
