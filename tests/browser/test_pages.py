@@ -49,9 +49,20 @@ TOO_SMALL = """
   .map((part) => part.outerHTML.slice(0, 120))
 """
 SETTLED = """async () => {
-  for (let frame = 0; frame < 2; frame += 1) await new Promise((resolve) => requestAnimationFrame(resolve));
-  await Promise.allSettled(document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished));
+  const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+  const running = () => document.getAnimations().filter((one) => one instanceof CSSTransition);
+  await frame();
+  do await Promise.allSettled(running().map((one) => one.finished).concat(frame())); while (running().length);
 }"""
+MOVES = """
+[...document.querySelectorAll("body *")]
+  .filter((part) => getComputedStyle(part).transitionDuration.split(", ").some((one) => parseFloat(one)))
+  .map((part) => part.outerHTML.slice(0, 120))
+"""
+"""For somebody who asked for less motion. A moment for everything is worse than none: what inherits a colour begins to
+change when that from which it has it is done, one after another down the page.
+"""
+SHAPES = {"too wide": TOO_WIDE, "too small": TOO_SMALL, "moves": MOVES}
 # The answer to a question that shows what the pages do with Markdown.
 ANSWER = """Three things for **today**:
 
@@ -64,7 +75,11 @@ ANSWER = """Three things for **today**:
 def violations(page: Page, theme: str, *, has_known_colours: bool = False) -> list[str]:
     """What axe finds in what is shown; its script is loaded."""
     asked = [STRUCTURE if theme == THEMES[0] else None, None if has_known_colours else COLOURS, ALIKE]
-    return [f"{one['id']}: {node['html'][:200]}" for one in ask(page, SCAN, asked) for node in one["nodes"]]
+    return [
+        f"{one['id']}: {node['html'][:200]}: {node['failureSummary']}"
+        for one in ask(page, SCAN, asked)
+        for node in one["nodes"]
+    ]
 
 
 class Album:
@@ -96,7 +111,7 @@ class Album:
                     page.screenshot(path=ARTIFACTS / f"{size}-{theme}-{name}.png")
                 if found := violations(page, theme, has_known_colours=has_known_colours):
                     self.found[f"{name} {size} {theme}"] = found
-                for what, query in (("too wide", TOO_WIDE), ("too small", TOO_SMALL)) if theme == THEMES[0] else ():
+                for what, query in SHAPES.items() if theme == THEMES[0] else ():
                     if parts := page.evaluate(query):
                         self.found[f"{name} {size} {what}"] = parts
         if page.viewport_size != self._own:
