@@ -122,10 +122,14 @@ async def test_packet_loss_and_partitions_lose_no_message_of_qos_1_and_2_and_rep
             await asyncio.to_thread(gateway.close)
 
 
-@pytest.mark.parametrize("rounds", [pytest.param(1, id="short"), pytest.param(20, id="long", marks=pytest.mark.chaos)])
+@pytest.mark.parametrize(
+    ("rounds", "away_s"),
+    [pytest.param(1, (0,), id="short"), pytest.param(20, (0, 7), id="long", marks=pytest.mark.chaos)],
+)
 async def test_killing_a_node_or_the_store_loses_no_message_of_qos_1_and_2_and_repeats_none_of_qos_2(
-    tmp_path: Path, campaign: Campaign, rounds: int
+    tmp_path: Path, campaign: Campaign, rounds: int, away_s: tuple[int, ...]
 ) -> None:
+    """`away_s`: how long the store stays away, one of these; a message waits for it for five seconds."""
     with ExitStack() as stack:
         store = stack.enter_context(postgres_server())
         settings = MQTT | {
@@ -140,6 +144,8 @@ async def test_killing_a_node_or_the_store_loses_no_message_of_qos_1_and_2_and_r
             async def strike() -> None:
                 part = next(order)
                 await asyncio.to_thread(part.kill)
+                if part is store:
+                    await asyncio.sleep(campaign.random.choice(away_s))
                 await asyncio.to_thread(part.start)
 
             async with FaultProxy(("127.0.0.1", first), others=[("127.0.0.1", second)]) as front:

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from entobot.app.edge import Edge
 
 LOOK_EVERY = timedelta(seconds=1)
-LOOK_S_PER_SESSION = 0.001
-MAX_LOOK_S = 10.0
+LOOK_S_PER_SESSION = 0.0005
+MAX_LOOK_S = 5.0
 """Between two looks for bells that were lost, with so many sessions that each look is much work."""
 HEADS_AT_ONCE = 1000
 CHECK_EVERY = timedelta(seconds=30)
