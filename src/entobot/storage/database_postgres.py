@@ -13,7 +13,7 @@ from entobot.storage.meters import LaneMeters, StoreMeters
 from entobot.storage.postgres_connection import NOT_REACHED, Connection, PostgresAddress, reason
 from entobot.storage.postgres_lane import Lane, Patience, Shared
 from entobot.storage.postgres_watch import WRITER_NAME, Watch
-from entobot.storage.unit_queue import Job, UnitQueue
+from entobot.storage.unit_queue import QueuedJob, UnitQueue
 from entobot.telemetry.meters import Meters
 
 T = TypeVar("T")
@@ -154,7 +154,7 @@ class PostgresDatabase:
 
     async def _submit(self, queue: UnitQueue, unit: Unit[T], key: str, chain: Chain | None = None) -> T:
         loop = asyncio.get_running_loop()
-        job = Job(unit, key, loop.time() + self._shared.patience.wait_s, loop.create_future(), chain)
+        job = QueuedJob(unit, key, loop.time() + self._shared.patience.wait_s, loop.create_future(), chain)
         try:
             self._may_take(queue)
             queue.put(job)

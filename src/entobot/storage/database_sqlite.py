@@ -17,7 +17,7 @@ from entobot.storage.compiled import StatementCache
 from entobot.storage.database import Chain, Durability, Settle, StorageFailed, Unit
 from entobot.storage.meters import StoreMeters
 from entobot.storage.place import CommitPlace
-from entobot.storage.transaction_sqlite import Batch, Job, StoreLocked, as_failure, read
+from entobot.storage.transaction_sqlite import Batch, StoreLocked, SubmittedJob, as_failure, read
 from entobot.telemetry.meters import Meters
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ CHECKPOINT_EVERY_S = 1.0
 MAX_WAL_PAGES = 8192
 """Above this (32 MiB) commits wait until the log is empty and begins anew."""
 
-_Work = list[Job] | None
+_Work = list[SubmittedJob] | None
 
 
 class SqliteDatabase:
@@ -57,11 +57,11 @@ class SqliteDatabase:
         self._path = path
         self._upgrade = upgrade
         self._place = place or CommitPlace()
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[SubmittedJob] = deque()
         self._is_scheduled = False
         self._is_in_thread = False
         self._batches: SimpleQueue[_Work] = SimpleQueue()
-        self._reads: SimpleQueue[Job | None] = SimpleQueue()
+        self._reads: SimpleQueue[SubmittedJob | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._drained = asyncio.Event()
         self._submitted = 0
@@ -189,7 +189,7 @@ class SqliteDatabase:
 
     def _submit(self, unit: Unit[Any], settle: Settle[Any], *, is_small: bool, chain: Chain | None = None) -> None:
         self._submitted += 1
-        self._waiting.append(Job(unit, settle, self._submitted, is_small=is_small, chain=chain))
+        self._waiting.append(SubmittedJob(unit, settle, self._submitted, is_small=is_small, chain=chain))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -205,13 +205,13 @@ class SqliteDatabase:
         if not waiting[0].is_small or not self._place.may_commit_on_loop(time.perf_counter()):
             self._hand_over()
             return
-        jobs: list[Job] = []
+        jobs: list[SubmittedJob] = []
         while waiting and waiting[0].is_small and len(jobs) < MAX_UNITS_PER_COMMIT_ON_LOOP:
             jobs.append(waiting.popleft())
         self._commit_here(jobs)
         self._schedule()
 
-    def _commit_here(self, jobs: list[Job]) -> None:
+    def _commit_here(self, jobs: list[SubmittedJob]) -> None:
         """The one place where a commit holds up the loop: see docs/adr/0021."""
         began_s = time.perf_counter()
         try:
@@ -244,7 +244,7 @@ class SqliteDatabase:
             with suppress(RuntimeError):  # the loop is closed: nobody is left to be told, and the commit stands
                 self._loop.call_soon_threadsafe(self._written, jobs, took_s)
 
-    def _written(self, jobs: list[Job], took_s: float) -> None:
+    def _written(self, jobs: list[SubmittedJob], took_s: float) -> None:
         self._is_in_thread = False
         self._note_commit(took_s)
         self._finish(jobs)
@@ -260,7 +260,7 @@ class SqliteDatabase:
             self._place.took(took_s)
             self._meters.commit_seconds.observe(took_s)
 
-    def _finish(self, jobs: list[Job]) -> None:
+    def _finish(self, jobs: list[SubmittedJob]) -> None:
         if self._checkpoint_timer is None and self._threads:
             self._checkpoint_timer = self._loop.call_later(CHECKPOINT_EVERY_S, self._checkpoint)
         self._meters.commit_units.observe(len(jobs))
@@ -271,13 +271,13 @@ class SqliteDatabase:
 
     # -- small reads on the loop
 
-    def _read_here(self, unit: Unit[Any], settle: Settle[Any]) -> Job | None:
+    def _read_here(self, unit: Unit[Any], settle: Settle[Any]) -> SubmittedJob | None:
         """Read now, or None when a thread has to: the disk is slow, or the writer thread may commit in between."""
         began_s = time.perf_counter()
         if self._is_in_thread or not self._threads or not self._place.may_read_on_loop(began_s):
             return None
         self._meters.reads.value += 1
-        job = Job(unit, settle, 0, is_small=True)
+        job = SubmittedJob(unit, settle, 0, is_small=True)
         memory = self._batch.memory
         read(self._reading, self._reading_statements, job, memory)
         memory.committed()
@@ -293,7 +293,7 @@ class SqliteDatabase:
         self._submitted += 1
         self._read_in_threads += 1
         self._meters.reads.value += 1
-        self._reads.put(Job(unit, settle, self._submitted, is_small=False))
+        self._reads.put(SubmittedJob(unit, settle, self._submitted, is_small=False))
 
     def _read_loop(self) -> None:
         connection = self._connect()
@@ -306,7 +306,7 @@ class SqliteDatabase:
     def _read_batch(self, connection: sqlite3.Connection, statements: StatementCache) -> bool:
         """Wait for a unit, run it and what else waits, and hand all back at once. False once the stop mark was met."""
         job = self._reads.get()
-        batch: list[Job] = []
+        batch: list[SubmittedJob] = []
         newest, end_s = 0, time.perf_counter() + SNAPSHOT_S
         while job is not None:
             if job.number > newest:  # its caller may know of a commit that this snapshot lacks
@@ -328,7 +328,7 @@ class SqliteDatabase:
                 self._loop.call_soon_threadsafe(self._answer, batch)
         return job is not None
 
-    def _answer(self, jobs: list[Job]) -> None:
+    def _answer(self, jobs: list[SubmittedJob]) -> None:
         self._read_in_threads -= len(jobs)
         for job in jobs:
             if isinstance(job.error, StorageFailed):

@@ -21,7 +21,7 @@ from entobot.storage.postgres_transaction import (
     run_reads,
     run_writes,
 )
-from entobot.storage.unit_queue import Job, UnitQueue
+from entobot.storage.unit_queue import QueuedJob, UnitQueue
 
 RETRY_S = 0.05
 MAX_RETRY_S = 1.0
@@ -99,12 +99,12 @@ class Lane:
         finally:
             await self._close()
 
-    def _note_waits(self, jobs: list[Job]) -> None:
+    def _note_waits(self, jobs: list[QueuedJob]) -> None:
         due_s = asyncio.get_running_loop().time() + self._shared.patience.wait_s
         for job in jobs:
             self._meters.wait_seconds.observe(max(0.0, due_s - job.deadline_s))
 
-    async def _serve(self, jobs: list[Job]) -> None:
+    async def _serve(self, jobs: list[QueuedJob]) -> None:
         """Settle all of them, whatever happens."""
         try:
             await self._run(jobs)
@@ -119,13 +119,13 @@ class Lane:
             log.exception("a transaction failed in an unforeseen way")
             self._drop("an unforeseen failure")
 
-    def _fail(self, jobs: list[Job], error: BaseException) -> None:
+    def _fail(self, jobs: list[QueuedJob], error: BaseException) -> None:
         for job in jobs:
             failure = StorageFailed(f"the database did not confirm the commit ({error})")
             failure.is_outcome_unknown = isinstance(error, Lost) and error.is_outcome_unknown
             job.fail(failure)
 
-    async def _run(self, jobs: list[Job]) -> None:
+    async def _run(self, jobs: list[QueuedJob]) -> None:
         """Raises Lost or Conflict when the time for trying again is over."""
         loop = asyncio.get_running_loop()
         conflicts = 0
@@ -148,7 +148,7 @@ class Lane:
                     raise
                 self._meters.losses.add()
 
-    async def _attempt(self, jobs: list[Job]) -> None:
+    async def _attempt(self, jobs: list[QueuedJob]) -> None:
         session = await self._connected(jobs[0].deadline_s)
         # Not a cancellation: cancelling a COMMIT that waits for a standby would make it appear on this server alone.
         timer = asyncio.get_running_loop().call_later(self._shared.patience.run_s, session.connection.terminate)

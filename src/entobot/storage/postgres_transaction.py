@@ -18,7 +18,7 @@ from entobot.storage.database import Parameters, Row, StorageFailed
 from entobot.storage.meters import StoreMeters
 from entobot.storage.postgres_connection import Connection, Prepared, reason
 from entobot.storage.postgres_deferred import Deferred, Write
-from entobot.storage.unit_queue import Job
+from entobot.storage.unit_queue import QueuedJob
 
 WRITE = "BEGIN ISOLATION LEVEL SERIALIZABLE"
 READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -124,21 +124,21 @@ class Commits:
     """
 
     def __init__(self) -> None:
-        self._sent: deque[list[list[Job]]] = deque()
+        self._sent: deque[list[list[QueuedJob]]] = deque()
 
-    def send(self) -> list[list[Job]]:
-        ticket: list[list[Job]] = []
+    def send(self) -> list[list[QueuedJob]]:
+        ticket: list[list[QueuedJob]] = []
         self._sent.append(ticket)
         return ticket
 
-    def answered(self, ticket: list[list[Job]], jobs: list[Job]) -> None:
+    def answered(self, ticket: list[list[QueuedJob]], jobs: list[QueuedJob]) -> None:
         ticket.append(jobs)
         while self._sent and self._sent[0]:
             for job in self._sent.popleft()[0]:
                 _tell(job)
 
 
-def _tell(job: Job) -> None:
+def _tell(job: QueuedJob) -> None:
     for callback in job.callbacks if job.error is None else ():
         try:
             callback()
@@ -151,7 +151,7 @@ def make_statements() -> StatementCache:
     return StatementCache(PGDialect_asyncpg())
 
 
-def run_writes(session: Session, jobs: list[Job], commits: Commits, meters: StoreMeters) -> None:
+def run_writes(session: Session, jobs: list[QueuedJob], commits: Commits, meters: StoreMeters) -> None:
     """Run all in one transaction, a savepoint each, and settle them. Raises Conflict or Lost: then none is settled."""
     if len(jobs) == 1:
         _guarded(session, lambda: session.command(WRITE))
@@ -170,7 +170,7 @@ def run_writes(session: Session, jobs: list[Job], commits: Commits, meters: Stor
     meters.commit_seconds.observe(time.perf_counter() - begun_s)
 
 
-def _run_unit(session: Session, job: Job) -> bool:
+def _run_unit(session: Session, job: QueuedJob) -> bool:
     """Whether it went through. Raises Conflict or Lost; any other exception is the job's."""
     transaction = PostgresTransaction(session)
     job.callbacks = transaction.callbacks
@@ -187,9 +187,9 @@ def _run_unit(session: Session, job: Job) -> bool:
     return True
 
 
-def _commit(session: Session, jobs: list[Job], commits: Commits) -> None:
+def _commit(session: Session, jobs: list[QueuedJob], commits: Commits) -> None:
     ticket = commits.send()
-    told: list[Job] = []
+    told: list[QueuedJob] = []
     try:
         status = session.command("COMMIT")
         if status != "COMMIT":  # a unit went on after a failed statement
@@ -204,7 +204,7 @@ def _commit(session: Session, jobs: list[Job], commits: Commits) -> None:
         commits.answered(ticket, told)
 
 
-def run_reads(session: Session, jobs: list[Job]) -> None:
+def run_reads(session: Session, jobs: list[QueuedJob]) -> None:
     """Run all on one snapshot and settle each at once. Raises Conflict or Lost: those not settled may run again."""
     is_open = False
     for job in jobs:

@@ -10,7 +10,8 @@ from typing import Any, cast
 from sqlalchemy.sql import Executable
 
 from entobot.storage.compiled import StatementCache
-from entobot.storage.database import Chain, Parameters, Row, Settle, StorageFailed, Transaction, Unit
+from entobot.storage.database import Chain, Parameters, Row, Settle, StorageFailed, Unit
+from entobot.storage.job import Job
 from entobot.storage.memory import Memory
 
 log = logging.getLogger(__name__)
@@ -18,34 +19,18 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.01
 
 
-class Job:
-    """A unit that waits, then its outcome."""
+class SubmittedJob(Job):
+    """`settle` is told the outcome. `number` counts what was submitted."""
 
-    __slots__ = ("_chain", "_unit", "callbacks", "error", "is_small", "number", "result", "settle")
+    __slots__ = ("is_small", "number", "settle")
 
     def __init__(
         self, unit: Unit[Any], settle: Settle[Any], number: int, *, is_small: bool, chain: Chain | None = None
     ) -> None:
-        self._unit = unit
-        self._chain = chain
+        super().__init__(unit, chain)
         self.settle = settle
         self.number = number
         self.is_small = is_small
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.callbacks: list[Callable[[], None]] = []
-
-    def run(self, transaction: Transaction) -> None:
-        """Raises what the unit raises, and StorageFailed behind a failed one of its chain."""
-        if self._chain is not None:
-            self._chain.check(self)
-        self.result = self._unit(transaction)
-
-    def end(self, error: BaseException | None) -> None:
-        """What became of it, so far: the last word is `finish`'s."""
-        self.error = error
-        if self._chain is not None:
-            self._chain.note(self, error)
 
     def finish(self) -> None:
         """Loop thread only: ring what the commit rang for, then answer."""
@@ -214,7 +199,9 @@ class Batch:
         self.is_single = False
         self._data_version = -1
 
-    def commit(self, jobs: list[Job], *, end_s: float = float("inf"), patience_s: float = 0.0) -> tuple[int, float]:
+    def commit(
+        self, jobs: list[SubmittedJob], *, end_s: float = float("inf"), patience_s: float = 0.0
+    ) -> tuple[int, float]:
         """How many of the jobs were dealt with, from the first on, and how long the commit took.
 
         At least one is, and none begins after `end_s` (`time.perf_counter`). Each job has its result or its error.
@@ -247,7 +234,7 @@ class Batch:
             else:
                 return
 
-    def _run_one_by_one(self, jobs: list[Job]) -> tuple[int, float]:
+    def _run_one_by_one(self, jobs: list[SubmittedJob]) -> tuple[int, float]:
         """Whose row was refused shows when each is written at once."""
         self._abandon()
         self.may_defer = False
@@ -259,7 +246,7 @@ class Batch:
         finally:
             self.may_defer = True
 
-    def _run_all(self, jobs: list[Job], end_s: float) -> tuple[int, float]:
+    def _run_all(self, jobs: list[SubmittedJob], end_s: float) -> tuple[int, float]:
         connection = self.connection
         self._check_memory()
         self.is_single = len(jobs) == 1
@@ -284,7 +271,7 @@ class Batch:
             self._data_version = version
             self.memory.clear()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: SubmittedJob) -> None:
         transaction = SqliteTransaction(self)
         mark = self.memory.mark()
         try:
@@ -307,7 +294,7 @@ class Batch:
                 self.connection.execute("ROLLBACK")
 
 
-def read(connection: sqlite3.Connection, statements: StatementCache, job: Job, memory: Memory | None) -> None:
+def read(connection: sqlite3.Connection, statements: StatementCache, job: SubmittedJob, memory: Memory | None) -> None:
     """Run a job that only reads; it gets its result or its error."""
     try:
         job.run(SqliteReading(connection, statements, memory))

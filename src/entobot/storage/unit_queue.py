@@ -5,41 +5,26 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from entobot.storage.database import Chain, StorageFailed, Transaction, Unit
+from entobot.storage.database import Chain, StorageFailed, Unit
+from entobot.storage.job import Job
 
 MAX_WAITING = 8192
 TOO_MANY = "too many units wait for the database"
 
 
-class Job:
-    """One unit on its way: `settle` tells its caller the outcome."""
+class QueuedJob(Job):
+    """`settle` tells the unit's caller the outcome."""
 
-    __slots__ = ("_chain", "_unit", "callbacks", "collisions", "deadline_s", "error", "future", "key", "result")
+    __slots__ = ("collisions", "deadline_s", "future", "key")
 
     def __init__(
         self, unit: Unit[Any], key: str, deadline_s: float, future: "asyncio.Future[Any]", chain: Chain | None = None
     ) -> None:
-        self._unit = unit
-        self._chain = chain
+        super().__init__(unit, chain)
         self.key = key
         self.deadline_s = deadline_s
         self.future = future
         self.collisions = 0
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.callbacks: list[Callable[[], None]] = []
-
-    def run(self, transaction: Transaction) -> None:
-        """Raises what the unit raises, and StorageFailed behind a failed one of its chain."""
-        if self._chain is not None:
-            self._chain.check(self)
-        self.result = self._unit(transaction)
-
-    def end(self, error: BaseException | None) -> None:
-        """What became of it, so far: the last word is `settle`'s."""
-        self.error = error
-        if self._chain is not None:
-            self._chain.note(self, error)
 
     def settle(self) -> None:
         if self.future.done():  # its caller was cancelled, or told that it took too long; what was committed stands
@@ -59,7 +44,7 @@ class _Line:
 
     __slots__ = ("jobs", "key")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: QueuedJob) -> None:
         self.key = job.key
         self.jobs = deque((job,))
 
@@ -76,7 +61,7 @@ class UnitQueue:
         self.is_closed = False
         self.count = 0
 
-    def put(self, job: Job) -> None:
+    def put(self, job: QueuedJob) -> None:
         """Raises StorageFailed when too many wait already."""
         if self.count >= MAX_WAITING:
             raise StorageFailed(TOO_MANY)
@@ -90,10 +75,10 @@ class UnitQueue:
             self._of_key[job.key] = line
         self._offer(line)
 
-    async def take(self) -> list[Job]:
+    async def take(self) -> list[QueuedJob]:
         """The next jobs for one transaction, in order; empty once the queue is closed and nothing is left."""
         while True:
-            taken: list[Job] = []
+            taken: list[QueuedJob] = []
             while self._ready and len(taken) < self._max_together:
                 line = self._ready.popleft()
                 room = self._max_together - len(taken)
@@ -108,7 +93,7 @@ class UnitQueue:
             self._idle.append(waiter)
             await waiter
 
-    def done(self, jobs: list[Job]) -> None:
+    def done(self, jobs: list[QueuedJob]) -> None:
         """What was taken is settled: the next jobs of its keys may be taken."""
         for key in {job.key for job in jobs if job.key}:
             line = self._of_key[key]
