@@ -11,6 +11,7 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import Error
 
+from tests.stories.test_updates import Workshop
 from tests.support.board import mqtt_environment, wait_for
 from tests.support.edge import Edge, EdgeServer, answer
 from tests.support.process import ROOMY, GatewayProcess
@@ -68,6 +69,21 @@ def test_a_command_is_told_again_until_the_board_answers(edge: Edge) -> None:
         assert json.loads(board.heard().payload)["command_id"] == command_id
     answer(board, command_id)
     wait_for(lambda: edge.state_of(thing) == "done")
+    board.disconnect()
+
+
+def test_an_offer_of_an_update_reaches_a_board_that_was_away_when_it_says_what_it_runs(
+    edge: Edge, tmp_path: Path
+) -> None:
+    thing = edge.lamp()
+    workshop = Workshop(edge.gateway, tmp_path, "lamp")
+    workshop.register()
+    rollout = workshop.roll_out("1.1.0", "print(2)")
+    board = edge.opened(thing)
+    board.subscribe(f"{board.root}/update")
+    board.publish(f"{board.root}/status", json.dumps({"status": "online", "firmware": "1.0.0"}).encode())
+    assert json.loads(board.heard().payload)["version"] == "1.1.0"
+    edge.gateway.ask("updates", "abort", rollout)
     board.disconnect()
 
 
