@@ -168,7 +168,7 @@ class Board:
         settings = self.settings
         try:
             self._learn_time()
-            link = self._open_link(settings.host, settings.mqtt_port, settings.pin)
+            link = self._open_link(settings.mqtt_host, settings.mqtt_port, settings.mqtt_pin)
             self._mqtt = Mqtt(link, self.clock, self._heard, self._taken)
             will = json.dumps({"status": "offline"}).encode()
             self._mqtt.open(settings.device_id, settings.key, settings.keep_alive_s, self._root + "/status", will)
@@ -211,7 +211,7 @@ class Board:
             self._send("/event", {"event": "update", "data": said}, "update", said)
 
     def _introduce(self) -> None:
-        self._log("connected to " + self.settings.host)
+        self._log("connected to " + self.settings.mqtt_host)
         filters = [self._root + "/command"]
         said = {"status": "online"}
         firmware = self.firmware

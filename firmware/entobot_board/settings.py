@@ -13,7 +13,7 @@ WANTED = {
     "buffer_kib": int,
     "watchdog_s": int,
 }
-GATEWAY = {"host": str, "port": int, "mqtt_port": int, "pin": str}
+GATEWAY = {"host": str, "port": int, "pin": str, "mqtt_host": str, "mqtt_port": int, "mqtt_pin": str}
 DEVICE = {"id": str, "key": str}
 ENROLMENT = {"key": str, "name": str}
 UPDATE = {"type": str, "keys": list, "good_after_s": int, "trial_s": int}
@@ -33,7 +33,9 @@ class Settings:
         self.host = _must(gateway, "host", "gateway")
         self.pin = _must(gateway, "pin", "gateway")
         self.port = gateway.get("port", 18790)
+        self.mqtt_host = gateway.get("mqtt_host", self.host)
         self.mqtt_port = gateway.get("mqtt_port", 8883)
+        self.mqtt_pin = gateway.get("mqtt_pin", self.pin)
         self.device_id = device.get("id")
         self.key = device.get("key")
         self.enrolment = _part(said, "enrolment", ENROLMENT)

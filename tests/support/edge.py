@@ -57,7 +57,7 @@ class EdgeServer(NatsServer):
             assert told in block
             block = block.replace(told, here)
         block = re.sub(r"tls \{.*?\}", lambda _: self._tls, block)
-        self.extra = f"{self._tls}\n{block}"
+        self.extra = block
         self.start()
 
     def trust(self) -> ssl.SSLContext | None:
