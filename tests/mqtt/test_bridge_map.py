@@ -61,6 +61,7 @@ def test_what_a_board_is_called_is_one_level_of_the_other_broker_s_topic(name: s
         ("factory/oven/temp", b'{"a', Refused(Why.PAYLOAD, "oven")),
         ("factory/oven/temp", b"", Refused(Why.PAYLOAD, "oven")),
         ("factory/oven/temp", b"\xff\xfe", Refused(Why.PAYLOAD, "oven")),
+        ("factory/oven/temp", b'{"value": "\xff"}', Refused(Why.PAYLOAD, "oven")),
         ("factory/oven/temp", b"1" + b"0" * 400, Refused(Why.PAYLOAD, "oven")),
         ("factory/door/temp", b"1", Refused(Why.DEVICE, "door")),
         ("factory/dev_1/temp", b"1", Refused(Why.DEVICE, "dev_1")),

@@ -144,6 +144,11 @@ async def test_a_batch_that_is_sent_again_counts_once_and_a_reading_that_comes_t
         ("telemetry/temperature", {"value": [1]}),
         ("telemetry/temperature", b"\xff\xfe"),
         ("telemetry/temperature", b"[" * 20_000),
+        ("telemetry/temperature", b'"\xff"'),
+        ("telemetry", b'{"batch": "\xff", "readings": [1]}'),
+        ("status", b'{"status": "\xff"}'),
+        ("event", b'{"event": "\xff"}'),
+        ("result", b'{"command_id": "\xff", "state": "done"}'),
         ("telemetry/humidity", 3),
         ("telemetry/Tempe", 3),
         ("telemetry/a/b", 3),
@@ -158,6 +163,7 @@ async def test_a_batch_that_is_sent_again_counts_once_and_a_reading_that_comes_t
         ("event", {"event": "x", "data": {"a": "x" * 5000}}),
         ("result", {"command_id": "cmd_1", "state": "done"}),
         ("result", {"command_id": "cmd_1", "state": "queued"}),
+        ("result", {"command_id": "\0", "state": "done"}),
     ],
 )
 async def test_what_does_not_fit_changes_nothing_and_is_counted(world: World, topic: str, payload: Any) -> None:

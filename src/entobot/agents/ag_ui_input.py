@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from entobot.core.errors import Code, Problem
+from entobot.core.unreadable import UNREADABLE
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_NAME_CHARACTERS = 128
@@ -48,7 +49,7 @@ def parse(body: bytes) -> Wanted:
     """Raises `invalid`, and `forbidden` for an answer to an interrupt."""
     try:
         given = msgspec.json.decode(body, type=_Input)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Problem(Code.INVALID, f"The body is no RunAgentInput of AG-UI: {str(error)[:200]}") from None
     if given.resume:
         raise Problem(

@@ -11,6 +11,7 @@ import msgspec
 
 from entobot.agents import sse
 from entobot.agents.runner import RunErrorCode, RunFailed
+from entobot.core.unreadable import UNREADABLE
 from entobot.outgoing.guarded_http import AddressRefused, GuardedHttp, Opened, Unreachable
 
 MAX_EVENT_BYTES = 512 * 1024
@@ -98,7 +99,7 @@ class Remote:
     def parsed(self, data: bytes) -> Json:
         try:
             return msgspec.json.decode(data, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             raise self.junk() from None
 
     def junk(self) -> RunFailed:

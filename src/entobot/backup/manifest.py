@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from entobot.core.errors import StartupRefused
+from entobot.core.unreadable import UNREADABLE
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -63,7 +64,7 @@ def decode(data: bytes) -> Manifest:
     """Raises StartupRefused."""
     try:
         found = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StartupRefused(f"This is no backup of Entobot: its manifest cannot be read ({error}).") from None
     if found.format != FORMAT:
         raise StartupRefused(

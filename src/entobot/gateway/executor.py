@@ -12,10 +12,10 @@ from entobot.core.errors import Code, Problem
 from entobot.core.ids import is_ulid
 from entobot.core.principal import Principal
 from entobot.core.secrets import sha256
+from entobot.core.unreadable import UNREADABLE
 from entobot.gateway import store
 from entobot.gateway.commands import Command
 from entobot.gateway.meters import CommandMeters
-from entobot.gateway.wire import UNREADABLE
 from entobot.storage.database import Database, Settle, StorageFailed, Transaction
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.tracing import NO_SPAN, NoTracer, Span, Tracer, request_span

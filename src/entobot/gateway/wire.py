@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from entobot.core.errors import Problem
 from entobot.core.permissions import Scope, scope_text
+from entobot.core.unreadable import UNREADABLE
 
 SUBPROTOCOL = "entobot.v1"
 MAX_FRAME_BYTES = 256 * 1024
@@ -72,10 +73,6 @@ ClientFrame = Auth | CommandFrame | Ack | Ping
 _decoder = msgspec.json.Decoder(ClientFrame)
 _first_decoder = msgspec.json.Decoder(Auth)
 _encode = msgspec.json.Encoder().encode
-
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not the JSON asked for."""
 
 
 class MalformedFrame(Exception):  # noqa: N818  reads as what happened

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
+from entobot.core.unreadable import UNREADABLE
 from entobot.web.authentication import caller, is_local
 from entobot.web.routes import Api
 
@@ -81,7 +82,7 @@ class McpDoor:
         body = await request.body()
         try:
             msgspec.json.decode(body, type=Message)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Problem(Code.INVALID, f"This is no message of JSON-RPC 2.0: {error}.") from None
         who = principal.device_id or principal.user_id
         if self._calls[who] >= MAX_CALLS:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from entobot.core.unreadable import UNREADABLE
 from entobot.mqtt.packets import Malformed
 from entobot.mqtt.topics import check_name, matches
 
@@ -186,7 +187,7 @@ def _value(payload: bytes, pointer: str) -> bytes | None:
     """A reading as ours are written; None where there is none. A bare word that is no JSON is a text."""
     try:
         found = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         found = None if pointer else _text(payload)
     else:
         found = _pointed(found, pointer)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
+from entobot.core.unreadable import UNREADABLE
 from entobot.things.model import AHEAD_MS, CommandState, Happening, Reading, Refusal, ThingStatus, Unfit, Value
 
 MAX_PAYLOAD_BYTES = 16 * 1024
@@ -19,7 +20,8 @@ MAX_RESULT_BYTES = 4 * 1024
 MAX_ERROR_CHARACTERS = 300
 MAX_FIRMWARE_CHARACTERS = 64
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_BATCH = re.compile(r"[!-~]{1,64}")
+_MARK = re.compile(r"[!-~]{1,64}")
+"""A name that somebody else gave: of a batch, of a command."""
 _FIRMWARE = re.compile(r"[!-~]{0,64}")
 _BARE = {b"online": ThingStatus.ONLINE, b"offline": ThingStatus.OFFLINE}
 
@@ -70,7 +72,7 @@ def read_batch(payload: bytes, window: Window) -> Batch:
     """Raises Unfit for what is no batch at all."""
     found = _object(_decoded(payload, MAX_BATCH_BYTES), {"batch", "readings"})
     batch, rows = found.get("batch"), found.get("readings")
-    if not isinstance(batch, str) or not _BATCH.fullmatch(batch):
+    if not isinstance(batch, str) or not _MARK.fullmatch(batch):
         raise Unfit(Refusal.PAYLOAD, "A batch has a name of 1 to 64 visible ASCII characters in 'batch'.")
     if not isinstance(rows, list) or not 0 < len(cast("list[Any]", rows)) <= MAX_BATCH:
         raise Unfit(Refusal.PAYLOAD, f"A batch has 1 to {MAX_BATCH} 'readings'.")
@@ -115,7 +117,7 @@ def read_result(payload: bytes) -> Result:
     """Raises Unfit."""
     found = _object(_decoded(payload, MAX_PAYLOAD_BYTES), {"command_id", "error", "result", "state"})
     command_id, error = found.get("command_id"), found.get("error", "")
-    if not isinstance(command_id, str) or not isinstance(error, str):
+    if not isinstance(command_id, str) or not _MARK.fullmatch(command_id) or not isinstance(error, str):
         raise Unfit(Refusal.PAYLOAD, "A result has 'command_id' and 'state', and 'error' is a string.")
     if found.get("state") not in (CommandState.ACCEPTED, CommandState.DONE, CommandState.FAILED):
         raise Unfit(Refusal.PAYLOAD, "'state' of a result is accepted, done or failed.")
@@ -132,7 +134,7 @@ def _decoded(payload: bytes, limit: int) -> Any:
         raise Unfit(Refusal.PAYLOAD, f"A payload has at most {limit // 1024} KiB.")
     try:
         return msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         raise Unfit(Refusal.PAYLOAD, "The payload is no JSON.") from None
 
 

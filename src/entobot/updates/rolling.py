@@ -17,6 +17,7 @@ from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix, is_id
 from entobot.core.principal import Principal
+from entobot.core.unreadable import UNREADABLE
 from entobot.devices.model import Status
 from entobot.devices.service import Devices
 from entobot.mqtt.model import Message
@@ -400,7 +401,7 @@ def _object(payload: bytes) -> Mapping[str, Any]:
         return {}
     try:
         found = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return {}
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
