@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 
+import asyncpg
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select
+from sqlalchemy import Column, Integer, MetaData, Table, Text, func, insert, select
 
-from entobot.storage import unit_queue
+from entobot.storage import postgres_transaction, unit_queue
 from entobot.storage.database import Chain, Database, StorageFailed, Transaction
 from entobot.storage.postgres_durability import judge
 from entobot.storage.postgres_lane import Patience
@@ -29,10 +30,12 @@ def server() -> Iterator[PostgresServer]:
 
 
 @asynccontextmanager
-async def opened(server: PostgresServer, port: int | None = None) -> AsyncGenerator[Database]:
+async def opened(
+    server: PostgresServer, port: int | None = None, patience: Patience = SHORT
+) -> AsyncGenerator[Database]:
     name = server.new_database()
     create_postgres_tables(server, name, things.metadata)
-    database = postgres_database(server.url(name, port=port), SHORT)
+    database = postgres_database(server.url(name, port=port), patience)
     await database.start()
     try:
         yield database
@@ -119,6 +122,46 @@ async def test_of_a_chain_whose_first_units_ran_out_of_time_none_is_kept_when_th
         await until_well(database, "afterwards")
         assert all(isinstance(error, StorageFailed) for _, error in told)
         assert await database.read(names) == ["afterwards", "before"]
+
+
+async def test_a_try_that_was_rolled_back_breaks_no_chain(server: PostgresServer) -> None:
+    """The first unit was refused for the sake of the second, and the second, had it passed by then, was not."""
+    chain, tries = Chain(), 0
+
+    def fail(_: Transaction) -> None:
+        raise ValueError("mine")
+
+    def conflict(_: Transaction) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise asyncpg.SerializationError
+
+    async with opened(server) as database:
+        told = [asyncio.get_running_loop().create_future() for _ in range(3)]
+        for unit, by, future in zip((add("first"), fail, conflict), (chain, chain, None), told, strict=True):
+            database.submit_write(unit, lambda _, error, future=future: future.set_result(error), "board", by)
+        assert [type(one) for one in await asyncio.gather(*told)] == [type(None), ValueError, type(None)]
+        assert tries == 2
+        assert await database.read(names) == ["first"]
+
+
+async def test_slow_units_do_not_take_those_beside_them_over_the_time_of_a_transaction(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One board's batches of readings made other boards' messages fail, again with every try."""
+    monkeypatch.setattr(postgres_transaction, "TOGETHER_S", 0.1)
+
+    def slow(name: str) -> Callable[[Transaction], int]:
+        def unit(tx: Transaction) -> int:
+            tx.rows(select(func.pg_sleep(0.3)))
+            return tx.run(ADD, {"name": name, "amount": 1})
+
+        return unit
+
+    async with opened(server, patience=Patience(wait_s=GENEROUS_S, run_s=1.0)) as database:
+        await asyncio.gather(*(database.write(slow(str(number))) for number in range(6)))
+        assert await database.read(names) == [str(number) for number in range(6)]
 
 
 async def test_a_server_that_does_not_answer_holds_nobody_up_for_long(

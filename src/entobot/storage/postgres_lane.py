@@ -106,8 +106,20 @@ class Lane:
 
     async def _serve(self, jobs: list[QueuedJob]) -> None:
         """Settle all of them, whatever happens."""
+        while jobs:
+            jobs = self._in_time(jobs[await self._serve_some(jobs) :])
+
+    def _in_time(self, jobs: list[QueuedJob]) -> list[QueuedJob]:
+        """Those that may still wait."""
+        now_s = asyncio.get_running_loop().time()
+        late = [job for job in jobs if job.deadline_s <= now_s]
+        self._fail(late, TimeoutError("it is too slow"))
+        return [job for job in jobs if job not in late] if late else jobs
+
+    async def _serve_some(self, jobs: list[QueuedJob]) -> int:
+        """How many were settled, from the first on."""
         try:
-            await self._run(jobs)
+            return await self._run(jobs)
         except Lost as lost:
             self._fail(jobs, lost)
         except Conflict:
@@ -118,6 +130,7 @@ class Lane:
                 raise
             log.exception("a transaction failed in an unforeseen way")
             self._drop("an unforeseen failure")
+        return len(jobs)
 
     def _fail(self, jobs: list[QueuedJob], error: BaseException) -> None:
         for job in jobs:
@@ -125,8 +138,8 @@ class Lane:
             failure.is_outcome_unknown = isinstance(error, Lost) and error.is_outcome_unknown
             job.fail(failure)
 
-    async def _run(self, jobs: list[QueuedJob]) -> None:
-        """Raises Lost or Conflict when the time for trying again is over."""
+    async def _run(self, jobs: list[QueuedJob]) -> int:
+        """How many were settled. Raises Lost or Conflict when the time for trying again is over."""
         loop = asyncio.get_running_loop()
         conflicts = 0
         while True:
@@ -148,18 +161,19 @@ class Lane:
                     raise
                 self._meters.losses.add()
 
-    async def _attempt(self, jobs: list[QueuedJob]) -> None:
+    async def _attempt(self, jobs: list[QueuedJob]) -> int:
         session = await self._connected(jobs[0].deadline_s)
         # Not a cancellation: cancelling a COMMIT that waits for a standby would make it appear on this server alone.
         timer = asyncio.get_running_loop().call_later(self._shared.patience.run_s, session.connection.terminate)
         try:
             if self._is_writer:
                 has_turn = await self._take_turn(session)
-                await greenlet_spawn(run_writes, session, jobs, self._shared.commits, self._shared.meters)
+                done = await greenlet_spawn(run_writes, session, jobs, self._shared.commits, self._shared.meters)
                 if has_turn:
                     await self._end_turn(session)
-            else:
-                await greenlet_spawn(run_reads, session, [job for job in jobs if not job.future.done()])
+                return done
+            await greenlet_spawn(run_reads, session, [job for job in jobs if not job.future.done()])
+            return len(jobs)
         finally:
             timer.cancel()
 

@@ -61,6 +61,7 @@ class Session:
         return prepared
 
 
+TOGETHER_S = 1.0
 MAX_COLLISIONS = 3
 """A row that another node wrote first may be told as a unique violation before it is told as a conflict: a unit that
 looked is run again. One that collides ever again has itself to blame.
@@ -151,23 +152,39 @@ def make_statements() -> StatementCache:
     return StatementCache(PGDialect_asyncpg())
 
 
-def run_writes(session: Session, jobs: list[QueuedJob], commits: Commits, meters: StoreMeters) -> None:
-    """Run all in one transaction, a savepoint each, and settle them. Raises Conflict or Lost: then none is settled."""
+def run_writes(session: Session, jobs: list[QueuedJob], commits: Commits, meters: StoreMeters) -> int:
+    """Run them in one transaction, a savepoint each, and settle them: how many, from the first on.
+
+    None begins after TOGETHER_S: a slow one does not take those beside it over the time that a transaction has.
+    Raises Conflict or Lost: then none is settled.
+    """
+    for job in jobs:
+        job.end(None)  # what an earlier try made of it was rolled back
     if len(jobs) == 1:
         _guarded(session, lambda: session.command(WRITE))
         if not _run_unit(session, jobs[0]):
             _guarded(session, lambda: session.command("ROLLBACK"))
             jobs[0].settle()
-            return
+            return 1
     else:
-        _guarded(session, lambda: session.command(f"{WRITE}; SAVEPOINT unit"))
-        for job in jobs:
-            step = "RELEASE unit; SAVEPOINT unit" if _run_unit(session, job) else "ROLLBACK TO unit"
-            _guarded(session, lambda step=step: session.command(step))
+        jobs = _run_together(session, jobs)
     meters.commit_units.observe(len(jobs))
     begun_s = time.perf_counter()
     _commit(session, jobs, commits)
     meters.commit_seconds.observe(time.perf_counter() - begun_s)
+    return len(jobs)
+
+
+def _run_together(session: Session, jobs: list[QueuedJob]) -> list[QueuedJob]:
+    """Those that were run."""
+    end_s = time.perf_counter() + TOGETHER_S
+    _guarded(session, lambda: session.command(f"{WRITE}; SAVEPOINT unit"))
+    for count, job in enumerate(jobs, 1):
+        step = "RELEASE unit; SAVEPOINT unit" if _run_unit(session, job) else "ROLLBACK TO unit"
+        _guarded(session, lambda step=step: session.command(step))
+        if time.perf_counter() >= end_s:
+            return jobs[:count]
+    return jobs
 
 
 def _run_unit(session: Session, job: QueuedJob) -> bool:
