@@ -1,7 +1,8 @@
 """What boards say at the edge: kept there by its stream, committed here, then acknowledged to it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from entobot.app.edge_line import EdgeLine
@@ -24,9 +25,13 @@ WAIT_S = 5.0
 """Of one request for messages; it is asked again at once."""
 ACK_WAIT_S = 10
 """What a node took and did not commit by then is given to another one."""
+HOLD_S = ACK_WAIT_S / 4
+"""The server is told so often that what was taken is still being committed."""
 AGAIN_S = 1.0
-"""Until what the store did not take is asked for again."""
+"""Until the store is asked again to take what it did not."""
 MAX_PAYLOAD_BYTES = 64 * 1024
+MAX_TOGETHER_BYTES = 64 * 1024
+"""Of one commit: a full batch of buffered readings is 500 rows, and a transaction has its time."""
 
 Said = tuple[Any, tuple[str, str], int]
 """A message, its device and topic, and when the server got it."""
@@ -51,7 +56,7 @@ class EdgeIntake:
         await line.stream().add_stream(StreamConfig(name=STREAM, subjects=[SUBJECTS], max_age=KEPT_S))
 
     async def run(self, line: EdgeLine) -> None:
-        """While the line is open. Raises whatever its library does. What the store does not take comes again."""
+        """While the line is open, in the order of the server. Raises whatever its library does."""
         from nats.js.api import ConsumerConfig
 
         config = ConsumerConfig(ack_wait=ACK_WAIT_S)
@@ -61,18 +66,25 @@ class EdgeIntake:
             while line.is_open:
                 found = await coming
                 coming = asyncio.ensure_future(_fetch(source))  # while these are committed
-                await self._settle(found)
+                holding = asyncio.ensure_future(_hold(found, coming))
+                try:
+                    await self._settle(line, found)
+                finally:
+                    holding.cancel()
         finally:
             coming.cancel()
 
-    async def _settle(self, found: list[Any]) -> None:
+    async def _settle(self, line: EdgeLine, found: list[Any]) -> None:
+        """What the store does not take is tried again, and nothing behind it before: a board's order is kept."""
         self._backlog.set(found[-1].metadata.num_pending if found else 0)
-        try:
-            await self._take(found)
-        except StorageFailed as failure:
-            self._log.warning("edge.not_committed", count=len(found), error=str(failure))
-            for message in found:
-                await message.nak(delay=AGAIN_S)
+        for some in _parts(found):
+            while line.is_open:
+                try:
+                    await self._take(some)
+                    break
+                except StorageFailed as failure:
+                    self._log.warning("edge.not_committed", count=len(some), error=str(failure))
+                await asyncio.sleep(AGAIN_S)
 
     async def _take(self, messages: list[Any]) -> None:
         now_ms = self._ground.clock.now_ms()
@@ -82,9 +94,21 @@ class EdgeIntake:
             if (found := topic_of(message.subject)) is not None and found[1].split("/")[0] not in DOWNWARD
         ]
         if said:
-            await self._commit(said)
+            await self._commit_each(said)
         for message in messages:
             await message.ack()
+
+    async def _commit_each(self, said: list[Said]) -> None:
+        """Together; where one of them is an error of ours, each by itself, and that one is left out."""
+        try:
+            await self._commit(said)
+        except StorageFailed:
+            raise
+        except Exception:  # noqa: BLE001  whatever it is, the others are taken
+            self._log.exception("edge.message_failed", count=len(said))
+            if len(said) > 1:
+                for one in said:
+                    await self._commit_each([one])
 
     async def _commit(self, said: list[Said]) -> None:
         """Each as of when the server got it: a reading that comes again changes nothing, and none hides another."""
@@ -105,6 +129,33 @@ class EdgeIntake:
         self._taken.add(len(said) - len(denied))
         for device_id, topic in denied:
             self._on_denied(device_id, Action.PUBLISH, f"devices/{device_id}/{topic}", "too large, or not permitted")
+
+
+def _parts(found: list[Any]) -> Iterator[list[Any]]:
+    """In order, each small enough for one commit."""
+    part: list[Any] = []
+    size = 0
+    for message in found:
+        if part and size + len(message.data) > MAX_TOGETHER_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(message)
+        size += len(message.data)
+    if part:
+        yield part
+
+
+async def _hold(found: list[Any], coming: "asyncio.Future[list[Any]]") -> None:
+    """Until it is cancelled: what is here, or has come meanwhile, is given to nobody else."""
+    from nats.errors import Error
+
+    with suppress(Error):  # the line is over, which whoever reads it hears as well
+        while True:
+            await asyncio.sleep(HOLD_S)
+            is_there = coming.done() and not coming.cancelled() and coming.exception() is None
+            for message in [*found, *(coming.result() if is_there else [])]:
+                if not message.is_acked:
+                    await message.in_progress()
 
 
 async def _fetch(source: Any) -> list[Any]:
