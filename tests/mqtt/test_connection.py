@@ -328,6 +328,14 @@ def test_a_client_that_refuses_a_message_is_done_with_it() -> None:
     assert client.send(PubRec(1, Reason.QUOTA_EXCEEDED)) == [Finished(1)]
 
 
+def test_what_is_over_is_not_sent_behind_a_message_that_was_refused() -> None:
+    client = Client(properties=Properties(receive_maximum=1)).opened()
+    client.machine.told(delivery(1, qos=2), NOW_MS)
+    client.machine.told(delivery(2, expires_at_ms=NOW_MS + 1), NOW_MS)
+    refused = Framer(1 << 20).feed(codec.encode(PubRec(1, Reason.QUOTA_EXCEEDED), Version.V5))[0]
+    assert client.machine.frame(refused, 0.0, NOW_MS + 1) == [Finished(1), Finished(2)]
+
+
 def test_what_was_read_and_not_sent_is_read_again_when_the_rules_change() -> None:
     client = Client(properties=Properties(receive_maximum=1)).opened(is_present=True)
     waiting = [delivery(1), delivery(2), delivery(3)]

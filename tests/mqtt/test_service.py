@@ -2,11 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import pytest
 
+from entobot.app.boards import Boards
 from entobot.bus.bus_local import LocalBus
+from entobot.mqtt import store
 from entobot.mqtt.effects import Finished
 from entobot.mqtt.holding import (
     Bounds,
@@ -21,6 +24,7 @@ from entobot.mqtt.packets import Properties, Publish, Reason, Subscribe, Subscri
 from entobot.mqtt.retention import expendable, forget
 from entobot.mqtt.service import GONE_NODE_GRACE_S, Broker
 from entobot.storage.database import Database, Transaction
+from entobot.telemetry.log import get_logger
 
 ON_EVERY_STORE = True
 T = TypeVar("T")
@@ -123,8 +127,9 @@ class World:
 
     async def sweep(self, *alive: str) -> None:
         nodes = frozenset(alive or (self.node,))
-        while await self.do(lambda tx: self.broker.has_work(tx, nodes, self.now_ms)):
-            await self.do(lambda tx: self.broker.sweep(tx, nodes, self.now_ms))
+        while steps := await self.do(lambda tx: self.broker.steps(tx, nodes, self.now_ms)):
+            for step in steps:
+                await self.do(step.unit)
 
 
 @pytest.fixture
@@ -270,6 +275,20 @@ async def test_a_clean_start_or_an_end_takes_everything_with_it(world: World) ->
     assert not (await world.open()).held.is_present
 
 
+async def test_the_end_of_a_connection_does_not_end_the_session_that_came_after_its_own(world: World) -> None:
+    """SQLite gives the number of a row that was deleted again."""
+    first = await world.open(is_clean=True)
+    second = await world.open(is_clean=True)
+    assert first.is_over
+    await world.close(first, expiry_s=0)
+    assert await world.subscribe(second, f"{ROOT}/command") == (Reason.GRANTED_QOS_1,)
+    world.epochs["dev_1"] = 2
+    await world.do(lambda tx: world.broker.forget(tx, "dev_1"))
+    other = await world.open("dev_2", owner=Owner("dev_2", "usr_1", 1))
+    await world.close(second, expiry_s=0)
+    assert await world.subscribe(other, "devices/dev_2/command") == (Reason.GRANTED_QOS_1,)
+
+
 async def test_a_session_ends_when_its_time_is_over(world: World) -> None:
     board = await world.open()
     await world.close(board, expiry_s=60)
@@ -300,8 +319,10 @@ async def test_the_same_client_id_again_takes_the_session_over(world: World) -> 
     assert second.held.is_present
     with pytest.raises(Superseded):
         await world.subscribe(first, f"{ROOT}/command")
-    with pytest.raises(Superseded):
-        await world.publish(first, f"{ROOT}/event", b"late", 2, packet_id=1)
+    for qos in (0, 1, 2):  # what waited at a node that it left would come behind what it said since
+        with pytest.raises(Superseded):
+            await world.publish(first, f"{ROOT}/event", b"late", qos, packet_id=1)
+    assert await world.do(lambda tx: expendable(tx, before_ms=world.now_ms + 1, keep=0)) == []
     await world.close(first, expiry_s=0)  # too late to end what is another's
     assert await world.subscribe(second, f"{ROOT}/command") == (Reason.GRANTED_QOS_1,)
 
@@ -575,6 +596,30 @@ async def test_a_device_that_was_cut_off_has_no_will(world: World) -> None:
     assert screen.payloads == []
 
 
+async def test_what_is_wrong_with_one_session_is_not_the_others(world: World) -> None:
+    """A will that could not be told came first in every sweep: no other was told, and no session ended."""
+    screen = await world.open("dev_1/screen")
+    await world.subscribe(screen, f"{ROOT}/#")
+
+    def arrived(_: Transaction, message: Message) -> None:
+        if message.payload == b"bad":
+            raise ValueError("an error of ours")
+
+    world.broker.arrived = arrived
+    for name, payload in (("bad", b"bad"), ("good", b"gone")):
+        said = Will(f"{ROOT}/status", payload, 1, False, Properties(will_delay_s=1))
+        await world.close(await world.open(f"dev_1/{name}", will=said), keeps_will=True)
+    world.now_ms += 1000
+    boards = cast("Any", object.__new__(Boards))
+    boards.broker, boards.parts, boards._log = world.broker, SimpleNamespace(unclosed=[]), get_logger("test")
+    clock = SimpleNamespace(now_ms=lambda: world.now_ms)
+    boards._ground = SimpleNamespace(database=world.database, clock=clock)
+    boards._alive = lambda _: frozenset({world.node})
+    await boards._look_at_sessions()
+    assert screen.payloads == [b"gone"]
+    assert await world.do(lambda tx: world.broker.steps(tx, frozenset({world.node}), world.now_ms)) == []
+
+
 async def test_boards_of_a_node_that_is_gone_have_a_moment_to_come_back(world: World) -> None:
     lost = World(world.database, LocalBus(), "nod_gone")
     await lost.open(will=will())
@@ -590,6 +635,26 @@ async def test_boards_of_a_node_that_is_gone_have_a_moment_to_come_back(world: W
 
 
 # -- retention
+
+
+async def test_what_many_devices_retain_is_found_whatever_else_they_do(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a filter over several devices the first thousand topics of the installation were looked at."""
+    monkeypatch.setattr(store, "_PAGE", 2)
+    devices = [f"dev_{number}" for number in range(1, 6)]
+    for device in devices:
+        world.epochs[device] = 1
+        board = await world.open(device, owner=Owner(device, "usr_1", 1))
+        for topic in ("a%status", "status"):
+            await world.publish(board, f"devices/{device}/{topic}", b"x", retain=True)
+
+    def topics(text: str) -> Callable[[Transaction], list[str]]:
+        return lambda tx: [one.topic for one in store.retained_for(tx, text)]
+
+    assert await world.do(topics("devices/+/status")) == [f"devices/{device}/status" for device in devices]
+    assert await world.do(topics("devices/dev_2/status")) == ["devices/dev_2/a%status", "devices/dev_2/status"]
+    assert len(await world.do(topics("#"))) == 10
 
 
 async def test_messages_are_forgotten_by_age_and_number_unless_somebody_waits_for_them(world: World) -> None:

@@ -6,14 +6,16 @@ from dataclasses import fields
 from typing import Any
 
 from entobot.bus.bus_local import LocalBus
-from entobot.mqtt import codec
+from entobot.gateway.meters import ConnectionMeters
+from entobot.mqtt import codec, session_store
 from entobot.mqtt.codec import Framer
 from entobot.mqtt.connection import Connection, Opened, Terms
 from entobot.mqtt.model import Message
-from entobot.mqtt.packets import Connect, PubAck, Publish, Version
+from entobot.mqtt.packets import Connect, PubAck, Publish, Version, Will
 from entobot.mqtt.parts import MqttParts
 from entobot.mqtt.session import MqttSession
 from entobot.storage.database import Database, StorageFailed, Transaction
+from entobot.telemetry.meters import Meters
 from tests.mqtt.test_service import ROOT, Connected, World
 from tests.support.postgres import GENEROUS_S
 from tests.support.time import ManualClock
@@ -53,7 +55,7 @@ def session_of(world: World, board: Connected, clock: ManualClock) -> tuple[Mqtt
     given: dict[str, Any] = {field.name: None for field in fields(MqttParts)}
     terms = Terms()
     given |= {"broker": world.broker, "database": world.database, "clock": clock, "terms": terms}
-    given |= {"unclosed": deque(), "next_number": lambda: 1}
+    given |= {"unclosed": deque(), "next_number": lambda: 1, "meters": ConnectionMeters(Meters(), "mqtt")}
     wire = HeardWire()
     session = MqttSession(wire, MqttParts(**given))
     connection = Connection(terms=terms, now_s=clock.monotonic())
@@ -96,3 +98,19 @@ async def test_behind_a_message_that_the_store_did_not_take_none_is_taken(
         while len(wire.acknowledged) < 3:  # noqa: ASYNC110  the state of the test itself
             await asyncio.sleep(0)
     assert screen.payloads == [b"1", b"2", b"3", b"4"]
+
+
+async def test_a_board_whose_will_cannot_be_told_is_not_locked_out(database: Database, clock: ManualClock) -> None:
+    """Its session kept the will and was held for ever: every later CONNECT met the same error."""
+    world = World(database, LocalBus())
+
+    def arrived(_: Transaction, message: Message) -> None:
+        raise ValueError(message.topic)
+
+    world.broker.arrived = arrived
+    session, _ = session_of(world, await world.open(will=Will(EVENT, b"gone", 1, False)), clock)
+    session.closed()
+    async with asyncio.timeout(GENEROUS_S):
+        while await world.do(session_store.nodes):  # noqa: ASYNC110  the state of the test itself
+            await asyncio.sleep(0)
+    await world.open()

@@ -1,11 +1,15 @@
 """Which filters match which topics, and who may use which."""
 
+import sqlite3
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from entobot.mqtt.model import Action
 from entobot.mqtt.packets import Malformed, Reason
 from entobot.mqtt.policy import own_client_id, own_subtree
-from entobot.mqtt.topics import MAX_LEVELS, MAX_TOPIC_BYTES, check_filter, check_name, matches, scope_of
+from entobot.mqtt.topics import MAX_LEVELS, MAX_TOPIC_BYTES, check_filter, check_name, like, matches, scope_of
 
 
 @pytest.mark.parametrize(
@@ -103,3 +107,16 @@ def test_a_device_reaches_its_own_subtree_only(action: Action, text: str, is_all
 )
 def test_a_client_id_is_the_device_s(client_id: str, may: bool) -> None:
     assert own_client_id("dev_1", client_id) is may
+
+
+LEVELS = st.lists(st.sampled_from(["a", "b%", "_", "!", "", "devices", "dev_1"]), min_size=1, max_size=4).map("/".join)
+
+
+@given(LEVELS, LEVELS.flatmap(lambda text: st.sampled_from([text, f"{text}/#", "#", text.replace("a", "+")])))
+def test_a_pattern_fits_whatever_its_filter_matches(topic: str, text: str) -> None:
+    fits = sqlite3.connect(":memory:").execute("SELECT ? LIKE ? ESCAPE '!'", (topic, like(text))).fetchone()[0]
+    assert fits or not matches(text, topic)
+
+
+def test_a_pattern_leaves_out_other_levels_and_takes_its_signs_as_they_are() -> None:
+    assert like("devices/+/a_b%!") == "devices/%/a!_b!%!!"

@@ -54,6 +54,9 @@ def wait_until(gateway: GatewayProcess, name: str = "factory", **wanted: object)
 
 
 def readings(gateway: GatewayProcess, thing: Thing) -> dict[str, object]:
+    """None as well while it is no thing yet."""
+    if gateway.cli("things", "show", thing.device_id).returncode:
+        return {}
     shown = gateway.ask("things", "show", thing.device_id)
     return {row["name"]: row["value"] for row in shown["readings"]}
 
@@ -194,7 +197,7 @@ def test_each_bridge_is_by_itself_and_says_what_is_wrong_with_it_and_what_to_do(
         ):
             wait_for(lambda n=name, e=error: e in state(gateway, n)["error"])
         oven = Thing.make(gateway, "oven")
-        wait_for(lambda: readings_or_none(gateway, oven) == {"temp": 7})
+        wait_for(lambda: readings(gateway, oven) == {"temp": 7})
         row = state(gateway, "rude")
         assert rude.acknowledged == set(range(1, 7)), "what changes nothing is acknowledged: it would come again"
         assert row["refused"] >= 5
@@ -218,10 +221,6 @@ def test_each_bridge_is_by_itself_and_says_what_is_wrong_with_it_and_what_to_do(
         rude.close()
 
 
-def readings_or_none(gateway: GatewayProcess, thing: Thing) -> dict[str, object]:
-    return {} if gateway.cli("things", "show", thing.device_id).returncode else readings(gateway, thing)
-
-
 def test_of_two_nodes_one_holds_the_bridge_and_the_other_takes_it_when_that_one_dies(
     tmp_path: Path, postgres: PostgresServer, broker: Mosquitto
 ) -> None:
@@ -235,7 +234,7 @@ def test_of_two_nodes_one_holds_the_bridge_and_the_other_takes_it_when_that_one_
         oven = Thing.make(two.a, "oven")
         holder = state(two.b, "shared")["node"]
         broker.publish("two/oven", "1")
-        wait_for(lambda: readings_or_none(two.b, oven) == {"temp": 1})
+        wait_for(lambda: readings(two.b, oven) == {"temp": 1})
         two.a.kill()
         broker.publish("two/oven", "2")
         wait_for(lambda: readings(two.b, oven) == {"temp": 2})

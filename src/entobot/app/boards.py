@@ -1,5 +1,6 @@
 """Boards by MQTT, where it is switched on: their ports, their sessions, and what time does to those."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -30,10 +31,11 @@ from entobot.mqtt.model import Head, Withheld
 from entobot.mqtt.packets import Properties
 from entobot.mqtt.parts import MqttParts
 from entobot.mqtt.retention import AT_ONCE, expendable, forget
-from entobot.mqtt.service import Broker
+from entobot.mqtt.service import Broker, Step
 from entobot.mqtt.transport import MqttProtocol
 from entobot.mqtt.websocket import PATH, mqtt_service
 from entobot.storage.database import StorageFailed, Transaction
+from entobot.telemetry.log import get_logger
 from entobot.telemetry.metrics import Metric
 from entobot.web.endpoints import TcpEndpoint
 
@@ -73,6 +75,7 @@ class Boards:
         self._authority = ""
         self._alive = who_lives(ground)
         self._caught_up_s = 0.0
+        self._log = get_logger("mqtt")
         self._denials = Denials(ground, audit)
         self._limits = KnownLimits(ground.clock)
         self.broker = Broker(
@@ -173,9 +176,23 @@ class Boards:
                 self.parts.unclosed.append(unit)
                 return
         for _ in range(ROUNDS):
-            if not await database.read(lambda tx: self.broker.has_work(tx, self._alive(tx), now_ms)):
+            steps = await database.read(lambda tx: self.broker.steps(tx, self._alive(tx), now_ms))
+            if not steps or not all(await asyncio.gather(*map(self._take, steps))):
                 return
-            await database.write(lambda tx: self.broker.sweep(tx, self._alive(tx), now_ms))
+
+    async def _take(self, step: Step) -> bool:
+        """Each in a unit of its own: what is wrong with one session is not the others'."""
+        database = self._ground.database
+        try:
+            await database.write(step.unit)
+        except StorageFailed:
+            return False
+        except Exception:  # noqa: BLE001  whatever it is, it is this session's
+            self._log.exception("mqtt.session_not_swept")
+            if step.otherwise is not None:
+                await database.write(step.otherwise)
+            return False
+        return True
 
     async def _catch_up(self) -> None:
         """What was queued or taken at another node, without that its bell was heard here."""

@@ -185,7 +185,7 @@ class Connection:
             case Publish():
                 return self._publish(packet)
             case PubRec():
-                return self._out_of.received(packet)
+                return self._out_of.received(packet, now_ms)
             case PubRel():
                 return self._release(packet)
             case PubComp():

@@ -174,12 +174,12 @@ class Outgoing:
             return []
         return self._finish(one, now_ms)
 
-    def received(self, packet: PubRec) -> list[Effect]:
+    def received(self, packet: PubRec, now_ms: int) -> list[Effect]:
         one = self._in_flight.get(packet.packet_id)
         if one is None or one.qos != 2:
             return [Send(codec.encode(PubRel(packet.packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND), self._version))]
         if packet.reason >= FAILURE:
-            return self._finish(one, one.message.at_ms)
+            return self._finish(one, now_ms)
         if one.stage is Stage.RELEASED:
             return [Send(codec.encode(PubRel(one.packet_id), self._version))]
         return [Received(one.seq)]

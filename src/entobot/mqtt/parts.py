@@ -132,14 +132,19 @@ class MqttParts:
         """Until this packet may be taken; 0.0: now."""
         return self.rates.wait_of_principal(Rate.FRAMES, principal, 1 + len(frame[1]) // COUNTED_BYTES)
 
-    def submit_close(self, unit: Unit[None], key: str) -> None:
-        """The end of a session. Nobody waits for it, and it is not forgotten while the store does not answer."""
+    def submit_close(self, unit: Unit[None], key: str, otherwise: Unit[None] | None = None) -> None:
+        """The end of a session. Nobody waits for it, and it is not forgotten while the store does not answer.
+
+        `otherwise`: where an error keeps `unit` from its end, so that the session is not held for ever.
+        """
 
         def settle(_: None, error: BaseException | None) -> None:
             if isinstance(error, StorageFailed):
                 self.unclosed.append(unit)
             elif error is not None:
                 log.error("a session could not be closed", exc_info=error)
+                if otherwise is not None:
+                    self.submit_close(otherwise, key)
 
         self.database.submit_write(unit, settle, key)
 

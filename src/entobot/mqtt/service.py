@@ -5,6 +5,7 @@ node must hear is told after the commit, those of other nodes by a bell; whoever
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -39,7 +40,7 @@ from entobot.mqtt.model import (
 from entobot.mqtt.packets import NOTHING, Properties, Publish, Reason, Subscribe, Subscription, Unsubscribe, Will
 from entobot.mqtt.routing import Target, targets
 from entobot.mqtt.topics import matches, scope_of, split_share
-from entobot.storage.database import Transaction
+from entobot.storage.database import Transaction, Unit
 
 AT_ONCE = 200
 TOO_MANY = "name fewer filters in one packet"
@@ -48,6 +49,14 @@ GONE_NODE_GRACE_S = 10
 
 
 def _nothing(_tx: Transaction, _message: Message) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What time asks for, of one session. `otherwise`: where an error of one keeps `unit` from its end, for ever."""
+
+    unit: Unit[None]
+    otherwise: Unit[None] | None = None
 
 
 class Broker:
@@ -88,6 +97,7 @@ class Broker:
                 raise Forbidden(decision.rule)
         found = session_store.find_session(tx, owner.device_id, client_id)
         was_elsewhere = None if found is None else found.node
+        connections = max(now_ms, 0 if found is None else found.connection)
         if found is not None:
             self._settle_will(tx, found, now_ms, ends=is_clean)
             if is_clean or found.epoch != owner.epoch or _is_over(found, now_ms):
@@ -97,7 +107,9 @@ class Broker:
         if found is None:
             if len(session_store.sessions_of(tx, owner.device_id)) >= self._bounds.max_sessions:
                 raise TooManySessions
-            session = session_store.insert_session(tx, owner.device_id, client_id, owner.user_id, owner.epoch)
+            session = session_store.insert_session(
+                tx, owner.device_id, client_id, owner.user_id, owner.epoch, connections
+            )
         else:
             session = found.session
             self._tell_taken(tx, found)
@@ -161,7 +173,7 @@ class Broker:
         said = _message(will.topic, will.payload, will.qos, will.properties, owner, now_ms, retain=will.retain)
         if will.retain and self._has_retained_enough(tx, said):
             said = msgspec.structs.replace(said, retain=False)
-        self._post(tx, said, 0)
+        self._post(tx, said)
 
     # -- messages
 
@@ -184,7 +196,7 @@ class Broker:
         if packet.qos == 2 and not store.receive(tx, held.session, held.connection, packet.packet_id):
             self._check_mine(tx, held)
             return Reason.SUCCESS, ""
-        self._post(tx, message, held.session)
+        self._post(tx, message, held)
         return Reason.SUCCESS, ""
 
     def release(self, tx: Transaction, held: Held, packet_id: int) -> None:
@@ -201,7 +213,7 @@ class Broker:
         retain: bool = False, properties: Properties = NOTHING,
     ) -> None:  # fmt: skip
         """Something that the gateway itself says, in the caller's unit. It waits for sessions that are away."""
-        self._post(tx, _message(topic, payload, qos, properties, Owner("", user_id, 0), now_ms, retain=retain), 0)
+        self._post(tx, _message(topic, payload, qos, properties, Owner("", user_id, 0), now_ms, retain=retain))
 
     def bring(
         self, tx: Transaction, device_id: str, user_id: str, what: str, payload: bytes, now_ms: int
@@ -212,7 +224,7 @@ class Broker:
             return False
         if not self.rules.decide(tx, device_id, Action.PUBLISH, topic).is_allowed:
             return False
-        self._post(tx, _message(topic, payload, 1, NOTHING, Owner(device_id, user_id, 0), now_ms, retain=False), 0)
+        self._post(tx, _message(topic, payload, 1, NOTHING, Owner(device_id, user_id, 0), now_ms, retain=False))
         return True
 
     def _has_retained_enough(self, tx: Transaction, message: Message) -> bool:
@@ -220,8 +232,14 @@ class Broker:
             return False
         return store.count_retained(tx, message.device_id) >= self._bounds.max_retained
 
-    def _post(self, tx: Transaction, message: Message, by_session: int) -> None:
-        number = store.insert_message(tx, message)
+    def _post(self, tx: Transaction, message: Message, by: Held | None = None) -> None:
+        """Raises Superseded where another connection has the session `by`: what waited at a node that it left."""
+        if by is None:
+            number = store.insert_message(tx, message)
+        else:
+            number = store.insert_of(tx, by.session, by.connection, message)
+        if number is None:
+            raise Superseded
         if message.retain:
             if message.payload:
                 store.retain(tx, message.topic, message.scope, message.device_id, number)
@@ -232,7 +250,7 @@ class Broker:
         wanted = [one for one in session_store.reaching(tx, message.scope) if matches(one.filter, message.topic)]
         found = [one for one in wanted if self.rules.may_bring(tx, one.device_id, one.credential_id, message.topic)]
         self._withhold(tx, Withheld.ARRIVED, len(wanted) - len(found))
-        for one in targets(found, message, by_session, number):
+        for one in targets(found, message, 0 if by is None else by.session, number):
             self._queue(tx, one, message, number)
 
     def _queue(self, tx: Transaction, to: Target, message: Message, number: int) -> None:
@@ -252,13 +270,17 @@ class Broker:
         retain: bool,
     ) -> int:  # fmt: skip
         """The number in the queue; 0 where it is full."""
-        first = store.first_seq(tx, session)
-        if first is not None and last_seq + 1 - first >= self._bounds.max_queued:
+        if not self._room(tx, session, last_seq):
             tx.after_commit(lambda: self.on_dropped(1))
             return 0
         seq = session_store.next_seq(tx, session)
         store.enqueue(tx, session, seq, number, qos=qos, retain=retain, identifiers=identifiers)
         return seq
+
+    def _room(self, tx: Transaction, session: int, last_seq: int) -> int:
+        """How many more messages the session's queue takes."""
+        first = store.first_seq(tx, session)
+        return max(0, self._bounds.max_queued - (0 if first is None else last_seq + 1 - first))
 
     def fetch(self, tx: Transaction, held: Held, after: int, count: int) -> tuple[list[Delivery], int]:
         """What waits after `after`, and the number of the newest. Raises Superseded."""
@@ -338,20 +360,22 @@ class Broker:
     def _queue_retained(self, tx: Transaction, row: StoredSubscription, now_ms: int) -> None:
         """Without reading them: they are fetched page by page."""
         identifiers = () if row.identifier is None else (row.identifier,)
-        newest = 0
-        for found in store.retained_in(tx, scope_of(row.filter), self._bounds.max_queued):
+        newest = session_store.last_seq(tx, row.session) or 0
+        room = self._room(tx, row.session, newest)
+        before = newest
+        for found in store.retained_for(tx, row.filter):
             if not matches(row.filter, found.topic) or _is_over(found, now_ms):
                 continue
             if not self.rules.may_bring(tx, row.device_id, row.credential_id, found.topic):
                 self._withhold(tx, Withheld.RETAINED, 1)
                 continue
-            last_seq = session_store.last_seq(tx, row.session) or 0
-            qos = min(found.qos, row.qos)
-            seq = self._enqueue(tx, row.session, last_seq, found.message, qos, identifiers, retain=True)
-            if not seq:
+            if newest - before == room:
+                tx.after_commit(lambda: self.on_dropped(1))
                 break
-            newest = seq
-        if newest:
+            newest = session_store.next_seq(tx, row.session)
+            qos = min(found.qos, row.qos)
+            store.enqueue(tx, row.session, newest, found.message, qos=qos, retain=True, identifiers=identifiers)
+        if newest > before:
             tx.after_commit(lambda: self.live.ring(row.session, newest))
 
     def unsubscribe(self, tx: Transaction, held: Held, packet: Unsubscribe) -> tuple[Reason, ...]:
@@ -368,37 +392,41 @@ class Broker:
 
     # -- what time and others do to sessions
 
-    def has_work(self, tx: Transaction, alive: frozenset[str], now_ms: int) -> bool:
-        """Whether `sweep` would find anything."""
-        is_due = session_store.due_wills(tx, now_ms, 1) or session_store.over(tx, now_ms, 1)
-        return bool(is_due) or any(node not in alive for node in session_store.nodes(tx))
-
-    def sweep(self, tx: Transaction, alive: frozenset[str], now_ms: int) -> None:
-        """Publish wills that are due, end sessions that are over, let go of those whose node is gone."""
+    def steps(self, tx: Transaction, alive: frozenset[str], now_ms: int) -> list[Step]:
+        """Wills that are due, sessions that are over, and those whose node is gone; more may be left."""
         wills, over = session_store.due_wills(tx, now_ms, AT_ONCE), session_store.over(tx, now_ms, AT_ONCE)
-        for row in wills:
-            session_store.drop_will(tx, row.session)
-            if row.will is not None and self._is_standing(tx, row.device_id, row.epoch):
-                self._publish_will(tx, row, row.will, now_ms)
-        for row in over:
-            session_store.delete_session(tx, row.session)
-        lost = [
-            row
-            for node in session_store.nodes(tx)
-            if node not in alive
-            for row in session_store.at_node(tx, node, AT_ONCE)
+        dead = [node for node in session_store.nodes(tx) if node not in alive]
+        lost = [row for node in dead for row in session_store.at_node(tx, node, AT_ONCE)]
+        return [
+            *(Step(partial(self._tell_due, row=row, now_ms=now_ms), partial(_drop_will, row=row)) for row in wills),
+            *(Step(partial(self._end_over, row=row, now_ms=now_ms)) for row in over),
+            *(
+                Step(*(partial(self._let_go, row=row, now_ms=now_ms, keeps_will=it) for it in (True, False)))
+                for row in lost
+            ),
         ]
-        for row in lost:
-            owner = Owner(row.device_id, row.user_id, row.epoch, row.credential_id)
-            held = Held(
-                row.session, row.connection, owner, is_present=True, sent_seq=row.last_seq, received=frozenset()
-            )
-            # a session that was to end with its connection ends with the grace: its will waits for that
-            expiry_s = row.expiry_s or GONE_NODE_GRACE_S
-            self.close(
-                tx, held, now_ms, sent_seq=row.last_seq, expiry_s=expiry_s, keeps_will=True,
-                will_after_s=GONE_NODE_GRACE_S,
-            )  # fmt: skip
+
+    def _tell_due(self, tx: Transaction, row: StoredSession, now_ms: int) -> None:
+        now = session_store.get_session(tx, row.session)
+        if now is None or now.will is None or now.will_at_ms != row.will_at_ms:
+            return
+        session_store.drop_will(tx, now.session)
+        if self._is_standing(tx, now.device_id, now.epoch):
+            self._publish_will(tx, now, now.will, now_ms)
+
+    def _end_over(self, tx: Transaction, row: StoredSession, now_ms: int) -> None:
+        now = session_store.get_session(tx, row.session)
+        if now is not None and _is_over(now, now_ms):
+            session_store.delete_session(tx, now.session)
+
+    def _let_go(self, tx: Transaction, row: StoredSession, now_ms: int, *, keeps_will: bool) -> None:
+        """As if it had broken off; a session that was to end with its connection ends with the grace."""
+        owner = Owner(row.device_id, row.user_id, row.epoch, row.credential_id)
+        held = Held(row.session, row.connection, owner, is_present=True, sent_seq=row.last_seq, received=frozenset())
+        self.close(
+            tx, held, now_ms, sent_seq=row.last_seq, expiry_s=row.expiry_s or GONE_NODE_GRACE_S,
+            keeps_will=keeps_will, will_after_s=GONE_NODE_GRACE_S,
+        )  # fmt: skip
 
     def forget(self, tx: Transaction, device_id: str) -> None:
         """A device changed: what its earlier credentials left is dropped, and all of it where it may not act any more."""
@@ -417,6 +445,10 @@ class Broker:
         rows = session_store.sessions_after(tx, after, AT_ONCE)
         found = {row.device_id for row in rows if not self._is_standing(tx, row.device_id, row.epoch)}
         return sorted(found), rows[-1].session if len(rows) == AT_ONCE else 0
+
+
+def _drop_will(tx: Transaction, row: StoredSession) -> None:
+    session_store.drop_will(tx, row.session)
 
 
 def withdrawn(one: Delivery) -> Delivery:

@@ -50,7 +50,7 @@ from entobot.mqtt.parts import (
     MqttParts,
     Wire,
 )
-from entobot.storage.database import Chain, StorageFailed, Transaction, Unit
+from entobot.storage.database import Chain, StorageFailed, Transaction
 from entobot.telemetry.log import bind
 from entobot.web.addresses import address_key
 
@@ -276,17 +276,17 @@ class MqttSession(HearsNoEvents):
         held, parts = self._held, self._parts
         if held is not None:
             now_ms = parts.clock.now_ms()
-            unit: Unit[None] = partial(
+            close = partial(
                 parts.broker.close,
                 held=held,
                 now_ms=now_ms,
                 sent_seq=0 if self._connection is None else self._connection.sent_seq,
                 expiry_s=effect.expiry_s,
-                keeps_will=effect.keeps_will,
                 will_after_s=self._will_after_s,
             )
             self._flush_finished()
-            parts.submit_close(unit, held.owner.device_id)
+            without = partial(close, keeps_will=False)
+            parts.submit_close(partial(close, keeps_will=effect.keeps_will), held.owner.device_id, without)
         self._leave()
         self._wire.close()
 

@@ -76,8 +76,12 @@ def get_session(tx: Transaction, session: int) -> StoredSession | None:
     return None if row is None else _session(row)
 
 
-def insert_session(tx: Transaction, device_id: str, client_id: str, user_id: str, epoch: int) -> int:
-    """A new one that is connected nowhere; `take_session` comes next."""
+def insert_session(tx: Transaction, device_id: str, client_id: str, user_id: str, epoch: int, connections: int) -> int:
+    """A new one that is connected nowhere; `take_session` comes next.
+
+    `connections`: where their numbers begin. SQLite gives the id of a row that was deleted again: a connection of the
+    former session must not take the new one for its own.
+    """
     row = tx.first(
         _INSERT_SESSION,
         {
@@ -87,7 +91,7 @@ def insert_session(tx: Transaction, device_id: str, client_id: str, user_id: str
             "epoch": epoch,
             "credential_id": "",
             "node": None,
-            "connection": 0,
+            "connection": connections,
             "last_seq": 0,
             "sent_seq": 0,
             "expiry_s": 0,

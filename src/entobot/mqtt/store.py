@@ -1,5 +1,7 @@
 """Rows of messages, of those that wait for a session, and of those that are retained."""
 
+from collections.abc import Iterator
+
 from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 
 from entobot.mqtt.model import (
@@ -11,6 +13,7 @@ from entobot.mqtt.model import (
     unpack_properties,
 )
 from entobot.mqtt.tables import messages, queue, received, retained, sessions
+from entobot.mqtt.topics import like, scope_of
 from entobot.storage.database import Row, Transaction
 from entobot.storage.upsert import upsert
 
@@ -20,6 +23,19 @@ _IN_QUEUE = _Q.session == bindparam("of_session")
 # messages
 
 _INSERT_MESSAGE = insert(messages).returning(_M.id)
+_GIVEN = [one for one in _M if one is not _M.id]
+_INSERT_OF = (
+    insert(messages)
+    .from_select(
+        [one.name for one in _GIVEN],
+        select(*(bindparam(one.name, type_=one.type) for one in _GIVEN)).where(
+            exists().where(
+                sessions.c.id == bindparam("of_session"), sessions.c.connection == bindparam("of_connection")
+            )
+        ),
+    )
+    .returning(_M.id)
+)
 _DELIVERIES = (
     select(
         _Q.seq, _Q.qos.label("granted"), _Q.retain.label("is_retained"), _Q.identifiers, _Q.stage,
@@ -46,22 +62,29 @@ _DELETE_MESSAGE = delete(messages).where(_M.id == bindparam("of_message"))
 
 
 def insert_message(tx: Transaction, one: Message) -> int:
-    row = tx.first(
-        _INSERT_MESSAGE,
-        {
-            "device_id": one.device_id,
-            "user_id": one.user_id,
-            "topic": one.topic,
-            "payload": one.payload,
-            "qos": one.qos,
-            "retain": int(one.retain),
-            "properties": pack_properties(one.properties),
-            "at_ms": one.at_ms,
-            "expires_at_ms": one.expires_at_ms,
-        },
-    )
+    row = tx.first(_INSERT_MESSAGE, _columns(one))
     assert row is not None
     return int(row["id"])
+
+
+def insert_of(tx: Transaction, session: int, connection: int, one: Message) -> int | None:
+    """None where another connection has the session."""
+    row = tx.first(_INSERT_OF, _columns(one) | {"of_session": session, "of_connection": connection})
+    return None if row is None else int(row["id"])
+
+
+def _columns(one: Message) -> dict[str, object]:
+    return {
+        "device_id": one.device_id,
+        "user_id": one.user_id,
+        "topic": one.topic,
+        "payload": one.payload,
+        "qos": one.qos,
+        "retain": int(one.retain),
+        "properties": pack_properties(one.properties),
+        "at_ms": one.at_ms,
+        "expires_at_ms": one.expires_at_ms,
+    }
 
 
 def _message(row: Row) -> Message:
@@ -165,7 +188,12 @@ _IS_RETAINED = select(_R.topic).where(_R.topic == bindparam("of_topic"))
 _COUNT_RETAINED = select(func.count().label("many")).where(_R.device_id == bindparam("device"))
 _KEPT = select(_R.topic, _R.message, _M.qos, _M.expires_at_ms).join(messages, _M.id == _R.message)
 _RETAINED_IN = _KEPT.where(_R.scope == bindparam("own_scope")).order_by(_R.topic)
-_RETAINED = _KEPT.order_by(_R.topic).limit(bindparam("count"))
+_RETAINED = (
+    _KEPT.where(_R.topic > bindparam("after"), _R.topic.like(bindparam("pattern"), escape="!"))
+    .order_by(_R.topic)
+    .limit(bindparam("count"))
+)
+_PAGE = 1000
 
 
 def retain(tx: Transaction, topic: str, scope: str, device_id: str, message: int) -> None:
@@ -189,10 +217,23 @@ def count_retained(tx: Transaction, device_id: str) -> int:
     return 0 if row is None else int(row["many"])
 
 
-def retained_in(tx: Transaction, scope: str, count: int) -> list[RetainedMessage]:
-    """What is retained in a scope, without the messages themselves; in every scope for ""."""
-    found = tx.rows(_RETAINED_IN, {"own_scope": scope}) if scope else tx.rows(_RETAINED, {"count": count})
-    return [RetainedMessage(row["topic"], int(row["message"]), int(row["qos"]), row["expires_at_ms"]) for row in found]
+def retained_for(tx: Transaction, topic_filter: str) -> Iterator[RetainedMessage]:
+    """What is retained and may match, by topic, without the messages themselves."""
+    scope = scope_of(topic_filter)
+    if scope:
+        yield from map(_retained, tx.rows(_RETAINED_IN, {"own_scope": scope}))
+        return
+    after, pattern = "", like(topic_filter)
+    while True:
+        rows = tx.rows(_RETAINED, {"after": after, "pattern": pattern, "count": _PAGE})
+        yield from map(_retained, rows)
+        if len(rows) < _PAGE:
+            return
+        after = rows[-1]["topic"]
+
+
+def _retained(row: Row) -> RetainedMessage:
+    return RetainedMessage(row["topic"], int(row["message"]), int(row["qos"]), row["expires_at_ms"])
 
 
 # identifiers of QoS 2 that were received

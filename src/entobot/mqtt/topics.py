@@ -1,5 +1,7 @@
 """Topic names and filters (MQTT 5 §4.7, §4.8.2). Pure."""
 
+import re
+
 from entobot.mqtt.packets import Malformed, Reason
 
 MAX_TOPIC_BYTES = 1024
@@ -54,6 +56,12 @@ def matches(text: str, topic: str) -> bool:
         if position >= len(levels) or (one not in ("+", levels[position])):
             return False
     return len(levels) == len(wanted)
+
+
+def like(topic_filter: str) -> str:
+    """An SQL pattern, with `!` as its escape, that fits whatever the filter matches, and more."""
+    plain = re.sub(r"[!%_]", r"!\g<0>", topic_filter)
+    return re.sub(r"/?#$", "%", plain).replace("+", "%")
 
 
 def scope_of(text: str) -> str:
