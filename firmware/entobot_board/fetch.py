@@ -34,6 +34,7 @@ def attempt(updates, settings, *, open_link, ask_time, is_online, feed, log=prin
             break
         except Unfit as error:
             log("not installed: " + str(error))
+            wipe(updates.slot_path(spare=True))
             updates.fail(str(error))
             break
         except (OSError, MemoryError) as error:

@@ -10,6 +10,7 @@ import os
 
 from .settings import Wrong, read, write
 
+OFFERED = ("release_id", "version", "envelope_bytes", "size")
 RETRY_MS = 600000
 """After tries that all failed. What was downloaded stays."""
 
@@ -67,7 +68,7 @@ class Updates:
             self._say(release_id, "rolled_back", back["reason"])
         elif is_whole and release_id != self.running.get("release_id") and not self.is_trial:
             if not self.offer or self.offer["release_id"] != release_id:
-                self.offer = said
+                self.offer = {name: said[name] for name in OFFERED}  # what else stands here is the board's own
                 self.keep()
             if "failed" in self.offer:
                 self._say(release_id, "failed", self.offer["failed"])

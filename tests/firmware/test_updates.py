@@ -237,3 +237,12 @@ def test_settings_for_updates_need_a_type_and_keys() -> None:
     for update in ({"type": "sensor"}, {"keys": ["x"]}, {"type": "sensor", "keys": []}):
         with pytest.raises(Wrong, match="update has the type"):
             Settings(SAID | {"update": update})
+
+
+def test_an_offer_says_nothing_of_what_the_board_has_done(bench: Bench) -> None:
+    """A gateway that was taken over said that the other slot was empty: what stood there stayed beside a release."""
+    said = {"release_id": "rel_1", "version": "1.1.0", "envelope_bytes": 9, "size": 99}
+    updates = bench.updates()
+    updates.take(json.dumps(said | {"begun": True, "is_told": True, "failed": "x", "has_tried": True}).encode())
+    assert updates.offer == said
+    assert not updates.is_due()
