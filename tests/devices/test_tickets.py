@@ -132,3 +132,18 @@ async def test_what_is_no_ticket_is_refused_unread(house: House, text: str) -> N
     await house.database.stop()
     assert await refused(house, text) is Refusal.STALE
     await house.database.start()
+
+
+@pytest.mark.parametrize("is_spent", [False, True])
+async def test_a_ticket_and_its_connection_end_with_the_key_that_asked(house: House, is_spent: bool) -> None:
+    owner = await house.devices.local_owner()
+    made = await house.devices.create_api_key(owner, "Script")
+    key = await house.devices.authenticate_key_connection(made.secret, "192.0.2.7")
+    ticket = (await house.devices.issue_ticket(key.principal, None)).text
+    if is_spent:
+        found = await house.devices.spend_ticket(ticket, None)
+        await house.devices.machines.revoke(owner, made.device.device_id, key.principal.credential_id)
+        assert await house.database.read(lambda tx: house.devices.machines.has_ended(tx, found.principal))
+    else:
+        await house.devices.machines.revoke(owner, made.device.device_id, key.principal.credential_id)
+        assert await refused(house, ticket, None) is Refusal.BAD_CREDENTIALS

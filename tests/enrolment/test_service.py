@@ -137,6 +137,27 @@ async def test_a_board_that_lost_the_answer_gets_the_same_device_with_another_ke
     assert await green.house.count("devices") == 1
 
 
+@pytest.mark.parametrize("change", ["revoked", "limited", "rotated"])
+async def test_asking_again_undoes_nothing_that_was_done_to_the_key(green: Greenhouse, change: str) -> None:
+    """A stranger with the enrolment key got a key that was neither revoked nor limited, and the one revoked was gone."""
+    _, secret = await green.key()
+    owner, first = await green.owner(), await green.enrol(secret)
+    machines, device_id = green.house.devices.machines, first.device.device_id
+    (key,) = (await machines.held(owner, device_id)).keys
+    if change == "limited":
+        limits = clean_limits(["status"], None)
+        await machines.limit(owner, device_id, key.key_id, limits)
+        await green.enrol(secret)
+        assert [one.topics for one in (await machines.held(owner, device_id)).keys] == [limits]
+        return
+    if change == "revoked":
+        await machines.revoke(owner, device_id, key.key_id)
+    else:
+        await machines.rotate(owner, device_id, overlap_s=60)
+    assert (await green.refused(secret))[0] is Code.ENROLMENT_USED
+    assert key.key_id in [one.key_id for one in (await machines.held(owner, device_id)).keys]
+
+
 async def test_of_one_nonce_at_once_one_device_comes(green: Greenhouse) -> None:
     _, secret = await green.key(max_uses=9)
     made = await asyncio.gather(*(green.enrol(secret) for _ in range(6)))

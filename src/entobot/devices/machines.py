@@ -89,15 +89,17 @@ class Machines:
         self._changes.announce(tx, device.user_id, device.device_id, Change.PAIRED, now_ms)
         return secret
 
-    def replace_unused(
-        self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None, topics: TopicLimits
-    ) -> str | None:
-        """A new key for a device that has never used the one it was given, which is void; None for one that has."""
-        if device.first_used_at_ms is not None:
+    def replace_unused(self, tx: Transaction, device: Device, now_ms: int, life_ms: int | None) -> str | None:
+        """A new key for a device that has never used the one it was given, which is void, within the same limits.
+
+        None for one that has, and where somebody has revoked that key or made another.
+        """
+        keys = credential_store.keys_of(tx, device.device_id)
+        if device.first_used_at_ms is not None or len(keys) != 1 or keys[0].revoked_at_ms is not None:
             return None
         credential_store.delete_keys(tx, device.device_id)
         self._changes.apply(tx, device, device.renew_credentials())
-        return self._keys.add(tx, device.device_id, now_ms, life_ms, topics)
+        return self._keys.add(tx, device.device_id, now_ms, life_ms, keys[0].topics)
 
     # -- standing
 

@@ -247,7 +247,8 @@ class DeviceCertificate:
 class Ticket:
     """A permission to open one connection, as it is stored; `digest` is SHA-256, base64url.
 
-    `origin` is the Origin header of the request that got it, None where there was none. `connection_ends_ms` is when
+    `credential_id` is the API key or certificate that it was asked with, "" where it was neither. `origin` is the Origin
+    header of the request that got it, None where there was none. `connection_ends_ms` is when
     a connection opened with it must have shown better credentials.
     """
 
@@ -256,6 +257,7 @@ class Ticket:
     device_id: str
     epoch: int
     thumbprint: str | None
+    credential_id: str
     scopes: frozenset[Scope]
     origin: str | None
     expires_at_ms: int

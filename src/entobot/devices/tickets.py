@@ -12,6 +12,7 @@ from entobot.core.principal import Principal
 from entobot.core.secrets import Entropy, random_secret, same, sha256_b64u
 from entobot.devices import store
 from entobot.devices.authentication import Authentication
+from entobot.devices.machine_standing import holds
 from entobot.devices.model import (
     Authenticated,
     ConnectionRefused,
@@ -72,6 +73,7 @@ class TicketDesk:
             device_id=device_id,
             epoch=principal.epoch,
             thumbprint=principal.key_thumbprint,
+            credential_id=principal.credential_id,
             scopes=principal.scopes,
             origin=origin,
             expires_at_ms=now_ms + TICKET_LIFE_S * 1000,
@@ -113,12 +115,18 @@ class TicketDesk:
             return ConnectionRefused(Refusal.BAD_CREDENTIALS, "The ticket was given to another origin.")
         device = store.find_device(tx, ticket.device_id)
         reason = refusal(device, user_id=ticket.user_id, epoch=ticket.epoch, thumbprint=ticket.thumbprint)
-        if reason is not None or device is None:
+        if reason is not None or device is None or not holds(tx, ticket.credential_id, now_ms):
             return refused_connection(reason or Refusal.BAD_CREDENTIALS)
         note_use(tx, device, now_ms)
         scopes = narrow(ticket.scopes, device.scopes, self._accounts.get_user(tx, device.user_id).scopes)
         principal = Principal(
-            device.user_id, scopes, device.device_id, device.epoch, device.thumbprint, ticket.connection_ends_ms
+            device.user_id,
+            scopes,
+            device.device_id,
+            device.epoch,
+            device.thumbprint,
+            ticket.connection_ends_ms,
+            credential_id=ticket.credential_id,
         )
         return Authenticated(principal, device, ticket.connection_ends_ms)
 

@@ -321,7 +321,7 @@ class Enrolments:
         device = self._devices.find_device(tx, known.device_id)
         secret = None
         if device is not None and device.status is Status.ACTIVE and known.may_repeat(now_ms):
-            secret = self._devices.machines.replace_unused(tx, device, now_ms, key.key_life_ms, key.topics)
+            secret = self._devices.machines.replace_unused(tx, device, now_ms, key.key_life_ms)
         if device is None or secret is None:
             return Problem(
                 Code.ENROLMENT_USED,

@@ -9,7 +9,7 @@ from pathlib import Path
 from entobot import __version__
 from entobot.core.errors import StartupRefused
 
-HEAD = "0036"
+HEAD = "0037"
 REFUSED = 3
 """Exit code of the upgrading process: what it printed is for the operator."""
 
