@@ -281,3 +281,19 @@ def test_answers_are_remembered_until_what_they_depend_on_changes(clock: ManualC
     assert [publish(), publish(), len(timed.asked)] == [False, False, 1]
     clock.advance(60)
     assert [publish(), len(timed.asked)] == [False, 2], "another minute"
+
+
+def test_an_answer_of_former_policies_is_not_remembered_for_those_that_hold_now(clock: ManualClock) -> None:
+    """Units run in other threads: policies may change while one is asked."""
+    decider = Decider(clock, lambda _tx, _device_id: SENSOR)
+
+    class Slow(Counting):
+        def ask(self, question: Question) -> Verdict:
+            decider.use(after)
+            return super().ask(question)
+
+    after = Counting()
+    decider.use(Slow())
+    for _ in range(2):
+        decider.decide(cast("Transaction", None), "dev_sensor", Action.PUBLISH, "devices/dev_sensor/x")
+    assert len(after.asked) == 1

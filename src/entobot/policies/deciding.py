@@ -8,7 +8,7 @@ from entobot.mqtt.model import Action
 from entobot.mqtt.policy import DOWNWARD, Decision, own_subtree
 from entobot.policies.engine import Compiled
 from entobot.policies.model import Agent, Asked, Facts, Person, Question, Verdict
-from entobot.storage.database import Transaction
+from entobot.storage.database import StorageFailed, Transaction
 
 MAX_REMEMBERED = 20_000
 FACTS_S = 0.5
@@ -175,11 +175,14 @@ class Decider:
         return minute
 
     def _ask(self, question: Question) -> Verdict:
-        known = self._known.get(question)
-        if known is not None:
-            return known
-        assert self._compiled is not None
-        if len(self._known) >= MAX_REMEMBERED:
-            self._known.clear()
-        verdict = self._known[question] = self._compiled.ask(question)
+        known = self._known  # before the set: `use` may come in between, on the loop's thread
+        compiled = self._compiled
+        verdict = known.get(question)
+        if verdict is not None:
+            return verdict
+        if compiled is None:
+            raise StorageFailed("the policies changed; ask again")
+        if len(known) >= MAX_REMEMBERED:
+            known.clear()
+        verdict = known[question] = compiled.ask(question)
         return verdict
