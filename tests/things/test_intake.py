@@ -10,7 +10,7 @@ from entobot.mqtt.model import Message
 from entobot.storage.database import Database, Transaction
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
-from entobot.things import history_store, store
+from entobot.things import history_store, keeping, store
 from entobot.things.intake import Bounds, Intake, forget_thing, forget_type
 from entobot.things.keeping import Keep, Keeping
 from entobot.things.model import Pace, Point, Reading, Thing, ThingStatus
@@ -309,3 +309,49 @@ def test_points_of_several_widths_become_one_line() -> None:
     assert day == 12 * HOUR_MS or day == 24 * HOUR_MS
     found = merged([Point(0, 3, 1, 2, 4), Point(HOUR_MS, 1, 0, 6, 6), Point(day, 1, 5, 5, 5)], day)
     assert found == [Point(0, 4, 0, 3, 6), Point(day, 1, 5, 5, 5)]
+
+
+async def test_a_board_that_sends_what_is_years_old_keeps_no_other_from_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look began with the same series, and folded so many hours in all: those behind them grew for ever."""
+    monkeypatch.setattr(keeping, "FOLDS_AT_ONCE", 2)
+    monkeypatch.setattr(keeping, "SERIES_AT_ONCE", 1)
+    start_ms = world.clock.now_ms() - KEEP.readings_ms - 10 * HOUR_MS
+
+    def fill(tx: Transaction) -> None:
+        for name in ("greedy", "modest"):
+            number = store.insert_series(tx, BOARD, Reading(name, 0.0, start_ms))
+            for n in range(5 if name == "greedy" else 1):
+                history_store.add_reading(tx, number, Reading(name, float(n), start_ms + n * HOUR_MS))
+
+    await world.database.write(fill)
+
+    def left(tx: Transaction) -> list[int]:
+        numbers = history_store.series_after(tx, 0, 10)
+        return [sum(history_store.first_reading_ms(tx, one) is not None for one in numbers), len(numbers)]
+
+    await world.keeping.tidy()
+    assert await world.database.read(left) == [1, 2], "the modest one is done"
+    for _ in range(2):
+        await world.keeping.tidy()
+    assert await world.database.read(left) == [0, 2]
+
+
+async def test_a_look_that_takes_too_long_is_gone_on_with_by_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "FOLD_S", 0.0)
+    start_ms = world.clock.now_ms() - KEEP.readings_ms - 2 * HOUR_MS
+
+    def fill(tx: Transaction) -> None:
+        for name in ("one", "two", "three"):
+            number = store.insert_series(tx, BOARD, Reading(name, 0.0, start_ms))
+            history_store.add_reading(tx, number, Reading(name, 1.0, start_ms))
+
+    await world.database.write(fill)
+    for done in (1, 2, 3):
+        await world.keeping.tidy()
+        numbers = await world.database.read(lambda tx: history_store.series_after(tx, 0, 10))
+        found = [await world.database.read(lambda tx, n=n: history_store.first_reading_ms(tx, n)) for n in numbers]
+        assert found.count(None) == done

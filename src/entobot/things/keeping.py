@@ -12,8 +12,10 @@ from entobot.things.model import KNOWN_BATCH_MS, MAX_EVENTS, Thing
 AT_ONCE = 100
 FOLD_AT_ONCE = 2000
 """Readings of one unit: what else is written waits for it."""
-FOLDS = 200
-"""Units of one look; what is left waits for the next."""
+FOLDS_AT_ONCE = 24
+"""Units of one series in one look: a board that sends what is years old does not keep others from their turn."""
+FOLD_S = 30.0
+"""After so long a look ends; the next one goes on where it was."""
 SERIES_AT_ONCE = 500
 
 
@@ -32,6 +34,8 @@ class Keeping:
         self._clock = clock
         self._keep = keep
         self._on_status = on_status
+        self._folded = 0
+        """The series up to which the last look came."""
 
     async def look(self) -> None:
         """Note who has fallen silent."""
@@ -59,22 +63,31 @@ class Keeping:
         await self._trim_events()
 
     async def _fold_all(self, now_ms: int) -> None:
+        end_s = self._clock.monotonic() + FOLD_S
+        while True:
+            numbers = await self._database.read(lambda tx: history_store.series_after(tx, self._folded, SERIES_AT_ONCE))
+            for number in numbers:
+                await self._fold(number, now_ms)
+                self._folded = number
+                if self._clock.monotonic() >= end_s:
+                    break
+            done = [number for number in numbers if number <= self._folded]
+            if done:
+                await self._database.write(_dropping(done, now_ms - self._keep.hours_ms))
+            if len(done) < len(numbers):
+                return
+            if len(numbers) < SERIES_AT_ONCE:
+                self._folded = 0
+                return
+
+    async def _fold(self, number: int, now_ms: int) -> None:
         before_ms = now_ms - self._keep.readings_ms
         before_ms -= before_ms % history_store.HOUR_MS
-        after, folds = 0, 0
-        while True:
-            numbers = await self._database.read(
-                lambda tx, after=after: history_store.series_after(tx, after, SERIES_AT_ONCE)
-            )
-            if not numbers:
+        for _ in range(FOLDS_AT_ONCE):
+            at_ms = await self._oldest(number)
+            if at_ms is None or at_ms >= before_ms:
                 return
-            after = numbers[-1]
-            for number in numbers:
-                while (at_ms := await self._oldest(number)) is not None and at_ms < before_ms:
-                    if (folds := folds + 1) > FOLDS:
-                        return
-                    await self._database.write(_folding(number, at_ms))
-            await self._database.write(_dropping(numbers, now_ms - self._keep.hours_ms))
+            await self._database.write(_folding(number, at_ms))
 
     async def _oldest(self, number: int) -> int | None:
         return await self._database.read(lambda tx: history_store.first_reading_ms(tx, number))
