@@ -57,6 +57,7 @@ class Node:
         self.watcher = Watcher(
             ids=agency.ids, bus=agency.bus, audit=agency.audit, accounts=agency.accounts, things=things,
             approvals=agency.approvals, notifications=told, meters=self.meters, zones=zones,
+            clock=agency.clock,
         )  # fmt: skip
         self.service = Automations(
             database=agency.database, clock=agency.clock, ids=agency.ids, audit=agency.audit,

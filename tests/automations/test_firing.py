@@ -10,6 +10,7 @@ from entobot.audit.events import AuditEvent
 from entobot.automations import store
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Role
+from entobot.mqtt.model import Message
 from entobot.storage.database import Transaction
 from entobot.things.refused import CommandRefused
 from entobot.things.tools import COMMAND, CommandArguments, thing_tools
@@ -429,3 +430,26 @@ async def test_a_person_has_so_many_and_no_more(house: House, monkeypatch: pytes
     with pytest.raises(Problem) as full:
         await house.add({"every_minutes": 1})
     assert full.value.code is Code.QUOTA_EXCEEDED
+
+
+async def test_a_pause_as_long_as_the_period_misses_nothing(house: House) -> None:
+    """It counted from when it was looked: a look that came a little earlier than the one before skipped its run."""
+    rule = await house.add({"every_minutes": 1}, pause_s=60)
+    due_ms = rule.next_at_ms or 0
+    for late_ms in (900, 100, 500, 0):
+        house.clock.at_ms = due_ms + late_ms
+        await house.look()
+        due_ms += 60_000
+    assert [state for state, _, _ in await house.fired(rule)] == ["fired"] * 4
+
+
+async def test_what_waited_elsewhere_is_looked_at_as_of_now(house: House) -> None:
+    """A server kept what a board had said for two hours, and a command was carried out for what was long over."""
+    board = await house.board("Garage")
+    rule = await house.add(WARM)
+    said_ms = house.clock.now_ms()
+    house.clock.advance(7200)
+    message = Message(f"devices/{board}/telemetry/temperature", b"40", 1, False, board, "usr_1", said_ms)
+    await house.agency.database.write(lambda tx: house.intake.take(tx, message))
+    await house.look()
+    assert await house.fired(rule) == []

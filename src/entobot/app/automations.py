@@ -44,6 +44,7 @@ class Automating:
             notifications=features.notifications,
             meters=ground.meters,
             zones=zones,
+            clock=ground.clock,
         )
         self.service = Automations(
             database=ground.database,

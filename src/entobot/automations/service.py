@@ -96,7 +96,7 @@ class Automations:
                 zone = None if self._zones.find(name) else await self._zone_of(name)
                 if zone is not None:
                     self._zones.put(name, zone)
-            if await self._database.write(lambda tx: self._watcher.sweep(tx, now_ms)) < AT_ONCE:
+            if not await self._database.write(lambda tx: self._watcher.sweep(tx, now_ms)):
                 return
 
     # -- make and change

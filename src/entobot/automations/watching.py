@@ -30,6 +30,7 @@ from entobot.automations.rules import Rule
 from entobot.automations.times import Hours, may_fire_at
 from entobot.bus.bus import Bus
 from entobot.core import topics
+from entobot.core.clock import Clock
 from entobot.core.errors import Problem
 from entobot.core.ids import Ids, Prefix
 from entobot.core.permissions import Scope, narrow
@@ -75,7 +76,9 @@ class Watcher:
         notifications: Notifications,
         meters: Meters,
         zones: Zones,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._ids = ids
         self._bus = bus
         self._audit = audit
@@ -91,10 +94,14 @@ class Watcher:
     def read(
         self, tx: Transaction, device_id: str, type_name: str | None, readings: Sequence[Reading], now_ms: int
     ) -> None:
-        """Of readings that were kept in this unit. Old ones are history only; of a batch the oldest counts first."""
+        """Of readings that were kept in this unit. Old ones are history only; of a batch the oldest counts first.
+
+        `now_ms` may be earlier, where a message waited elsewhere.
+        """
         rules = self._rules(tx, device_id, type_name)
         if not rules:
             return
+        now_ms = max(now_ms, self._clock.now_ms())
         for one in sorted(readings, key=lambda reading: reading.at_ms):
             if one.at_ms < now_ms - FRESH_MS:
                 continue
@@ -103,7 +110,8 @@ class Watcher:
                     self._look(tx, rule, device_id, one.value, min(one.at_ms, now_ms), now_ms)
 
     def changed(self, tx: Transaction, device_id: str, status: ThingStatus, now_ms: int) -> None:
-        """In the unit in which a thing's status changes."""
+        """In the unit in which a thing's status changes. `now_ms` as of `read`."""
+        now_ms = max(now_ms, self._clock.now_ms())
         for rule in self._rules(tx, device_id, self._things.type_name(tx, device_id)):
             if rule.body.when.status is not None:
                 self._look(tx, rule, device_id, status.value, now_ms, now_ms)
@@ -144,8 +152,8 @@ class Watcher:
     def has_work(self, tx: Transaction, now_ms: int) -> bool:
         return bool(store.due(tx, now_ms, 1) or store.due_watches(tx, now_ms, 1))
 
-    def sweep(self, tx: Transaction, now_ms: int) -> int:
-        """Fire what held for long enough, and what it is time for. How many were looked at."""
+    def sweep(self, tx: Transaction, now_ms: int) -> bool:
+        """Fire what held for long enough, and what it is time for. Whether more may be left."""
         watches = store.due_watches(tx, now_ms, AT_ONCE)
         for automation_id, device_id, watch in watches:
             rule = store.find_rule(tx, automation_id)
@@ -156,7 +164,7 @@ class Watcher:
         rules = store.due(tx, now_ms, AT_ONCE)
         for rule in rules:
             self._time(tx, rule, now_ms)
-        return len(watches) + len(rules)
+        return AT_ONCE in (len(watches), len(rules))
 
     def _hours(self, rule: Rule) -> Hours | None:
         """Raises LookupError for a zone that was not looked up yet."""
@@ -171,8 +179,8 @@ class Watcher:
     def _due(self, tx: Transaction, rule: Rule, device_id: str, watch: Watch, now_ms: int) -> None:
         try:
             hours = self._hours(rule)
-        except LookupError:
-            self.ring(tx)
+        except LookupError:  # each look finds the zones first; where there is none, others have their turn
+            store.put_watch(tx, rule.automation_id, device_id, watch.later(now_ms + 1000))
             return
         current = store.find_rule(tx, rule.automation_id)
         if current is None or not current.is_on:
@@ -230,7 +238,7 @@ class Watcher:
             return
         if now_ms - last_ms > rule.body.when.grace_minutes * 60_000:
             self._note(tx, rule, FiringState.MISSED, cause, now_ms)
-        elif store.fire(tx, rule, now_ms):
+        elif store.fire(tx, rule, last_ms):  # not when it was looked: a pause as long as the period would miss it
             self._fire(tx, rule, cause, now_ms)
 
     # -- firing
