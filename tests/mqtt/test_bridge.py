@@ -105,3 +105,22 @@ async def test_what_does_not_fit_changes_nothing_and_is_counted(database: Databa
     assert told == ["device", "old", "large", "large", "topic", "device", "payload"]
     (row,) = await database.read(store.all_rows)
     assert (row.refused, row.refused_why, row.refused_at_ms) == (7, "payload: oven", 5000)
+
+
+async def test_for_a_device_that_is_no_board_all_boards_are_read_once(database: Database) -> None:
+    """A program with a key of its own is none: each of its readings had all boards read in its commit."""
+    one, _ = bridge(database)
+    meets: list[int] = []
+
+    def meet(_: Transaction) -> Boards:
+        meets.append(1)
+        return Boards((OVEN, KILN), "name", ("*",), ())
+
+    one.meet = meet
+    for _ in range(3):
+        await tell(database, one, b"1", device_id="dev_8")
+        await tell(database, one, b"1", device_id="dev_9")
+    assert len(meets) == 2
+    one.boards = Boards((OVEN, KILN), "name", ("*",), ())  # devices have changed
+    await tell(database, one, b"1", device_id="dev_9")
+    assert len(meets) == 3

@@ -1,7 +1,7 @@
 """Sessions, queues and retained messages: the same on every store."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
@@ -16,6 +16,7 @@ from entobot.mqtt.holding import (
     CutOff,
     Held,
     Owner,
+    Rules,
     Superseded,
     TooManySessions,
 )
@@ -618,6 +619,22 @@ async def test_what_is_wrong_with_one_session_is_not_the_others(world: World) ->
     await boards._look_at_sessions()
     assert screen.payloads == [b"gone"]
     assert await world.do(lambda tx: world.broker.steps(tx, frozenset({world.node}), world.now_ms)) == []
+
+
+async def test_a_key_that_was_revoked_has_no_will(world: World) -> None:
+    """Its device stands: days later it said what a thief had left."""
+    gone: set[str] = set()
+    world.broker.rules = replace(Rules(), holds=lambda _tx, credential_id, _now: credential_id not in gone)
+    screen = await world.open("dev_1/screen")
+    await world.subscribe(screen, f"{ROOT}/#")
+    for name in ("stolen", "own"):
+        owner = replace(BOARD, credential_id=f"key_{name}")
+        said = Will(f"{ROOT}/status", name.encode(), 1, False, Properties(will_delay_s=60))
+        await world.close(await world.open(f"dev_1/{name}", owner=owner, will=said), keeps_will=True)
+    gone.add("key_stolen")
+    world.now_ms += 60_000
+    await world.sweep()
+    assert screen.payloads == [b"own"]
 
 
 async def test_boards_of_a_node_that_is_gone_have_a_moment_to_come_back(world: World) -> None:

@@ -18,6 +18,7 @@ from entobot.core import topics
 from entobot.core.errors import StartupRefused
 from entobot.devices.directory import ConnectionView, Directory
 from entobot.devices.machine_limits import KnownLimits
+from entobot.devices.machine_standing import holds
 from entobot.devices.model import Status
 from entobot.devices.service import Devices
 from entobot.gateway.authentication import Refused
@@ -83,7 +84,7 @@ class Boards:
             node=ground.node_id,
             is_standing=self._is_standing,
             bounds=Bounds(max_queued=settings.max_queued, max_retained=settings.max_retained),
-            rules=replace(things.policies.rules, limits_of=self._limits.find),
+            rules=replace(things.policies.rules, limits_of=self._limits.find, holds=holds),
         )
         things.policies.service.on_changed.append(self.broker.live.rules_changed)
         self.broker.on_dropped = lambda _: self._denials.dropped()

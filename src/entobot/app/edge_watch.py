@@ -71,8 +71,7 @@ class EdgeWatch:
                 await self._tick(line)
                 if self._ground.clock.monotonic() >= compare_at_s:
                     await self._compare(line)
-                    if self._ground.is_shared:  # bells of other nodes can be lost
-                        await self._check(line, self._present.all())
+                    await self._check(line, self._present.all())  # keys run out, and bells of other nodes can be lost
                     compare_at_s = self._ground.clock.monotonic() + COMPARE_S
             except StorageFailed as failure:
                 self._log.warning("edge.waits_for_store", error=str(failure))

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from entobot.mqtt import bridge_store as store
-from entobot.mqtt.bridge_map import Boards, Map, Refused, Said, Why
+from entobot.mqtt.bridge_map import Boards, Map, Refused, Said, Who, Why
 from entobot.mqtt.bridge_store import BridgeRow, Outgoing, State
 from entobot.mqtt.packets import Publish
 from entobot.mqtt.service import Broker
@@ -54,6 +54,9 @@ class Bridge:
         self.boards = Boards((), "id", (), ())
         self.meet: Callable[[Transaction], Boards] = lambda _: self.boards
         self._met_ms = 0
+        self._strangers: set[str] = set()
+        self._strangers_of = self.boards
+        """Whom `boards` does not name although all were read for their sake."""
         self.ring: Callable[[], None] = lambda: None
         self.on_refused: OnRefused = lambda _tx, _name, _why, _said, _now: None
         self.bounds = bounds
@@ -130,14 +133,22 @@ class Bridge:
         """Part of the unit in which it happened. `payload` makes it, as JSON or bare."""
         if _came_over.get():
             return
-        if not self.boards.has_seen(device_id):
-            self.boards = self.meet(tx)
-        who = self.boards.get(device_id)
+        who = self._who(tx, device_id)
         if who is None:
             return
         for one, topic in self.map.outward(of, who, self.boards, name):
             store.put(tx, self.name, Outgoing(0, topic, payload(one.is_json), one.retain, expires_at_ms), now_ms)
             tx.after_commit(self.ring)
+
+    def _who(self, tx: Transaction, device_id: str) -> Who | None:
+        """Reads all boards for one that may be new, and once for one that is none of them."""
+        if self._strangers_of is not self.boards:  # devices have changed
+            self._strangers, self._strangers_of = set(), self.boards
+        if not self.boards.has_seen(device_id) and device_id not in self._strangers:
+            self.boards = self._strangers_of = self.meet(tx)
+            if not self.boards.has_seen(device_id):
+                self._strangers.add(device_id)
+        return self.boards.get(device_id)
 
     def waiting(self, tx: Transaction, most: int) -> list[Outgoing]:
         """The oldest. Raises NotHeld."""

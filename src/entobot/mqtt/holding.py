@@ -104,6 +104,14 @@ def _no_limits(_tx: Transaction, _credential_id: str) -> TopicLimits:
     return NO_LIMITS
 
 
+Holds = Callable[[Transaction, str, int], bool]
+"""`holds(tx, credential_id, now_ms)`: the API key or certificate was neither revoked nor has it run out."""
+
+
+def _always(_tx: Transaction, _credential_id: str, _now_ms: int) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Without others: a device reaches its own subtree, whatever it shows."""
@@ -112,6 +120,7 @@ class Rules:
     may_receive: MayReceive = _own_topic
     may_connect: MayConnect = own_client_id
     limits_of: LimitsOf = _no_limits
+    holds: Holds = _always
 
     def judge(self, tx: Transaction, device_id: str, credential_id: str, action: Action, text: str) -> Decision:
         """Of the device, narrowed to what its credential is limited to."""

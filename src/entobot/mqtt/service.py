@@ -166,8 +166,13 @@ class Broker:
             self._publish_will(tx, row, will, now_ms)
 
     def _publish_will(self, tx: Transaction, row: StoredSession, will: Will, now_ms: int) -> None:
-        """Not retained where the device has as many as it may: each connection could bring another topic."""
+        """Not that of a key that was revoked meanwhile, or has run out: whoever had it says nothing days later.
+
+        Not retained where the device has as many as it may: each connection could bring another topic.
+        """
         owner = Owner(row.device_id, row.user_id, row.epoch)
+        if not self.rules.holds(tx, row.credential_id, now_ms):
+            return
         if not self.rules.judge(tx, row.device_id, row.credential_id, Action.PUBLISH, will.topic).is_allowed:
             return
         said = _message(will.topic, will.payload, will.qos, will.properties, owner, now_ms, retain=will.retain)
