@@ -57,6 +57,12 @@ HEAR_SUBSCRIBE = """() => {
   };
 }"""
 
+ACTIVATED = """async () => {
+  const { active } = await navigator.serviceWorker.ready;
+  while (active.state !== "activated")
+    await new Promise((changed) => active.addEventListener("statechange", changed, { once: true }));
+}"""
+
 
 class Services:
     """A push service on a loop of its own, beside the browser's."""
@@ -111,7 +117,7 @@ def worker(window: Window) -> tuple[CDPSession, str]:
         lambda told: found.extend(one["registrationId"] for one in told["registrations"]),
     )
     session.send("ServiceWorker.enable")
-    ask(window.page, "() => navigator.serviceWorker.ready.then(() => true)")
+    ask(window.page, ACTIVATED)  # the browser drops a push for a worker that is ready and not yet active
     for _ in range(100):
         if found:
             break
