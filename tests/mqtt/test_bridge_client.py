@@ -159,3 +159,20 @@ def test_a_silent_broker_is_asked_and_then_left() -> None:
     assert one(client.tick(120.0), Version.V5) == PingReq()
     with pytest.raises(Ended, match="does not answer"):
         client.tick(180.0)
+
+
+def test_a_broker_is_not_judged_by_what_could_not_be_read_yet() -> None:
+    client = opened(Version.V5)
+    client.received(encode(PingResp(), Version.V5), 10.0)
+    for now_s in (60.0, 120.0, 180.0, 240.0, 300.0):
+        assert client.tick(now_s - 1, listens=False) == b""
+        assert one(client.tick(now_s, listens=False), Version.V5) == PingReq(), "it stays, since it is pinged"
+        client.sent(now_s)
+    client.listening(359.0)
+    assert one(client.tick(360.0), Version.V5) == PingReq()
+    client.sent(360.0)
+    client.received(encode(PingResp(), Version.V5), 361.0)
+    assert one(client.tick(420.0), Version.V5) == PingReq()
+    client.sent(420.0)
+    with pytest.raises(Ended, match="does not answer"):
+        client.tick(480.0)

@@ -204,18 +204,27 @@ class Client:
         self._sent_s = now_s
 
     def next_check_s(self) -> float:
-        if self._pinged_s is not None:
-            return self._pinged_s + self._keep_alive_s
-        return min(self._sent_s, self._heard_s) + self._keep_alive_s
+        since_s = min(self._sent_s, self._heard_s if self._pinged_s is None else self._pinged_s)
+        return since_s + self._keep_alive_s
 
-    def tick(self, now_s: float) -> bytes:
-        """A ping where one is due. Raises Ended where the other broker is silent."""
+    def tick(self, now_s: float, *, listens: bool = True) -> bytes:
+        """A ping where one is due. Raises Ended where the other broker is silent.
+
+        Where `listens` is false, what it says waits in the socket: it is pinged, so that it stays, and not judged.
+        """
         if now_s < self.next_check_s() or not self._keep_alive_s:
             return b""
-        if self._pinged_s is not None or not self._is_open:
+        is_silent = self._pinged_s is not None and now_s >= self._pinged_s + self._keep_alive_s
+        if listens and (is_silent or not self._is_open):
             raise Ended(None, "it does not answer")
         self._pinged_s = now_s
         return encode(PingReq(), self._terms.version)
+
+    def listening(self, now_s: float) -> None:
+        """Again, from now on: what it answered meanwhile is still to be read."""
+        self._heard_s = now_s
+        if self._pinged_s is not None:
+            self._pinged_s = now_s
 
     # -- what comes
 

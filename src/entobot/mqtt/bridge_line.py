@@ -34,6 +34,7 @@ class Parts:
     database: Database
     clock: Clock
     rate: Gcra
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     bell: asyncio.Event = field(default_factory=asyncio.Event)
     on_state: Callable[[bool], None] = lambda _: None
     on_taken: Callable[[Outcome], None] = lambda _: None
@@ -102,6 +103,7 @@ class Line:
             await self._take(self._client.received(data, self._clock.monotonic()))
         finally:
             self._is_busy = False
+            self._client.listening(self._clock.monotonic())
 
     async def _take(self, events: Iterable[Event]) -> None:
         arrived: list[Arrived] = []
@@ -120,8 +122,7 @@ class Line:
             async with self._outbox:
                 await self._settle(delivered)
             self._parts.bell.set()
-        for start in range(0, len(arrived), AT_ONCE):
-            await self._bring(arrived[start : start + AT_ONCE])
+        await self._admit(arrived)
         await self._writer.drain()
 
     async def _begin(self, opened: Opened) -> None:
@@ -150,17 +151,31 @@ class Line:
         await self._parts.note(State.CONNECTED, error)
         self._parts.bell.set()
 
-    async def _bring(self, arrived: list[Arrived]) -> None:
-        """Acknowledged when it is committed; what is too much at once waits in the socket."""
+    async def _admit(self, arrived: list[Arrived]) -> None:
+        """What is too much at once waits in the socket; what may be taken does not wait for it."""
         rate, clock = self._parts.rate, self._clock
+        admitted: list[Arrived] = []
         for one in arrived:
             cost = 1 + (0 if one.publish is None else len(one.publish.payload) // COUNTED_BYTES)
-            await asyncio.sleep(rate.try_take("", clock.monotonic(), cost))
+            while wait_s := rate.try_take("", clock.monotonic(), cost):
+                if not await self._bring(admitted):
+                    await self._parts.sleep(wait_s)
+            admitted.append(one)
+            if len(admitted) == AT_ONCE:
+                await self._bring(admitted)
+        await self._bring(admitted)
+
+    async def _bring(self, arrived: list[Arrived]) -> bool:
+        """Acknowledged when it is committed, and gone from the list. False where there was none."""
+        if not arrived:
+            return False
         came: list[Publish | None] = [one.publish for one in arrived]
-        now_ms = clock.now_ms()
+        now_ms = self._clock.now_ms()
         outcome = await self._database.write(lambda tx: self._bridge.take(tx, came, now_ms))
         self._parts.on_taken(outcome)
         self._send(self._client.acknowledge([one.packet_id for one in arrived]))
+        arrived.clear()
+        return True
 
     # -- what goes
 
@@ -214,8 +229,8 @@ class Line:
     async def _ticking(self) -> None:
         while True:
             now_s = self._clock.monotonic()
-            self._send(b"" if self._is_busy else self._client.tick(now_s))
-            await asyncio.sleep(max(0.5, self._client.next_check_s() - now_s))
+            self._send(self._client.tick(now_s, listens=not self._is_busy))
+            await self._parts.sleep(max(0.5, self._client.next_check_s() - now_s))
 
 
 async def _first_of(*work: Awaitable[None]) -> None:
