@@ -5,7 +5,6 @@ third, `nats-server, synced`, syncs each message, which is what a gateway's PUBA
 """
 
 import contextlib
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from benchmarks.rig import SERVER_CORE, pin
 from tests.support.nats import nats_program
 from tests.support.process import free_port
+from tests.support.programs import found
 
 READY_WITHIN_S = 30.0
 BROKERS = ("mosquitto", "nats-server", "nats-server, synced")
@@ -49,9 +49,9 @@ def running(name: str) -> Generator[Server]:
 
 
 def _mosquitto(folder: Path, port: int) -> list[str]:
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    program = found("mosquitto")
     if program is None:
-        raise FileNotFoundError("mosquitto is not installed (Debian: mosquitto)")
+        raise FileNotFoundError("mosquitto is not here (Debian: mosquitto; tools/rigs.sh unpacks it)")
     file = folder / "mosquitto.conf"
     file.write_text(
         f"user root\nlistener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n"

@@ -19,19 +19,23 @@ fi
 # Tests of deploy/ and of certificates use the real servers and tools. Unpacked into .venv/rigs instead of installed, they start no service,
 # take no port and need no root.
 rigs=.venv/rigs
-unpack() { # command, packages
-    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "$rigs/usr/bin/$1" ] || [ -x "$rigs/usr/sbin/$1" ] && return
+lay_out() { # folder, packages
+    where=$1
     shift
-    command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 || { skipped="$skipped $1"; return; }
+    command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 || return 1
     folder=$(mktemp -d)
     chmod 755 "$folder"
     if (cd "$folder" && apt-get download -qq "$@" >/dev/null 2>&1 || { apt-get update -qq && apt-get download -qq "$@"; } >/dev/null 2>&1); then
-        mkdir -p $rigs
-        for package in "$folder"/*.deb; do dpkg-deb -x "$package" $rigs; done
-    else
-        skipped="$skipped $1"
+        mkdir -p "$where"
+        for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$where"; done
     fi
     rm -rf "$folder"
+    [ -d "$where/usr" ]
+}
+unpack() { # command, packages
+    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "$rigs/usr/bin/$1" ] || [ -x "$rigs/usr/sbin/$1" ] && return
+    shift
+    lay_out $rigs "$@" || skipped="$skipped $1"
 }
 skipped=""
 unpack promtool prometheus
@@ -39,6 +43,25 @@ unpack nginx nginx nginx-common
 unpack fail2ban-regex fail2ban
 unpack caddy caddy
 unpack pebble pebble
+
+# mosquitto needs libraries that few machines have: they lie beside it, and a script for each program names them.
+with_what_it_needs() { apt-get install --simulate --no-install-recommends "$@" 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p'; }
+unpack_mosquitto() {
+    command -v mosquitto_sub >/dev/null 2>&1 && { command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ]; } && return
+    [ -x $rigs/usr/sbin/mosquitto ] && return
+    packages=$(with_what_it_needs mosquitto mosquitto-clients)
+    [ -n "$packages" ] || packages="mosquitto mosquitto-clients"
+    # shellcheck disable=SC2086  a list of names
+    lay_out $rigs/mosquitto $packages || { skipped="$skipped mosquitto mosquitto-clients"; return; }
+    for program in $rigs/mosquitto/usr/bin/* $rigs/mosquitto/usr/sbin/*; do
+        program=$(cd -P "${program%/*}" && pwd)/${program##*/}
+        wrapper=$rigs/${program##*/rigs/mosquitto/}
+        mkdir -p "${wrapper%/*}"
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$(echo "${program%/usr/*}"/usr/lib/*-linux-*)" "$program" >"$wrapper"
+        chmod 755 "$wrapper"
+    done
+}
+unpack_mosquitto
 
 # MicroPython's Unix port is in few releases of Debian. It comes from trixie, with the libraries of trixie, from the mirror that this machine uses.
 unpack_micropython() {

@@ -1,6 +1,5 @@
 """A real mosquitto in a process of its own on a free loopback port, with TLS and a password, its store on the disk."""
 
-import shutil
 import signal
 import socket
 import ssl
@@ -13,15 +12,9 @@ from entobot.core.secrets import SystemEntropy
 from entobot.web.certificates import Machine, ensure_local_tls
 from tests.support.board import wait_for
 from tests.support.process import GENEROUS_S, free_port
+from tests.support.programs import program
 
-PLACES = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 USER, PASSWORD = "factory", "a password of the factory's broker"
-
-
-def program(name: str) -> str:
-    found = shutil.which(name, path=PLACES)
-    assert found, f"{name} is missing (Debian: mosquitto, mosquitto-clients)"
-    return found
 
 
 class Mosquitto:
@@ -38,7 +31,9 @@ class Mosquitto:
         self.password_file = folder / "password"
         self.password_file.write_text(PASSWORD + "\n")
         self.password_file.chmod(0o600)
-        subprocess.run([program("mosquitto_passwd"), "-b", "-c", str(folder / "users"), user, PASSWORD], check=True)
+        subprocess.run(
+            [program("mosquitto_passwd", "mosquitto"), "-b", "-c", str(folder / "users"), user, PASSWORD], check=True
+        )
         self._configuration = folder / "mosquitto.conf"
         self._configuration.write_text(
             f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous false\npassword_file {folder}/users\n"
