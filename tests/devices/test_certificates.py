@@ -134,6 +134,19 @@ async def test_it_lives_no_longer_than_its_key_and_is_given_to_nobody_without_on
     assert caught.value.code is Code.UNAUTHENTICATED
 
 
+async def test_certificates_whose_key_is_over_take_no_place(house: House) -> None:
+    desk, owner = desk_of(house), await house.devices.local_owner()
+    made, principal = await make(house)
+    for _ in range(MAX_GOOD_CERTIFICATES):
+        await issue(desk, principal)
+    with pytest.raises(Problem) as caught:
+        await issue(desk, principal)
+    assert caught.value.code is Code.QUOTA_EXCEEDED
+    again = await house.devices.machines.rotate(owner, made.device.device_id, overlap_s=0)
+    entered = (await house.devices.authenticate_key_connection(again.secret, "192.0.2.7")).principal
+    assert isinstance(await enter(desk, await issue(desk, entered)), Principal)
+
+
 async def test_requests_that_prove_nothing_or_too_little_are_refused(house: House) -> None:
     desk = desk_of(house)
     _, principal = await make(house)

@@ -2,16 +2,17 @@
 
 import pytest
 
+from entobot.accounts.people import People
 from entobot.audit.events import AuditEvent
 from entobot.core.errors import Code, Problem
-from entobot.core.permissions import Scope
+from entobot.core.permissions import ROLE_SCOPES, Role, Scope
 from entobot.core.principal import Principal
 from entobot.core.topic_limits import NO_LIMITS, NOTHING, TopicLimits, clean_limits
 from entobot.devices.api_keys import parse_key
 from entobot.devices.key_desk import CreatedKey
 from entobot.devices.machine_limits import KNOWN_S, KnownLimits, limits_of
 from entobot.devices.machines import MAX_GOOD_KEYS
-from entobot.devices.model import ConnectionRefused, Refusal
+from entobot.devices.model import ConnectionRefused, Refusal, Status
 from tests.devices.conftest import House
 
 ON_EVERY_STORE = True
@@ -193,6 +194,68 @@ async def test_whoever_is_limited_gives_out_no_keys(house: House) -> None:
     with pytest.raises(Problem) as caught:
         await machines.limit(owner, device_id, "key_" + "0" * 26, NO_LIMITS)
     assert caught.value.code is Code.NOT_FOUND
+
+
+async def test_a_key_that_is_limited_does_not_end_its_board_for_the_keys_that_are_not(house: House) -> None:
+    made = await make(house)
+    await limit(house, made, parse_key(made.secret), clean_limits(["telemetry/#"], []))
+    narrow, device_id = await enter(house, made.secret), made.device.device_id
+    assert isinstance(narrow, Principal)
+    for attempt in (
+        lambda: house.devices.revoke(narrow, device_id),
+        lambda: house.devices.rename(narrow, device_id, "Mine now"),
+    ):
+        with pytest.raises(Problem) as caught:
+            await attempt()
+        assert caught.value.code is Code.FORBIDDEN
+    await limit(house, made, parse_key(made.secret), NO_LIMITS)
+    assert (await house.devices.revoke(narrow, device_id)).status is Status.REVOKED
+
+
+async def test_rotating_a_key_gives_nobody_what_they_do_not_hold(house: House) -> None:
+    owner = await house.devices.local_owner()
+    wide = await house.devices.create_api_key(
+        owner, "Reporter", scopes=frozenset({Scope.AUDIT, Scope.CHAT, Scope.DEVICES_MANAGE})
+    )
+    script = await enter(
+        house, (await house.devices.create_api_key(owner, "Script", scopes=frozenset({Scope.DEVICES_MANAGE}))).secret
+    )
+    assert isinstance(script, Principal)
+    with pytest.raises(Problem) as caught:
+        await house.devices.machines.rotate(script, wide.device.device_id, overlap_s=0)
+    assert caught.value.code is Code.FORBIDDEN
+    assert "audit chat" in caught.value.detail
+    itself = await enter(house, wide.secret)
+    assert isinstance(itself, Principal), "and the key that it had goes on"
+    assert isinstance(await enter(house, (await rotate(house, wide, 60)).secret), Principal)
+    await house.devices.machines.rotate(itself, wide.device.device_id, overlap_s=60)
+
+
+async def test_rotating_a_key_makes_nobody_another_person(house: House) -> None:
+    owner = await house.devices.local_owner()
+    people = People(
+        database=house.database,
+        clock=house.clock,
+        ids=house.ids,
+        audit=house.audit,
+        accounts=house.accounts,
+        guard=house.devices.guard,
+    )
+    eve, bob = [
+        Principal(
+            (await people.add(owner, login=name, name=name, role=Role.OPERATOR)).user_id, ROLE_SCOPES[Role.OPERATOR]
+        )
+        for name in ("eve", "bob")
+    ]
+    bobs = await house.devices.create_api_key(bob, "Assistant", scopes=frozenset({Scope.CHAT}))
+    with pytest.raises(Problem) as caught:
+        await house.devices.machines.rotate(eve, bobs.device.device_id)
+    assert caught.value.code is Code.FORBIDDEN
+    assert str(Scope.USERS_MANAGE) in caught.value.detail
+    await house.devices.machines.rotate(bob, bobs.device.device_id)
+    await house.devices.machines.rotate(owner, bobs.device.device_id)
+    await people.change(owner, bob.user_id, role=Role.VIEWER)
+    assert await house.devices.machines.rotate(eve, bobs.device.device_id), "it opens nothing but its topics now"
 
 
 async def test_what_cannot_be_rotated_says_so(house: House) -> None:

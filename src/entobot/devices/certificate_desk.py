@@ -77,7 +77,7 @@ class CertificateDesk:
             self._guard(tx, principal)
             credential_store.forget_certificates(tx, device_id, now_ms - KEPT_MS)
             known = credential_store.certificates_of(tx, device_id)
-            if sum(one.is_good(now_ms) for one in known) >= MAX_GOOD_CERTIFICATES:
+            if sum(is_good_certificate(tx, one, now_ms) for one in known) >= MAX_GOOD_CERTIFICATES:
                 raise Problem(
                     Code.QUOTA_EXCEEDED, f"This device has {MAX_GOOD_CERTIFICATES} certificates that hold. Revoke some."
                 )

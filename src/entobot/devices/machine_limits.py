@@ -34,9 +34,13 @@ def standing_limits(tx: Transaction, device_id: str, key_id: str, now_ms: int) -
 
 
 def refuse_limited(tx: Transaction, principal: Principal) -> None:
-    """Whoever is limited gives out no credentials: they would not be. Raises `forbidden`."""
+    """Whoever is limited gives out no credentials, which would not be, and does not end its device for those that are
+    not. Raises `forbidden`.
+    """
     if limits_of(tx, principal.credential_id).is_limited:
-        raise Problem(Code.FORBIDDEN, f"{principal.credential_id} is limited to topics, and makes or changes no keys.")
+        raise Problem(
+            Code.FORBIDDEN, f"{principal.credential_id} is limited to topics, and changes no key and no device."
+        )
 
 
 class KnownLimits:

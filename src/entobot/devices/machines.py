@@ -8,6 +8,7 @@ from entobot.audit.service import Audit
 from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Prefix, is_id
+from entobot.core.permissions import Scope, narrow, scope_text
 from entobot.core.principal import Principal
 from entobot.core.topic_limits import NO_LIMITS, TopicLimits, is_within
 from entobot.devices import credential_store
@@ -28,6 +29,9 @@ MAX_GOOD_KEYS = 4
 """Of one device: who rotates faster than boards take up what is new has a mistake in a script."""
 KEPT_MS = 30 * 24 * 3600_000
 """So long keys that are over are shown."""
+
+RightsOf = Callable[[Transaction, str, str | None], frozenset[Scope]]
+"""`rights_of(tx, user_id, device_id)`: what somebody holds at this moment."""
 
 Reach = Callable[[Transaction, Principal, str], Device]
 """The device, where the principal may change it. Raises `not_found`, `forbidden`."""
@@ -71,6 +75,7 @@ class Machines:
         keys: KeyDesk,
         directory: Directory,
         reach: Reach,
+        rights_of: RightsOf,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -79,6 +84,7 @@ class Machines:
         self._keys = keys
         self._directory = directory
         self._reach = reach
+        self._rights_of = rights_of
         self.topics_of: TopicsOf = lambda _tx, _device_id, _count: []
 
     # -- for enrolment
@@ -146,6 +152,7 @@ class Machines:
             device = self._reach(tx, principal, device_id)
             _check_holds_keys(device)
             refuse_limited(tx, principal)
+            self._check_may_hold(tx, principal, device)
             known = credential_store.keys_of(tx, device_id)
             credential_store.forget_keys(tx, device_id, now_ms - KEPT_MS)
             topics = _topics_of(known, now_ms)
@@ -170,6 +177,16 @@ class Machines:
             return CreatedKey(device, secret, None if life_ms is None else now_ms + life_ms, topics)
 
         return await self._database.write(unit)
+
+    def _check_may_hold(self, tx: Transaction, principal: Principal, device: Device) -> None:
+        """Whoever is given the key can use it: they hold what it opens, and may act as the person whose it is."""
+        opens = narrow(device.scopes, self._rights_of(tx, device.user_id, None))
+        if missing := opens - narrow(opens, principal.scopes):
+            text = f"You do not hold: {scope_text(missing)}. Whoever does can rotate this key."
+            raise Problem(Code.FORBIDDEN, text)
+        if opens and device.user_id != principal.user_id and Scope.USERS_MANAGE not in principal.scopes:
+            text = f"Its key acts as another person: this needs the scope '{Scope.USERS_MANAGE}'. They can rotate it."
+            raise Problem(Code.FORBIDDEN, text)
 
     async def limit(self, principal: Principal, device_id: str, credential_id: str, topics: TopicLimits) -> None:
         """Limit a key, and the certificates that rest on it, to topics, or to others, or not at all any more.

@@ -27,6 +27,7 @@ from entobot.devices.dpop import Proof
 from entobot.devices.key_desk import BEARER_LIFE_MS, CreatedKey, KeyDesk
 from entobot.devices.keys import PublicKey, parse_stored_key
 from entobot.devices.lifecycle import Lifecycle
+from entobot.devices.machine_limits import refuse_limited
 from entobot.devices.machines import Machines
 from entobot.devices.model import (
     Authenticated,
@@ -109,16 +110,20 @@ class Devices:
             authentication=self._authentication,
         )
         self._key_desk, self._ticket_desk = self._open_desks(ids, api_keys, entropy)
-        self.machines = Machines(
-            database=database,
-            clock=clock,
-            audit=audit,
+        self.machines = self._open_machines()
+        self._rotation = asyncio.Lock()
+
+    def _open_machines(self) -> Machines:
+        return Machines(
+            database=self._database,
+            clock=self._clock,
+            audit=self._audit,
             changes=self._changes,
             keys=self._key_desk,
             directory=self.directory,
             reach=partial(self._reach, is_own_enough=False),
+            rights_of=self.rights_of,
         )
-        self._rotation = asyncio.Lock()
 
     def _open_desks(self, ids: Ids, api_keys: ApiKeys, entropy: Entropy) -> tuple[KeyDesk, TicketDesk]:
         keys = KeyDesk(
@@ -416,12 +421,26 @@ class Devices:
         most the one it acts through.
         """
         device = self.directory.view(tx, principal, device_id)
-        if not _manages(principal) and not (is_own_enough and device.device_id == principal.device_id):
-            raise Problem(
-                Code.FORBIDDEN, f"This needs the scope '{Scope.DEVICES_MANAGE}', which was not granted to this device."
-            )
+        if not _manages(principal):
+            if not is_own_enough or device.device_id != principal.device_id:
+                text = f"This needs the scope '{Scope.DEVICES_MANAGE}', which was not granted to this device."
+                raise Problem(Code.FORBIDDEN, text)
+            refuse_limited(tx, principal)
         self._accounts.check_reach(tx, principal, device.user_id)
         return device
+
+    def rights_of(self, tx: Transaction, user_id: str, device_id: str | None) -> frozenset[Scope]:
+        """What a person holds at this moment, through a device of theirs if one is named. Nothing once either is gone,
+        suspended or revoked.
+        """
+        person = self._accounts.find(tx, user_id)
+        of_user = frozenset[Scope]() if person is None else person.scopes
+        if device_id is None:
+            return of_user
+        device = store.find_device(tx, device_id)
+        if device is None or device.status is not Status.ACTIVE or device.user_id != user_id:
+            return frozenset()
+        return narrow(device.scopes, of_user)
 
     def end_all(self, tx: Transaction, principal: Principal, user_id: str, now_ms: int) -> None:
         """Revoke every device of a person who leaves."""

@@ -8,7 +8,7 @@ from entobot.core import topics
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope, narrow, scope_text
 from entobot.core.principal import Principal
-from entobot.devices.model import Change, Status
+from entobot.devices.model import Change
 from entobot.devices.service import Devices
 from entobot.notifications import sms_outbox
 from entobot.pairing import limits, store
@@ -97,24 +97,12 @@ class Transitions:
             Scope.PAIR in held
             and (is_for_self or Scope.USERS_MANAGE in held)
             and self._accounts.reaches(tx, invite.inviter.user_id, invite.user_id)
-            and narrow(invite.scopes, held, self._user_scopes(tx, invite.user_id)) == invite.scopes
+            and narrow(invite.scopes, held, self._devices.rights_of(tx, invite.user_id, None)) == invite.scopes
         )
 
     def rights(self, tx: Transaction, inviter: Inviter) -> frozenset[Scope]:
-        """What an inviter holds at this moment; nothing once the device is suspended or revoked."""
-        of_user = self._user_scopes(tx, inviter.user_id)
-        if inviter.device_id is None:
-            return of_user
-        device = self._devices.get_device(tx, inviter.device_id)
-        if device.status is not Status.ACTIVE or device.user_id != inviter.user_id:
-            return frozenset()
-        return narrow(device.scopes, of_user)
-
-    def _user_scopes(self, tx: Transaction, user_id: str) -> frozenset[Scope]:
-        try:
-            return self._accounts.get_user(tx, user_id).scopes
-        except Problem:  # a person who is gone holds nothing
-            return frozenset()
+        """What an inviter holds at this moment."""
+        return self._devices.rights_of(tx, inviter.user_id, inviter.device_id)
 
     def confirm(
         self, tx: Transaction, seen: Invite, device_id: str, now_ms: int, actor: Principal | None
