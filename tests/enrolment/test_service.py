@@ -46,6 +46,7 @@ class Greenhouse:
             guard=house.devices.guard,
         )
         self.people.on_leaving.append(self.enrolments.end_all)
+        house.devices.on_end.append(self.enrolments.end_of_device)
 
     async def owner(self) -> Principal:
         return await self.house.devices.local_owner()
@@ -223,6 +224,27 @@ async def test_a_key_gives_no_more_than_its_maker_has_and_ends_with_them(green: 
     await green.people.disable(owner, admin.user_id)
     await green.people.enable(owner, admin.user_id)
     assert "revoked" in (await green.refused(secret, "m" * 43))[1]
+
+
+async def test_a_key_that_a_stolen_device_made_does_not_outlive_it(green: Greenhouse) -> None:
+    devices, owner = green.house.devices, await green.owner()
+    stolen = await devices.create_api_key(
+        owner, "Script", scopes=frozenset({Scope.DEVICES_MANAGE, Scope.CHAT, Scope.AUDIT})
+    )
+    thief = await green.lets_in(stolen.secret)
+    assert isinstance(thief, Principal)
+    key_id, secret = await green.key(thief, max_uses=9, scopes=frozenset({Scope.CHAT}))
+    mine_id, _ = await green.key()
+    await green.enrol(secret)
+    await devices.suspend(owner, stolen.device.device_id)
+    for nonce in (NONCE, "m" * 43):
+        assert (await green.refused(secret, nonce))[0] is Code.UNAUTHENTICATED
+    await devices.reactivate(owner, stolen.device.device_id)
+    assert await green.enrol(secret, "m" * 43)
+    await devices.revoke(owner, stolen.device.device_id)
+    assert (await green.refused(secret, "o" * 43))[0] is Code.UNAUTHENTICATED
+    states = {one.key_id: one.state(green.house.now_ms) for one in await green.enrolments.list_keys(owner)}
+    assert states == {key_id: State.REVOKED, mine_id: State.OPEN}, "and that is how they are shown"
 
 
 async def test_a_stolen_key_is_revoked_with_what_it_made_and_a_good_one_without(green: Greenhouse) -> None:

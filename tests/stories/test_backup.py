@@ -325,6 +325,22 @@ def test_every_device_can_be_kept_out_until_it_is_let_in(gateway: GatewayProcess
     device.refresh()
 
 
+def test_enrolment_keys_that_were_spent_since_are_named_or_ended(
+    gateway: GatewayProcess, keys: Keys, tmp_path: Path
+) -> None:
+    made = gateway.ask("enrolment", "create", "Greenhouse")
+    backup = Backup(gateway, keys, tmp_path / "backup.age")
+    assert gateway.ask("enrolment", "revoke", "Greenhouse")["state"] == "revoked"
+    backup.lose()
+    plain = backup.restore("--yes")
+    assert f"{made['key_id']}  Greenhouse: lets boards in again, 0 of 1 so far" in plain.stdout
+    shutil.rmtree(gateway.home)
+
+    assert "Greenhouse" not in backup.restore("--yes", "--suspend-devices").stdout
+    gateway.start()
+    assert [row["state"] for row in gateway.ask("enrolment", "list")] == ["revoked"]
+
+
 def test_a_restore_touches_no_folder_that_is_used_and_no_running_gateway(
     gateway: GatewayProcess, keys: Keys, tmp_path: Path
 ) -> None:

@@ -127,9 +127,14 @@ def test_a_board_comes_in_with_a_certificate_and_goes_with_it(gateway: GatewayPr
         at = "/.well-known/est/simpleenroll"
         return gateway.http().request("POST", at, auth=(thing.device_id, secret), headers=headers, content=der)
 
+    def guesses() -> int:
+        return gateway.log.read_text().count('"event": "credentials.refused"')
+
+    before = guesses()
     refused = enrol("ent_key_made_up")
     challenge = refused.headers["www-authenticate"]
     assert (refused.status_code, challenge.split()[0]) == (401, "Basic"), "clients wait to be asked before they show it"
+    assert guesses() == before + 1, "who bans addresses is told of a guess"
     (certificate,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(enrol(thing.api_key).text))
     (tmp_path / "board.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     plain = serialization.NoEncryption()

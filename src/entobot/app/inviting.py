@@ -66,6 +66,7 @@ class Enrolling:
             life=ground.settings.mqtt.certificate_life,
         )
         people.on_leaving.append(self.service.end_all)
+        devices.on_end.append(self.service.end_of_device)
         self.service.on_made.append(things.begin)
 
     def add_routes(self, api: Api) -> None:

@@ -249,7 +249,8 @@ def _lost(manifest: "Manifest") -> str:
     return (
         f"Lost is what happened after {rfc3339(manifest.made_at_ms)}: messages, decisions, settings, audit entries; "
         "devices paired later pair again. Devices that were revoked, suspended or signed out later, and people who were disabled, are let in again, "
-        "because the backup cannot know: revoke them by --revoke-file, or keep all out by --suspend-devices."
+        "because the backup cannot know: revoke them by --revoke-file, or keep all out by --suspend-devices. Enrolment keys "
+        "that were spent or revoked later let boards in again: 'entobot enrolment revoke'; --suspend-devices ends them all."
     )
 
 
@@ -267,6 +268,8 @@ def _say_restored(restored: "Restored", target: Path) -> None:
         for one in devices:
             seen = rfc3339_or_none(one.last_seen_at_ms) or "never"
             say(f"  {one.device_id}  {printable(one.name)}, last seen {seen}: {title}")
+    for key in settled.enrolment_keys:
+        say(f"  {key.key_id}  {printable(key.name)}: lets boards in again, {key.uses} of {key.max_uses} so far")
     for one in settled.unknown:
         say(f"  {one}: not in the backup, nothing to revoke")
     say("Every device is sent its state anew. Start it with 'entobot up'.")
@@ -285,6 +288,7 @@ def _restored_json(restored: "Restored", target: Path) -> dict[str, Any]:
             "suspended": [one.device_id for one in settled.suspended],
             "unknown": settled.unknown,
         },
+        "enrolment_keys": [one.key_id for one in settled.enrolment_keys],
     }
 
 

@@ -11,6 +11,8 @@ from entobot.core.principal import Principal
 from entobot.devices.model import Device, Status
 from entobot.devices.restored import settle_credentials
 from entobot.devices.search import Search
+from entobot.enrolment.model import EnrolmentKey
+from entobot.enrolment.restored import settle_enrolment_keys
 from entobot.notifications.restored import settle_notifications
 from entobot.notifications.sms_outbox import call_off_all
 from entobot.signin.sessions import sign_everybody_out
@@ -19,7 +21,7 @@ from entobot.storage.database import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What to do with devices: `revoke` these ids; `suspend` all others that are active."""
+    """What to do with devices: `revoke` these ids; `suspend` all others that are active, and let no new ones in."""
 
     revoke: frozenset[str] = frozenset()
     is_suspending: bool = False
@@ -27,12 +29,15 @@ class Orders:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`active` are let in again. `unknown` ids were to be revoked and are not in the backup."""
+    """`active` are let in again. `unknown` ids were to be revoked and are not in the backup. `enrolment_keys` let boards
+    in, as they did when it was made.
+    """
 
     active: list[Device]
     revoked: list[Device]
     suspended: list[Device]
     unknown: list[str]
+    enrolment_keys: list[EnrolmentKey]
     streams: int
 
 
@@ -42,16 +47,17 @@ async def settle(parts: Offline, manifest: Manifest, orders: Orders, clock: Cloc
     now_ms = clock.now_ms()
     await parts.audit.start(parts.database.write, now_ms)
 
-    def renew(tx: Transaction) -> int:
+    def renew(tx: Transaction) -> tuple[int, list[EnrolmentKey]]:
         parts.invites.end_all(tx, now_ms)
         call_off_all(tx, "the gateway was restored from a backup", now_ms)
         sign_everybody_out(tx)
         settle_notifications(tx, now_ms)
         settle_callbacks(tx, now_ms)
         settle_credentials(tx, copied_at_ms=manifest.made_at_ms, now_ms=now_ms)
-        return parts.stream.replace_all(tx)
+        keys = settle_enrolment_keys(tx, now_ms, is_revoking=orders.is_suspending)
+        return parts.stream.replace_all(tx), keys
 
-    streams = await parts.database.write(renew)
+    streams, enrolment_keys = await parts.database.write(renew)
     devices = await _all(parts, owner)
     revoked = [
         await parts.devices.revoke(owner, one.device_id)
@@ -64,6 +70,7 @@ async def settle(parts: Offline, manifest: Manifest, orders: Orders, clock: Cloc
         active=[] if orders.is_suspending else others,
         revoked=revoked,
         suspended=suspended,
+        enrolment_keys=enrolment_keys,
         unknown=sorted(orders.revoke - {one.device_id for one in devices}),
         streams=streams,
     )
@@ -98,5 +105,6 @@ def _record(parts: Offline, tx: Transaction, manifest: Manifest, settled: Settle
             "devices_let_in": len(settled.active),
             "devices_revoked": len(settled.revoked),
             "devices_suspended": len(settled.suspended),
+            "enrolment_keys_open": len(settled.enrolment_keys),
         },
     )

@@ -125,6 +125,7 @@ class Problem(Exception):  # noqa: N818  the field's word (RFC 9457); it is show
     """An error that may be shown to the person who can act on it.
 
     `detail` says what happened and what to do; it never holds a secret or an internal exception's text.
+    `challenge` says how to authenticate (RFC 9110 §11.6.1) where that is not as everywhere else.
     `extra` members are added to the problem+json body (e.g. `server_time`).
     """
 
@@ -136,6 +137,7 @@ class Problem(Exception):  # noqa: N818  the field's word (RFC 9457); it is show
         self.detail = detail
         self.retry_after_s = WAIT_S.get(code) if retry_after_s is None else retry_after_s
         self.extra = extra or {}
+        self.challenge = ""
 
     @property
     def status(self) -> int:

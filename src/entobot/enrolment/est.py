@@ -10,11 +10,10 @@ from fastapi import Request, Response
 from entobot.core.errors import Code, Problem
 from entobot.devices.certificate_desk import CertificateDesk
 from entobot.web.authentication import Authenticator, presented
-from entobot.web.problems import problem_response
 from entobot.web.routes import Api
 
 AT = "/.well-known/est"
-CHALLENGE = {"www-authenticate": 'Basic realm="entobot", charset="UTF-8"'}
+CHALLENGE = 'Basic realm="entobot", charset="UTF-8"'
 """What clients wait for before they show what they have (RFC 7030 §3.2.3, RFC 7617)."""
 
 MAX_REQUEST_BYTES = 8 * 1024
@@ -62,9 +61,8 @@ class _Routes:
         try:
             return await self._enrol(request)
         except Problem as problem:
-            if problem.status != 401:
-                raise
-            return problem_response(problem, headers=CHALLENGE)
+            problem.challenge = CHALLENGE
+            raise
 
     async def _enrol(self, request: Request) -> Response:
         shown = presented(request)

@@ -29,6 +29,7 @@ class EnrolmentKeyRow(_Body):
     name: str
     state: StateName
     user_id: str = Field(description="Whose the devices are.")
+    made_by: str = Field(description="The device or person that made it. It ends with them.")
     uses: int
     max_uses: int
     device_type: str
@@ -201,6 +202,7 @@ def _row(key: EnrolmentKey, now_ms: int) -> dict[str, Any]:
         "name": key.name,
         "state": key.state(now_ms).value,
         "user_id": key.user_id,
+        "made_by": key.made_by,
         "uses": key.uses,
         "max_uses": key.max_uses,
         "device_type": key.device_type,

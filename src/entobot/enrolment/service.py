@@ -219,6 +219,12 @@ class Enrolments:
         del principal  # the entry about the person tells who did it
         store.revoke_all(tx, user_id, now_ms)
 
+    def end_of_device(self, tx: Transaction, device_id: str, now_ms: int) -> None:
+        """Revoke every key that a device made which is revoked. While it is suspended, they wait for it."""
+        device = self._devices.find_device(tx, device_id)
+        if device is not None and device.status is Status.REVOKED:
+            store.revoke_made_by(tx, device_id, now_ms)
+
     def _view(self, tx: Transaction, principal: Principal, key_id: str) -> EnrolmentKey:
         self._devices.guard(tx, principal)
         return self._get(tx, key_id)
@@ -269,12 +275,18 @@ class Enrolments:
         except KeyMalformed:
             raise Problem(Code.UNAUTHENTICATED, "This is no enrolment key, or it was mistyped.") from None
 
+    def _rights(self, tx: Transaction, key: EnrolmentKey) -> frozenset[Scope]:
+        """What the maker holds at this moment."""
+        device_id = key.made_by if is_id(key.made_by, Prefix.DEVICE) else None
+        return self._devices.rights_of(tx, key.user_id, device_id)
+
     def _refusal(self, tx: Transaction, key: EnrolmentKey) -> Problem | None:
         """Of a key that is genuine, whose maker may not add devices any more."""
-        owner = self._accounts.find(tx, key.user_id)
-        if owner is None or Scope.DEVICES_MANAGE not in owner.scopes:
-            return NoLonger(Code.UNAUTHENTICATED, _OVER[State.REVOKED])
-        return None
+        if Scope.DEVICES_MANAGE in self._rights(tx, key):
+            return None
+        return NoLonger(
+            Code.UNAUTHENTICATED, "Whoever made this enrolment key may not add devices now. Ask for a new one."
+        )
 
     def _enrol_new(self, tx: Transaction, key: EnrolmentKey, asking: Asking, use: Enrolment) -> Enrolled | Problem:
         now_ms = use.enrolled_at_ms
@@ -293,7 +305,7 @@ class Enrolments:
             os_version=asking.os_version,
             jwk=None,
             thumbprint=None,
-            scopes=narrow(key.scopes, self._accounts.get_user(tx, key.user_id).scopes, API_KEY_SCOPES),
+            scopes=narrow(key.scopes, self._rights(tx, key), API_KEY_SCOPES),
             status=Status.ACTIVE,
             epoch=1,
             created_at_ms=now_ms,

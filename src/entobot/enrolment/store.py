@@ -73,6 +73,13 @@ _REVOKE_ALL = (
     .where(_K.user_id == bindparam("user"), _K.revoked_at_ms.is_(None))
     .values(revoked_at_ms=bindparam("now"))
 )
+_REVOKE_MADE_BY = (
+    update(keys)
+    .where(_K.made_by == bindparam("maker"), _K.revoked_at_ms.is_(None))
+    .values(revoked_at_ms=bindparam("now"))
+)
+_REVOKE_EVERY = update(keys).where(_K.revoked_at_ms.is_(None)).values(revoked_at_ms=bindparam("now"))
+_LIST_OPEN = select(keys).where(*_OPEN).order_by(_K.key_id.desc())
 _ALERT = (
     update(keys)
     .where(_K.key_id == bindparam("key"), or_(_K.alert_at_ms.is_(None), _K.alert_at_ms <= bindparam("not_since")))
@@ -138,6 +145,20 @@ def revoke_key(tx: Transaction, key_id: str, now_ms: int) -> bool:
 
 def revoke_all(tx: Transaction, user_id: str, now_ms: int) -> None:
     tx.run(_REVOKE_ALL, {"user": user_id, "now": now_ms})
+
+
+def revoke_made_by(tx: Transaction, maker_id: str, now_ms: int) -> None:
+    """Those that a device, or a person by themselves, made."""
+    tx.run(_REVOKE_MADE_BY, {"maker": maker_id, "now": now_ms})
+
+
+def open_keys(tx: Transaction, now_ms: int) -> list[EnrolmentKey]:
+    """Everybody's, the newest first."""
+    return [_key(row) for row in tx.rows(_LIST_OPEN, {"now": now_ms})]
+
+
+def revoke_every(tx: Transaction, now_ms: int) -> None:
+    tx.run(_REVOKE_EVERY, {"now": now_ms})
 
 
 def claim_alert(tx: Transaction, key_id: str, now_ms: int) -> bool:

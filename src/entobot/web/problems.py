@@ -37,7 +37,7 @@ def problem_response(problem: Problem, *, status: int | None = None, headers: Ma
     if problem.retry_after_s is not None:
         sent["retry-after"] = str(max(1, -int(-problem.retry_after_s // 1)))
     if problem.status == 401:
-        sent.setdefault("www-authenticate", CHALLENGE)
+        sent.setdefault("www-authenticate", problem.challenge or CHALLENGE)
     content = json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii")
     return Response(content, status or problem.status, sent, MEDIA_TYPE)
 
