@@ -142,7 +142,7 @@ async def test_the_agent_answers_from_readings_and_asks_before_it_opens_a_door(t
         Text(["The light is on."]),
         Calls([("c4", "things_command", '{"thing": "Garage", "command": "open"}')]),
         Text(["The door is open."]),
-        Calls([("c5", "things_command", '{"thing": "Garage", "command": "explode"}')]),
+        Calls([("c5", "things_command", '{"thing": "Old garage", "command": "explode"}')]),
         Text(["It cannot do that."]),
     )
     async with model:
@@ -162,12 +162,12 @@ async def test_the_agent_answers_from_readings_and_asks_before_it_opens_a_door(t
             await asyncio.to_thread(board.publish, f"{board.root}/telemetry/temperature", "21.5")
             device = await asyncio.to_thread(gateway.pair)
             async with connected(gateway, device) as phone:
-                await _talk(phone, model, board, Deciding(device, b"key"))
+                await _talk(phone, model, board, gateway, Deciding(device, b"key"))
         finally:
             await asyncio.to_thread(gateway.close)
 
 
-async def _talk(phone: Phone, model: FakeOpenAI, board: Board, deciding: Deciding) -> None:
+async def _talk(phone: Phone, model: FakeOpenAI, board: Board, gateway: GatewayProcess, deciding: Deciding) -> None:
     await phone.say("Is the garage warm?")
     await phone.until_event("RUN_FINISHED")
     told = [message["content"] for message in model.requests[-1]["messages"] if message["role"] == "tool"]
@@ -183,6 +183,9 @@ async def _talk(phone: Phone, model: FakeOpenAI, board: Board, deciding: Decidin
     asked = (await phone.until_event("approval.requested"))["data"]
     assert (asked["title"], asked["risk"]) == ("Garage: open", "high")
     assert board.nothing_more()
+    await asyncio.to_thread(gateway.cli, "devices", "rename", board.thing.device_id, "Old garage")
+    other = await asyncio.to_thread(Thing.make, gateway, "Garage")
+    assert other.device_id != board.thing.device_id, "what was asked for is the thing that had the name then"
     decided = await asyncio.to_thread(lambda: deciding.decide(asked, deciding.sign(asked, None)))
     assert isinstance(decided, dict), decided
     assert (await asyncio.to_thread(answer, board))["name"] == "open"

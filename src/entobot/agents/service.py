@@ -22,9 +22,9 @@ from entobot.agents.model import (
     next_ready,
 )
 from entobot.agents.runner import RETRYABLE, Line, RunErrorCode, RunFailed, ToolOutcome
-from entobot.agents.tools import Toolbox, ToolSpec
+from entobot.agents.tools import Toolbox
 from entobot.approvals.action import MAX_RAW_BYTES, action_args_json, parse_args
-from entobot.approvals.model import Approval, ApprovalState, Question, Risk
+from entobot.approvals.model import Approval, ApprovalState
 from entobot.approvals.service import Approvals
 from entobot.audit.events import AuditEvent, Outcome
 from entobot.audit.service import Audit
@@ -241,7 +241,9 @@ class Agents:
             risk = self._tools.weigh(tx, spec, args, run.user_id)
             if risk is None:
                 return call
-            asked = self._question(tx, run, call, spec, risk)
+            by = self._conversations.sender_of(tx, run.message_id)
+            asked = replace(self._tools.question(tx, spec, run, call, risk), asked_by_device_id=by)
+            call = replace(call, args_json=asked.args_json)
             expires_at_ms = now_ms + to_ms(self._limits.approval_timeout)
             found = self._approvals.ask(tx, asked, expires_at_ms=expires_at_ms, now_ms=now_ms)
         except Problem as problem:
@@ -249,19 +251,6 @@ class Agents:
         if isinstance(found, Approval):
             return replace(call, state=CallState.WAITING, approval_id=found.approval_id)
         return call  # a rule lets it through
-
-    def _question(self, tx: Transaction, run: Run, call: ToolCall, spec: ToolSpec, risk: Risk) -> Question:
-        return Question(
-            user_id=run.user_id,
-            run_id=run.run_id,
-            conversation_id=run.conversation_id,
-            tool_call_id=call.tool_call_id,
-            tool=spec.name,
-            args_json=call.args_json,
-            title=self._tools.title(spec, parse_args(call.args_json)),
-            risk=risk,
-            asked_by_device_id=self._conversations.sender_of(tx, run.message_id),
-        )
 
     # -- tool calls
 
@@ -323,10 +312,11 @@ class Agents:
         assert approval is not None, "an approval is stored with the call that waits for it"
         if approval.state is ApprovalState.PENDING:
             return call
-        if approval.state is ApprovalState.APPROVED:
+        objection = self._tools.objection(tx, approval)
+        if approval.state is ApprovalState.APPROVED and not objection:
             # From here on only the text that was signed exists.
             return replace(call, state=CallState.READY, args_json=action_args_json(approval.approved_action()))
-        return replace(call, state=CallState.REFUSED, result=refusal_text(approval))
+        return replace(call, state=CallState.REFUSED, result=objection or refusal_text(approval))
 
     def _keep_decision(self, tx: Transaction, run: Run, decided: ToolCall, now_ms: int) -> None:
         if not store.move_call(tx, decided, from_state=CallState.WAITING, now_ms=now_ms):

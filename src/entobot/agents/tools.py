@@ -8,11 +8,11 @@ from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from entobot.agents.model import MAX_TITLE_CHARACTERS
+from entobot.agents.model import MAX_TITLE_CHARACTERS, Run, ToolCall
 from entobot.agents.runner import ToolOffer
 from entobot.agents.workspace import PathRefused, Workspace, check_path
-from entobot.approvals.action import Args
-from entobot.approvals.model import Risk
+from entobot.approvals.action import Args, parse_args
+from entobot.approvals.model import Approval, ApprovalState, Question, Risk, risen
 from entobot.core.clock import Clock, rfc3339
 from entobot.core.errors import Code, Problem
 from entobot.storage.database import Transaction
@@ -48,6 +48,10 @@ class ToolSpec:
     weigh: Callable[[Transaction, Any, str], Risk | None] | None = None
     """`weigh(tx, arguments, user_id)`: what is at stake in this very call; None: nobody need be asked. `needs_approval`
     and `risk` are for where that cannot be known.
+    """
+    settle: Callable[[Transaction, Any, str], Args] | None = None
+    """`settle(tx, arguments, user_id)`: the arguments that are put to a person and carried out, in which nothing stands
+    for something else by then, as a name would.
     """
     asks_leave: bool = False
     """An agent outside carries it out, once it may; models are not offered it and cannot call it."""
@@ -98,6 +102,38 @@ class Toolbox:
         if spec.weigh is not None:
             return spec.weigh(tx, checked, user_id)
         return spec.risk if spec.needs_approval else None
+
+    def question(self, tx: Transaction, spec: ToolSpec, run: Run, call: ToolCall, risk: Risk) -> Question:
+        """What is put to a person of a call that `weigh` let pass."""
+        args, args_json = parse_args(call.args_json), call.args_json
+        if spec.settle is not None:
+            settled = spec.settle(tx, self.check(spec.name, args), run.user_id)
+            args_json = json.dumps(settled, ensure_ascii=False)
+        return Question(
+            user_id=run.user_id,
+            run_id=run.run_id,
+            conversation_id=run.conversation_id,
+            tool_call_id=call.tool_call_id,
+            tool=spec.name,
+            args_json=args_json,
+            title=self.title(spec, args),
+            risk=risk,
+        )
+
+    def objection(self, tx: Transaction, approval: Approval) -> str:
+        """Why what a person approved is not done any more: more is at stake by now. Empty where nothing is.
+
+        What they changed was judged as high as can be. What cannot be weighed any more is refused where it is carried out.
+        """
+        spec = self.find(approval.tool)
+        is_as_asked = approval.state is ApprovalState.APPROVED and approval.edited_action is None
+        if spec is None or spec.weigh is None or not is_as_asked:
+            return ""
+        try:
+            risk = self.weigh(tx, spec, approval.signed_action().args, approval.user_id)
+        except Problem:
+            return ""
+        return risen(approval, risk)
 
     async def carry_out(
         self, name: str, args: Args, user_id: str, in_thread: Callable[[Callable[[], str]], Awaitable[str]]

@@ -203,6 +203,13 @@ class Answer:
     """The text of a rule that is to be made with it: see `matching.parse_wish`."""
 
 
+def risen(approval: Approval, risk: Risk | None) -> str:
+    """Why its leave does not cover what is at stake by now; empty where it does."""
+    if risk is None or RANK[risk] <= RANK[approval.risk]:
+        return ""
+    return f"More is at stake by now than was approved: {risk}, not {approval.risk}. Ask again."
+
+
 def check_open(approval: Approval, now_ms: int) -> None:
     """Raises `approval_already_decided`, or `approval_expired` also when the sweep has not been by yet."""
     if approval.state is ApprovalState.EXPIRED or (

@@ -64,6 +64,7 @@ def thing_tools(things: Things, database: Database, clock: Clock, waiting: Waiti
             needs_approval=True,
             risk=Risk.HIGH,  # of arguments that a person changed: nothing is known of them when they are judged
             weigh=tools.weigh,
+            settle=tools.settle,
             title=lambda args: f"{args.thing}: {args.command}",
         ),
     ]
@@ -146,6 +147,10 @@ class _Tools:
         """What the type says is at stake; None: nobody need be asked. Raises Problem for what cannot be done."""
         seen = self._seen(tx, user_id, args.thing)
         return self._things.risk_of(seen, args.command, args.args)
+
+    def settle(self, tx: Transaction, args: CommandArguments, user_id: str) -> dict[str, Any]:
+        """The thing by its id: until a person has decided, its name may be another one's."""
+        return {**args.model_dump(), "thing": self._seen(tx, user_id, args.thing).thing.device_id}
 
     def _seen(self, tx: Transaction, user_id: str, name: str) -> Seen:
         return self._things.named(tx, self._things.reach_of(tx, user_id), name)
