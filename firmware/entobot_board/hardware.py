@@ -46,7 +46,7 @@ def watchdog(seconds: int, now):
 
     hardware = WDT(timeout=PICO_WATCHDOG_MS)
     lease = Lease(seconds * 1000, now, hardware.feed)
-    Timer(period=2000, callback=lambda _: lease.pass_on())
+    lease.timer = Timer(period=2000, callback=lambda _: lease.pass_on())
     return lease.renew
 
 
@@ -58,6 +58,8 @@ class Lease:
         self._now = now
         self._feed = feed
         self._renewed_ms = now()
+        self.timer = None
+        """What calls `pass_on`. A timer that nobody holds is collected, and with it ends the feeding."""
 
     def renew(self) -> None:
         self._renewed_ms = self._now()

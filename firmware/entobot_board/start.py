@@ -19,9 +19,9 @@ def talk(folder: str, on_answer):
         settings,
         outside.pop("clock"),
         open_link=open_link,
-        is_online=outside["is_online"],
         random_byte=hardware.random_byte,
         on_answer=on_answer,
+        **outside,
     )
 
 

@@ -16,11 +16,12 @@ class Talk:
     acknowledgement was lost it is said again.
     """
 
-    def __init__(self, settings, clock, *, open_link, is_online, random_byte, on_answer, log=print) -> None:
+    def __init__(self, settings, clock, *, open_link, is_online, feed, random_byte, on_answer, log=print) -> None:
         self._settings = settings
         self._clock = clock
         self._open_link = open_link
         self._is_online = is_online
+        self._feed = feed
         self._on_answer = on_answer
         self._log = log
         self._backoff = Backoff(random_byte)
@@ -46,6 +47,8 @@ class Talk:
         return len(self._texts)
 
     def step(self) -> None:
+        """Call it again and again, also while nothing is said: it feeds the watchdog."""
+        self._feed()
         try:
             if self._socket is None:
                 self._connect()
