@@ -1,33 +1,39 @@
 """Readings that could not be handed over yet, on flash: bounded, whole after a power cut, sent in batches.
 
 A file holds one batch. Its name is the batch's id, the same whenever it is sent again, so that the gateway counts it
-once; it goes when it was acknowledged. Where there is no room the oldest batch goes, and is counted.
+once; it goes when it was acknowledged. Where there is no room, by its own bound or on the flash, the oldest batch goes,
+and is counted.
 """
 
 import json
 import os
+
+from .settings import BLOCK_BYTES, NO_ROOM
 
 BATCH_BYTES = 1024
 """Of a file. As a message it is about twice as long."""
 
 
 class Buffer:
-    """In a `folder` of its own, of `most_bytes`. `boot` is another text after each start."""
+    """In a `folder` of its own, of `most_bytes` of flash, but two files at least. `boot` is another text after each start."""
 
     def __init__(self, folder: str, most_bytes: int, boot: str, clock) -> None:
         self._folder = folder
-        self._most = max(2, most_bytes // BATCH_BYTES)
+        self._most = max(2, most_bytes // BLOCK_BYTES)
         self._boot = boot
         self._clock = clock
         self._files = []  # names, oldest first; the last may still grow
         self._room = 0  # bytes that the last one has left
         self.lost = 0
-        """Batches that went for want of room."""
+        """Batches that went for want of room, and single readings that the flash did not take at all."""
         try:
             os.mkdir(folder)
         except OSError:
             pass  # it is there
-        self._files = sorted([name for name in os.listdir(folder) if name.endswith(".log")])
+        try:
+            self._files = sorted([name for name in os.listdir(folder) if name.endswith(".log")])
+        except OSError:
+            pass  # there was no room for it
         self._next = int(self._files[-1].split("-")[0]) + 1 if self._files else 0
         self._day_of = {}  # earlier start: what makes its clock the time of day
         self._shift_of = {}  # earlier start: what makes its clock this one, where nobody knows the time of day
@@ -38,13 +44,19 @@ class Buffer:
         return len(self._files)
 
     def add(self, name: str, value, day_ms: "int | None", up_ms: int) -> None:
-        """`day_ms` is when it was, as far as that is known; `up_ms` by the clock of this start."""
+        """`day_ms` is when it was, as far as that is known; `up_ms` by the clock of this start.
+
+        Raises nothing where the flash is full: a board that ends here never hands over what fills it.
+        """
         line = json.dumps([name, value, day_ms, up_ms]) + "\n"
-        if self._room < len(line):
-            self._begin()
-        self._room -= len(line)
-        with open(self._folder + "/" + self._files[-1], "a") as file:
-            file.write(line)
+        error = self._write(line)
+        while error is not None:
+            self._room = 0  # half a line may stand there
+            self.lost += 1
+            if error.errno != NO_ROOM or not self._files:
+                return
+            self._remove(0)
+            error = self._write(line)
 
     def first(self) -> "tuple[str, bytearray] | None":
         """The oldest batch that holds something: its id, and the message."""
@@ -73,6 +85,21 @@ class Buffer:
         self._files.append("{:08d}-{}.log".format(self._next, self._boot))
         self._next += 1
         self._room = BATCH_BYTES
+
+    def _write(self, line: str) -> "OSError | None":
+        """Why not, where not."""
+        is_first = self._room < len(line)
+        if is_first:
+            self._begin()
+        try:
+            with open(self._folder + "/" + self._files[-1], "a") as file:
+                file.write(line)
+        except OSError as error:
+            if is_first:
+                self._remove(-1)  # nothing is in it
+            return error
+        self._room -= len(line)
+        return None
 
     def _remove(self, at: int) -> None:
         try:
@@ -116,14 +143,17 @@ class Buffer:
         return message
 
     def _lines(self, name: str):
-        """Without those that a power cut left half written."""
-        with open(self._folder + "/" + name, "rb") as file:
-            for line in file:
-                try:
-                    one, value, day_ms, up_ms = json.loads(line)
-                except (ValueError, TypeError):
-                    continue
-                yield one, value, day_ms, up_ms
+        """Without those that a power cut left half written, or that cannot be read."""
+        try:
+            with open(self._folder + "/" + name, "rb") as file:
+                for line in file:
+                    try:
+                        one, value, day_ms, up_ms = json.loads(line)
+                    except (ValueError, TypeError):
+                        continue
+                    yield one, value, day_ms, up_ms
+        except OSError:
+            pass
 
 
 def _boot_of(name: str) -> str:

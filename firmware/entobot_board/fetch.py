@@ -7,14 +7,17 @@ run it.
 import gc
 import os
 
-from .flash import digest, make_folders, room, wipe
+from .flash import blocks, digest, make_folders, room, size_of, taken, wipe
 from .outcomes import Gone, Unfit
-from .settings import write
+from .settings import NO_ROOM, write
 
 ENVELOPE_BYTES = 6144
 POLL_MS = 20
 PAUSES_S = (0, 1, 3, 10, 30)
 """Before each try of one start."""
+KEPT_BYTES = 16384
+"""Of flash for what else the board writes meanwhile: markers, and the folders themselves."""
+NO_PLACE = "there is no room for it on the flash"
 
 
 def attempt(updates, settings, *, open_link, ask_time, is_online, feed, log=print) -> None:
@@ -33,15 +36,30 @@ def attempt(updates, settings, *, open_link, ask_time, is_online, feed, log=prin
             updates.forget()
             break
         except Unfit as error:
-            log("not installed: " + str(error))
-            wipe(updates.slot_path(spare=True))
-            updates.fail(str(error))
+            _leave(updates, str(error), log)
             break
         except (OSError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno == NO_ROOM:
+                _leave(updates, NO_PLACE, log)
+                break
             log("{}; the rest is loaded later".format(error))
     else:
         updates.later()
     updates.restart()
+
+
+def _leave(updates, reason: str, log) -> None:
+    log("not installed: " + reason)
+    wipe(updates.slot_path(spare=True))
+    wipe(updates.folder + "/update.part")
+    updates.fail(reason)
+
+
+def _check_room(updates, settings, needed: int) -> None:
+    """Readings may fill all that the buffer may take, and an update must not be what they find no room for."""
+    buffer = max(0, settings.buffer_kib * 1024 - taken(updates.folder + "/buffer"))
+    if room(updates.folder) < needed + buffer + KEPT_BYTES:
+        raise Unfit(NO_PLACE)
 
 
 def _fetch(updates, settings, open_link, ask_time, between) -> None:
@@ -56,8 +74,7 @@ def _fetch(updates, settings, open_link, ask_time, between) -> None:
         wipe(folder)
         wipe(updates.folder + "/update.part")
         os.mkdir(folder)
-        if room(folder) < offer["size"] + 8192:
-            raise Unfit("there is no room for it on the flash")
+        _check_room(updates, settings, offer["size"])
         offer["begun"] = True
         updates.keep()
     from .download import Download
@@ -72,6 +89,7 @@ def _fetch(updates, settings, open_link, ask_time, between) -> None:
         manifest = checked(file.read(), updates, settings, ask_time)
     gc.collect()
     files = [(folder + "/" + one["path"], one["size"]) for one in manifest["files"]]
+    _check_room(updates, settings, sum([blocks(size) - blocks(min(size, size_of(path))) for path, size in files]))
     for path, _ in files:
         make_folders(path, len(folder) + 1)
     said.bring(files, offer["envelope_bytes"], offer["size"])

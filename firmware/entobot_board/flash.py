@@ -4,6 +4,7 @@ import hashlib
 import os
 
 from .pin import base64url
+from .settings import BLOCK_BYTES
 
 PIECE_BYTES = 512
 
@@ -22,6 +23,19 @@ def digest(path: str, between) -> str:
 def size_of(path: str) -> int:
     try:
         return os.stat(path)[6]
+    except OSError:
+        return 0
+
+
+def blocks(size: int) -> int:
+    """Bytes of flash that a file of `size` takes."""
+    return (size + BLOCK_BYTES - 1) // BLOCK_BYTES * BLOCK_BYTES
+
+
+def taken(folder: str) -> int:
+    """Bytes of flash that the files in it take."""
+    try:
+        return sum([blocks(size_of(folder + "/" + name)) for name in os.listdir(folder)])
     except OSError:
         return 0
 

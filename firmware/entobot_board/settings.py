@@ -19,6 +19,11 @@ ENROLMENT = {"key": str, "name": str}
 UPDATE = {"type": str, "keys": list, "good_after_s": int, "trial_s": int}
 WIFI = {"ssid": str, "password": str, "country": str}
 
+BLOCK_BYTES = 4096
+"""Of flash with littlefs: what even the smallest file takes."""
+NO_ROOM = 28
+"""The number of the error that the flash is full (ENOSPC; MicroPython has no name for it)."""
+
 
 class Wrong(ValueError):  # noqa: N818  it says what happened
     """What is wrong in the settings, and what to write."""
@@ -48,7 +53,7 @@ class Settings:
         self.password = wifi.get("password", "")
         self.country = wifi.get("country", "")
         self.keep_alive_s = _within(said, "keep_alive_s", 60, 10, 3600)
-        self.buffer_kib = _within(said, "buffer_kib", 64, 4, 65536)
+        self.buffer_kib = _within(said, "buffer_kib", 256, 4, 65536)
         self.watchdog_s = _within(said, "watchdog_s", 60, 20, 600)
 
 
@@ -68,9 +73,16 @@ def read(path: str) -> dict:
 
 def write(path: str, said: dict) -> None:
     """Whole or not at all, also when the power goes."""
-    with open(path + ".new", "w") as file:
-        json.dump(said, file)
-    os.rename(path + ".new", path)
+    try:
+        with open(path + ".new", "w") as file:
+            json.dump(said, file)
+        os.rename(path + ".new", path)
+    except OSError:
+        try:
+            os.remove(path + ".new")  # where the flash is full, half a file would keep it so
+        except OSError:
+            pass
+        raise
 
 
 def _check(said: dict, wanted: dict, where: str) -> None:

@@ -69,7 +69,12 @@ class Updates:
         elif is_whole and release_id != self.running.get("release_id") and not self.is_trial:
             if not self.offer or self.offer["release_id"] != release_id:
                 self.offer = {name: said[name] for name in OFFERED}  # what else stands here is the board's own
-                self.keep()
+                try:
+                    self.keep()
+                except OSError:
+                    self.forget()
+                    self._say(release_id, "failed", "there is no room for the offer on the flash")
+                    return
             if "failed" in self.offer:
                 self._say(release_id, "failed", self.offer["failed"])
             else:
@@ -107,12 +112,19 @@ class Updates:
 
     def fail(self, reason: str) -> None:
         self.offer = {"release_id": self.offer["release_id"], "failed": reason[:100]}
-        self.keep()
+        self._keep_or_forget()
 
     def later(self) -> None:
         self.offer["is_told"] = False
         self.offer["has_tried"] = True
-        self.keep()
+        self._keep_or_forget()
+
+    def _keep_or_forget(self) -> None:
+        """An offer that stays as it was would be downloaded at each start."""
+        try:
+            self.keep()
+        except OSError:
+            self.forget()  # the gateway makes it again
 
     def forget(self) -> None:
         self.offer = None
@@ -149,8 +161,13 @@ class Updates:
             self._connected_ms = now
         elif now - self._connected_ms >= self._good_after_ms:
             counter = max(self.marker.get("counter", 0), self.running.get("counter", 0))
-            self.marker = {"slot": self.marker["slot"], "good": True, "counter": counter}
-            write(self.folder + "/slot.json", self.marker)
+            marker = {"slot": self.marker["slot"], "good": True, "counter": counter}
+            try:
+                write(self.folder + "/slot.json", marker)
+            except OSError:
+                self._connected_ms = now  # the flash is full: again when readings have gone from it
+                return
+            self.marker = marker
 
 
 def _read(path: str) -> "dict | None":

@@ -12,7 +12,7 @@ from tests.firmware.network import DEVICE, KEY, PIN, Network, Time
 SAID = {"gateway": {"host": "gateway", "pin": PIN}, "device": {"id": DEVICE, "key": KEY}}
 
 
-def boot(folder: Path, network: Network, time: Time, *, number: int = 0, buffer_kib: int = 64) -> Board:
+def boot(folder: Path, network: Network, time: Time, *, number: int = 0, buffer_kib: int = 256) -> Board:
     """Whatever was only in memory before is gone; what is in `folder` is there."""
     clock = Clock(time.ticks, time.difference, time.sleep)
     settings = Settings(SAID | {"buffer_kib": buffer_kib})
