@@ -11,7 +11,7 @@ collect_often()
 def load(folder: str = "."):
     """A `Board` with the settings in `folder`/settings.json, on this machine's own network and clock."""
     if not _is_loading(folder):
-        from . import board  # noqa: F401  the largest first, while memory is in one piece
+        from . import board, buffer, commands  # noqa: F401  the largest first, while memory is in one piece
     from .start import load as start
 
     return start(folder)
