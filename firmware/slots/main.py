@@ -25,9 +25,12 @@ def read() -> dict:
 
 
 def write(found: dict) -> None:
-    with open(MARKER + ".new", "w") as file:
-        json.dump(found, file)
-    os.rename(MARKER + ".new", MARKER)
+    try:
+        with open(MARKER + ".new", "w") as file:
+            json.dump(found, file)
+        os.rename(MARKER + ".new", MARKER)
+    except OSError:
+        pass  # the flash is full: what starts makes room, and what does not start at all never would
 
 
 def choose() -> dict:
@@ -52,14 +55,25 @@ def restart() -> None:
     reset()
 
 
-chosen = choose()
-sys.path.insert(0, FOLDER + "/app_" + chosen["slot"])
+def fail(slot: str, why: str) -> bool:
+    """Count it against what is on trial there. It may have become good since it was started: then nothing is changed."""
+    found = read()
+    if found["good"] or found["slot"] != slot:
+        return False
+    found["error"] = why[:100]
+    write(found)
+    return True
+
+
+chosen = choose()["slot"]
+sys.path.insert(0, FOLDER + "/app_" + chosen)
 try:
     __import__("main")
 except Exception as error:
-    if chosen["good"]:
+    if not fail(chosen, "{}: {}".format(type(error).__name__, error)):
         raise
     print("on trial:", type(error).__name__, error)  # noqa: T201  for whoever looks at the console
-    chosen["error"] = "{}: {}".format(type(error).__name__, error)[:100]
-    write(chosen)
+    restart()
+if fail(chosen, "it ended by itself"):
+    print("on trial: it ended by itself")  # noqa: T201  likewise
     restart()

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from entobot_board.settings import Settings, Wrong
 from entobot_board.update import Updates
 from tests.firmware.boards import SAID
 from tests.firmware.network import Time
-from tests.firmware.programs import FIRMWARE
+from tests.firmware.programs import FIRMWARE, interpreter
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
@@ -176,12 +175,15 @@ def test_a_trial_is_good_after_it_was_connected_for_a_while_and_over_when_it_nev
         updates.look(is_connected=False)
 
 
-def start(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(FIRMWARE / "slots" / "main.py"), str(folder)]
+def start(folder: Path, name: str = "cpython") -> subprocess.CompletedProcess[str]:
+    command = [*interpreter(name), str(FIRMWARE / "slots" / "main.py"), str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("program", ["raise RuntimeError('boom')", "import os; os._exit(9)", "import nothing", "def"])
+ENDS = ["raise RuntimeError('boom')", "import os; os._exit(9)", "import nothing", "def", "pass"]
+
+
+@pytest.mark.parametrize("program", ENDS)
 def test_the_loader_goes_back_after_three_starts_however_they_end(tmp_path: Path, program: str) -> None:
     for slot, text in (("a", "print('old')"), ("b", program)):
         (tmp_path / f"app_{slot}").mkdir()
@@ -197,6 +199,49 @@ def test_the_loader_goes_back_after_three_starts_however_they_end(tmp_path: Path
     assert found["back"]["release_id"] == "rel_1"
     assert ("boom" in found["back"]["reason"]) == ("boom" in program)
     assert start(tmp_path).stdout == "old\n"
+
+
+def put_on_trial(folder: Path, program: str) -> Path:
+    for slot, text in (("a", "print('old')"), ("b", program)):
+        (folder / f"app_{slot}").mkdir()
+        (folder / f"app_{slot}" / "main.py").write_text(text)
+    (folder / "slot.json").write_text(json.dumps({"slot": "b", "good": False, "from": "a", "release_id": "rel_1"}))
+    return folder / "slot.json"
+
+
+GOOD = "import sys; open(sys.argv[1] + '/slot.json', 'w').write('{\"slot\": \"b\", \"good\": true}')\n"
+
+
+@pytest.mark.parametrize("name", ["micropython", "cpython"])
+def test_a_release_that_became_good_stays_so_when_it_fails_days_later(tmp_path: Path, name: str) -> None:
+    marker = put_on_trial(tmp_path, GOOD + "raise RuntimeError('boom')")
+    done = start(tmp_path, name)
+    assert done.returncode == 1
+    assert "boom" in done.stdout + done.stderr
+    assert json.loads(marker.read_text()) == {"slot": "b", "good": True}
+
+
+@pytest.mark.parametrize("name", ["micropython", "cpython"])
+def test_a_release_that_ends_by_itself_on_trial_has_failed(tmp_path: Path, name: str) -> None:
+    marker = put_on_trial(tmp_path, "print('new')")
+    for n in (1, 2, 3):
+        done = start(tmp_path, name)
+        assert (done.returncode, done.stdout) == (75, "new\non trial: it ended by itself\n")
+        assert json.loads(marker.read_text())["tries"] == n
+    assert start(tmp_path, name).stdout == "old\n"
+    assert json.loads(marker.read_text())["back"]["reason"] == "it ended by itself"
+
+
+def test_a_loader_that_can_write_nothing_starts_what_there_is(tmp_path: Path) -> None:
+    put_on_trial(tmp_path, "print('new')\nraise SystemExit(3)")
+    (tmp_path / "slot.json.new").mkdir()  # so that nothing is written there
+    done = start(tmp_path)
+    assert (done.returncode, done.stdout) == (3, "new\n")
+
+
+def test_a_release_that_is_good_may_end_by_itself(tmp_path: Path) -> None:
+    put_on_trial(tmp_path, GOOD)
+    assert start(tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize("marker", [None, "", "5", "{}", '{"slot": "c", "good": true}', '{"slot": "b", "good": false}'])
