@@ -3,6 +3,7 @@
 import os
 
 from .flash import size_of
+from .https import status_of
 from .outcomes import Gone
 
 HEAD_BYTES = 3072
@@ -56,7 +57,7 @@ class Download:
             if len(got) > HEAD_BYTES:
                 raise OSError("an answer that is too long")
         head, _, self._held = got.partition(b"\r\n\r\n")
-        status = int(head[9:12])
+        status = status_of(head)
         if status in (401, 403, 404, 422):
             raise Gone("the gateway does not give it: " + str(status))
         if status != 206 or ("content-range: bytes " + str(at) + "-").encode() not in head.lower():

@@ -46,7 +46,7 @@ def _ask(nonce, settings, clock, backoff, open_link, is_online, feed, log) -> di
             is_over = refusal.status < 500 and refusal.status != 429
             pause_ms = backoff.longest_ms() if is_over else backoff.pause_ms()
             log("not enrolled: {}; again in {} s".format(refusal, pause_ms // 1000))
-        except OSError as error:
+        except (OSError, KeyError) as error:  # also an answer that is none
             pause_ms = backoff.pause_ms()
             log("not enrolled: {}; again in {} s".format(error, pause_ms // 1000))
         next_try_ms = clock.ms() + pause_ms

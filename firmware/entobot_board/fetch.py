@@ -15,6 +15,7 @@ ENVELOPE_BYTES = 6144
 POLL_MS = 20
 PAUSES_S = (0, 1, 3, 10, 30)
 """Before each try of one start."""
+ONLINE_MS = 60000
 KEPT_BYTES = 16384
 """Of flash for what else the board writes meanwhile: markers, and the folders themselves."""
 NO_PLACE = "there is no room for it on the flash"
@@ -24,11 +25,8 @@ def attempt(updates, settings, *, open_link, ask_time, is_online, feed, log=prin
     """Ends with another start: into the new release, or as before with a word of why not."""
     log("loading " + updates.offer["version"])
     for pause_s in PAUSES_S:
-        until = updates.clock.ms() + pause_s * 1000
-        while updates.clock.ms() < until or not is_online():
-            feed()
-            updates.clock.sleep(POLL_MS)
         try:
+            _wait(updates.clock, pause_s * 1000, is_online, feed)
             _fetch(updates, settings, open_link, ask_time, feed)
             break
         except Gone as error:
@@ -46,6 +44,16 @@ def attempt(updates, settings, *, open_link, ask_time, is_online, feed, log=prin
     else:
         updates.later()
     updates.restart()
+
+
+def _wait(clock, pause_ms: int, is_online, feed) -> None:
+    """Until there is a network, but not for ever: nothing is measured meanwhile."""
+    begun_ms = clock.ms()
+    while clock.ms() - begun_ms < pause_ms or not is_online():
+        if clock.ms() - begun_ms > pause_ms + ONLINE_MS:
+            raise OSError("no network")
+        feed()
+        clock.sleep(POLL_MS)
 
 
 def _leave(updates, reason: str, log) -> None:

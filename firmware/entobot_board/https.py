@@ -34,6 +34,8 @@ def ask(open_link, clock, settings, method: str, path: str, body: "dict | None" 
         said = json.loads(answer)
     except ValueError:
         said = {}
+    if not isinstance(said, dict):
+        raise OSError("an answer that is none")
     if not 200 <= status < 300:
         raise Refusal(status, said.get("code", ""), said.get("detail", ""))
     return said
@@ -48,7 +50,7 @@ def _read(link, clock) -> "tuple[int, bytes]":
         if end >= 0:
             size = _length(got[:end])
             if len(got) >= end + 4 + size:
-                return int(got[9:12]), got[end + 4 : end + 4 + size]
+                return status_of(got), got[end + 4 : end + 4 + size]
         data = link.read()
         if data is None:
             if clock.ms() > until:
@@ -60,9 +62,19 @@ def _read(link, clock) -> "tuple[int, bytes]":
             raise OSError("an answer that is too long")
 
 
+def status_of(head: bytes) -> int:
+    try:
+        return int(head[9:12])
+    except ValueError:
+        raise OSError("an answer that is none") from None
+
+
 def _length(head: bytes) -> int:
-    for line in head.decode().split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        if name.lower() == "content-length":
-            return int(value)
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            try:
+                return int(value)
+            except ValueError:
+                break
     raise OSError("an answer without a length")

@@ -31,7 +31,11 @@ def load(folder: str):
     clock = outside.pop("clock")
 
     def ask_time() -> int:
-        return day_ms_of(ask(open_link, clock, settings, "GET", "/api/health")["server_time"])
+        said = ask(open_link, clock, settings, "GET", "/api/health")
+        try:
+            return day_ms_of(said["server_time"])
+        except (KeyError, ValueError, TypeError):
+            raise OSError("the gateway does not say what time it is") from None
 
     updates = None
     if settings.update:

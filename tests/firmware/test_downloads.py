@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from entobot.updates.signing import make_release
-from entobot_board import download, fetch, flash, settings
+from entobot_board import download, fetch, flash, settings, start
 from entobot_board.clock import day_ms_of
 from entobot_board.settings import Settings
 from entobot_board.update import Updates
@@ -63,6 +63,7 @@ class Site:
 
     def _feed(self) -> None:
         self.fed += 1
+        assert self.bench.time.ms < 3600_000
 
     def write(self, data: bytes) -> None:
         first, last = data.split(b"bytes=")[1].split(b"\r\n")[0].split(b"-")
@@ -137,3 +138,32 @@ def test_files_are_counted_in_the_blocks_that_they_take(site: Site, monkeypatch:
     assert [flash.blocks(n) for n in (0, 1, 4096, 4097)] == [0, 4096, 4096, 8192]
     monkeypatch.setattr(fetch, "room", lambda folder: 4 * 1024 + fetch.KEPT_BYTES + size + 2000)
     assert "no room" in site.why_not(4)
+
+
+def test_a_board_without_a_network_measures_again_soon_and_loads_the_release_later(site: Site) -> None:
+    site.is_online = False
+    found = site.attempt()
+    assert not found.is_due()
+    assert site.bench.time.ms < 6 * 60_000
+    assert site.fed > 1000
+    tell(found)
+    site.bench.time.sleep(600_000)
+    assert found.is_due()
+
+
+@pytest.mark.parametrize("status", [b"???", b"", b"\xff\xff\xff"])
+def test_an_answer_that_is_none_is_asked_for_again_later(site: Site, status: bytes) -> None:
+    site.status = status
+    found = site.attempt()
+    assert found.offer is not None
+    assert ("failed" in found.offer, found.is_due()) == (False, False)
+
+
+@pytest.mark.parametrize("said", [b"{}", b'{"server_time": 5}', b'{"server_time": "soon"}'])
+def test_a_gateway_that_says_no_time_makes_no_release_unfit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(start, "ask", lambda *asked: json.loads(said))
+    (tmp_path / "settings.json").write_text(json.dumps(SAID))
+    with pytest.raises(OSError, match="what time"):
+        start.load(str(tmp_path))._ask_time()

@@ -89,12 +89,12 @@ def test_a_board_enrols_once_and_keeps_what_it_was_given(tmp_path: Path) -> None
 
 def test_an_answer_that_was_lost_is_asked_for_again_as_the_same_board(tmp_path: Path) -> None:
     busy = (503, {"code": "draining", "detail": "", "status": 503})
-    gateway = Gateway("away", "silence", busy, "cut", (201, MADE))
+    gateway = Gateway("away", "silence", busy, (200, {}), "cut", (201, MADE))
     with pytest.raises(PowerCut):
         gateway.enrol(tmp_path)
     assert gateway.enrol(tmp_path).device_id == "dev_7"
     assert len({one["nonce"] for one in gateway.asked}) == 1
-    assert len(gateway.asked) == 4
+    assert len(gateway.asked) == 5
     assert Gateway().enrol(tmp_path).key == "ent_key_7"
 
 
@@ -110,6 +110,10 @@ ANSWERS = [
     (b"HTTP/1.1 200 X\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000, "too long"),
     (b"x" * 9000, "too long"),
     (b"HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\nabc", "no answer"),
+    (b"HTTP/1.1 ??? X\r\nContent-Length: 2\r\n\r\n{}", "that is none"),
+    (b"\xff\r\nContent-Length: 2\r\n\r\n{}", "that is none"),
+    (b"HTTP/1.1 200 X\r\nContent-Length: ?\r\n\r\n{}", "without a length"),
+    (b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\n[]", "that is none"),
 ]
 
 
