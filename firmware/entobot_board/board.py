@@ -88,6 +88,9 @@ class Board:
 
     def tell(self, name: str, value) -> None:
         """A reading of now: at once where there is a connection with room, else from flash, later."""
+        if isinstance(value, float) and value - value != 0:
+            self._log(name + ": no number")  # JSON has none for it: the gateway would refuse the whole batch
+            return
         reading = (name, value, self.clock.day_ms(), self.clock.ms())
         if not self.is_connected or len(self._flying) >= IN_FLIGHT:
             self._buffer.add(*reading)

@@ -197,6 +197,17 @@ def test_a_board_that_has_nothing_to_say_notices_that_nobody_answers_any_more(tm
     assert 15_000 <= time.ms - silent_ms <= 30_000 + 15_000 + 2_000
 
 
+def test_a_value_that_is_no_number_costs_no_other_reading_of_its_batch(tmp_path: Path) -> None:
+    day = Day(tmp_path, 9)
+    day.weather.is_up = False
+    day.network.blow = lambda seconds, flip: None
+    for value in (float("nan"), float("inf"), float("-inf"), 1.5, -1e30):
+        day.board.tell("pressure", value)
+        day.time.sleep(1)
+    day.settle()
+    assert [value for (name, _), value in sorted(day.broker.readings.items()) if name == "pressure"] == [1.5, -1e30]
+
+
 def test_a_sensor_is_read_once_after_a_long_pause_and_on_its_beat_otherwise(tmp_path: Path) -> None:
     time, read_ms = Time(), list[int]()
     board = boot(tmp_path, Network(Broker(time), Weather(8)), time)
