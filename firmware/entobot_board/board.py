@@ -12,6 +12,10 @@ IN_FLIGHT = 8
 STEADY_MS = 60000
 """A connection that held so long makes the next pause short again."""
 TIME_HOLDS_MS = 6 * 3600 * 1000
+TIME_LASTS_MS = 4 * TIME_HOLDS_MS
+"""A connection that holds so long is opened anew to ask for the time: there is no memory for two."""
+TIME_RETRY_MS = 300000
+"""Where nobody knows the time yet; then twice as long each time, up to an hour."""
 IDLE_MS = 20
 EVENTS = 16
 STARVED = 3
@@ -59,6 +63,7 @@ class Board:
         self._next_try_ms = 0
         self._connected_ms = 0
         self._time_asked_ms = None
+        self._time_pause_ms = TIME_RETRY_MS
         self._lost_told = 0
         self._starved = 0
         self._root = "devices/" + settings.device_id
@@ -135,9 +140,8 @@ class Board:
             self._mqtt.step()
             if self._mqtt.is_ready:
                 self._converse()
-                if self._updates is not None and self._updates.is_due() and not self._flying:
-                    self.close()
-                    self._updates.begin()
+                if not self._flying:
+                    self._leave_where_due()
         except (OSError, Malformed, Refused, MemoryError) as error:  # what a connection holds is free after it
             self._lose(error)
 
@@ -150,6 +154,17 @@ class Board:
                 pass
             self._mqtt.close()
         self._forget()
+
+    def _leave_where_due(self) -> None:
+        if self._updates is not None and self._updates.is_due():
+            self.close()
+            self._updates.begin()
+        now, asked = self.clock.ms(), self._time_asked_ms
+        if now - self._connected_ms > self._time_pause_ms and (asked is None or now - asked > TIME_LASTS_MS):
+            self._time_pause_ms = min(3600000, self._time_pause_ms * 2)
+            self._mqtt.close()  # without a word that it is away: it comes back at once
+            self._forget()
+            self._next_try_ms = now + self._backoff.pause_ms()
 
     def _sample(self) -> None:
         now = self.clock.ms()
@@ -185,6 +200,7 @@ class Board:
         try:
             self.clock.set_day(self._ask_time())
             self._time_asked_ms = self.clock.ms()
+            self._time_pause_ms = TIME_RETRY_MS
         except (OSError, ValueError) as error:
             self._log("time: " + str(error))
 

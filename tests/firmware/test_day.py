@@ -208,6 +208,52 @@ def test_a_value_that_is_no_number_costs_no_other_reading_of_its_batch(tmp_path:
     assert [value for (name, _), value in sorted(day.broker.readings.items()) if name == "pressure"] == [1.5, -1e30]
 
 
+def steady(day: Day, for_ms: int) -> None:
+    """Nothing happens to the connection."""
+    day.network.blow = lambda seconds, flip: None
+    for _ in day.pass_on(for_ms):
+        pass
+
+
+def test_a_board_that_learnt_no_time_when_it_connected_asks_again_and_takes_commands(
+    tmp_path: Path,
+) -> None:
+    day = Day(tmp_path, 10)
+    asked_ms: list[int] = []
+
+    def ask_time() -> int:
+        asked_ms.append(day.time.ms)
+        if day.time.ms < 3 * 3600_000:
+            raise OSError("HTTPS is not there")
+        return day.time.day_ms
+
+    day.board._ask_time = ask_time
+    steady(day, 4 * 3600_000)
+    day.broker.command("cmd_1", "count", rfc3339(day.time.day_ms + 60_000), id="cmd_1")
+    steady(day, 10_000)
+    assert day.done == ["cmd_1"]
+    pauses = [b - a for a, b in itertools.pairwise(asked_ms)]
+    assert pauses == sorted(pauses)
+    assert 300_000 <= pauses[0] <= 310_000
+    assert pauses[-1] <= 3_610_000
+    assert {one["status"] for one in day.broker.statuses} == {"online"}
+    assert day.broker.readings == day.readings
+
+
+def test_a_clock_that_drifts_is_set_right_each_day_of_a_connection_that_holds(tmp_path: Path) -> None:
+    day = Day(tmp_path, 11)
+    drift_ms = 0
+    day.board._ask_time = lambda: day.time.day_ms + drift_ms
+    steady(day, 60_000)
+    drift_ms = -5000
+    steady(day, DAY_MS - 120_000)
+    assert day.network.opened == 1
+    steady(day, 180_000)
+    assert day.network.opened == 2
+    assert day.board.clock.day_ms() == day.time.day_ms + drift_ms
+    assert set(day.broker.readings.values()) == set(day.readings.values())
+
+
 def test_a_sensor_is_read_once_after_a_long_pause_and_on_its_beat_otherwise(tmp_path: Path) -> None:
     time, read_ms = Time(), list[int]()
     board = boot(tmp_path, Network(Broker(time), Weather(8)), time)
