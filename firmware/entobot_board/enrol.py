@@ -10,23 +10,40 @@ from .settings import Wrong, read, write
 POLL_MS = 200
 
 
-def enrol(path: str, settings, clock, *, open_link, is_online, feed, random_byte, log=print) -> None:
-    """Waits until `settings` has a device and its key: from the file at `path`, or from the gateway.
+def enrol(folder: str, settings, clock, *, open_link, is_online, feed, random_byte, log=print) -> None:
+    """Waits until `settings` has a device and its key: from credentials.json, or from the gateway. Raises Wrong.
+
+    Then the enrolment key goes from settings.json: whoever finds the board makes no further ones with it.
 
     The nonce is on flash before it is sent. So an answer that was lost, to the network or to a power cut, is asked for
     again as the same board, and no second device is made.
     """
+    path = folder + "/credentials.json"
     try:
         known = read(path)
     except Wrong:
         known = {}
     if "key" not in known:
+        if not settings.enrolment.get("key"):
+            raise Wrong("settings.json: enrolment.key is missing, and credentials.json has no device: write a new one")
         if "nonce" not in known:
             known = {"nonce": base64url(os.urandom(32))}
             write(path, known)
         known = _ask(known["nonce"], settings, clock, Backoff(random_byte), open_link, is_online, feed, log)
         write(path, known)
+        known = read(path)
+    if settings.enrolment.get("key"):
+        _forget_key(folder + "/settings.json", log)
     settings.device_id, settings.key = known["id"], known["key"]
+
+
+def _forget_key(path: str, log) -> None:
+    try:
+        said = read(path)
+        said["enrolment"]["key"] = ""  # earlier firmware, to which an update may go back, wants one to stand there
+        write(path, said)
+    except (OSError, Wrong) as error:
+        log("the enrolment key stays in settings.json until the next start: " + str(error))
 
 
 def _ask(nonce, settings, clock, backoff, open_link, is_online, feed, log) -> dict:

@@ -44,7 +44,9 @@ class Settings:
         self.device_id = device.get("id")
         self.key = device.get("key")
         self.enrolment = _part(said, "enrolment", ENROLMENT)
-        if not (self.device_id and self.key) and "key" not in self.enrolment:
+        if (
+            not (self.device_id and self.key) and "enrolment" not in said
+        ):  # its key goes when it was used: `enrol` looks
             raise Wrong("settings.json: device.id and device.key are missing, or enrolment.key in their place")
         self.update = _part(said, "update", UPDATE)
         if self.update and not (self.update.get("keys") and self.update.get("type")):
@@ -75,6 +77,8 @@ def write(path: str, said: dict) -> None:
     """Whole or not at all, also when the power goes."""
     try:
         with open(path + ".new", "w") as file:
+            if hasattr(os, "chmod"):
+                os.chmod(path + ".new", 0o600)  # on a computer others are near, and some of it is secret
             json.dump(said, file)
         os.rename(path + ".new", path)
     except OSError:

@@ -76,6 +76,6 @@ def _ready(folder: str) -> "tuple[Settings, dict]":
         from .enrol import enrol
 
         random_byte = hardware.random_byte
-        enrol(folder + "/credentials.json", settings, clock, open_link=open_link, random_byte=random_byte, **outside)
+        enrol(folder, settings, clock, open_link=open_link, random_byte=random_byte, **outside)
     outside["clock"] = clock
     return settings, outside

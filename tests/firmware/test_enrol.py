@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from entobot_board import enrol as enrolling
 from entobot_board.clock import Clock
 from entobot_board.enrol import enrol
 from entobot_board.https import Refusal, ask
-from entobot_board.settings import Settings
+from entobot_board.settings import Settings, Wrong
 from tests.firmware.boards import SAID
 from tests.firmware.network import Time
 
@@ -56,9 +57,12 @@ class Gateway:
     def close(self) -> None: ...
 
     def enrol(self, folder: Path) -> Settings:
-        settings = Settings(SETTINGS)
+        path = folder / "settings.json"
+        if not path.exists():
+            path.write_text(json.dumps(SETTINGS))
+        settings = Settings(json.loads(path.read_text()))
         enrol(
-            str(folder / "credentials.json"),
+            str(folder),
             settings,
             self.clock,
             open_link=self.open,
@@ -85,6 +89,58 @@ def test_a_board_enrols_once_and_keeps_what_it_was_given(tmp_path: Path) -> None
     assert len(gateway.asked[0]["nonce"]) == 43
     assert gateway.enrol(tmp_path).key == "ent_key_7"
     assert len(gateway.asked) == 1
+
+
+def test_a_board_forgets_the_enrolment_key_when_it_has_its_own(tmp_path: Path) -> None:
+    Gateway((201, MADE)).enrol(tmp_path)
+    kept = json.loads((tmp_path / "settings.json").read_text())
+    assert kept == SETTINGS | {"enrolment": {"key": "", "name": "Shed"}}
+    assert (tmp_path / "settings.json").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "credentials.json").stat().st_mode & 0o777 == 0o600
+    for enrolment in ({"key": "", "name": "Shed"}, {"name": "Shed"}, {}):
+        (tmp_path / "settings.json").write_text(json.dumps(SETTINGS | {"enrolment": enrolment}))
+        assert Gateway().enrol(tmp_path).key == "ent_key_7"
+
+
+def test_the_enrolment_key_stays_until_what_came_for_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(path: str, said: dict[str, Any]) -> None:
+        write(path, said)
+        if "key" in said:
+            raise PowerCut
+
+    write = enrolling.write
+    gateway = Gateway((201, MADE))
+    with monkeypatch.context() as patch:
+        patch.setattr(enrolling, "write", cut)
+        with pytest.raises(PowerCut):
+            gateway.enrol(tmp_path)
+    assert json.loads((tmp_path / "settings.json").read_text()) == SETTINGS
+    assert gateway.enrol(tmp_path).key == "ent_key_7"
+    assert b"ent_enr_1" not in (tmp_path / "settings.json").read_bytes()
+
+
+def test_settings_that_cannot_be_written_keep_no_board_from_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: str, said: dict[str, Any]) -> None:
+        if path.endswith("settings.json"):
+            raise OSError(28, "No space left on device")
+        write(path, said)
+
+    write = enrolling.write
+    monkeypatch.setattr(enrolling, "write", full)
+    assert Gateway((201, MADE)).enrol(tmp_path).key == "ent_key_7"
+
+
+def test_a_board_that_is_to_enrol_anew_says_what_is_missing(tmp_path: Path) -> None:
+    Gateway((201, MADE)).enrol(tmp_path)
+    (tmp_path / "credentials.json").unlink()
+    with pytest.raises(Wrong, match=r"enrolment\.key is missing"):
+        Gateway().enrol(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
+    assert Gateway((201, MADE)).enrol(tmp_path).key == "ent_key_7"
 
 
 def test_an_answer_that_was_lost_is_asked_for_again_as_the_same_board(tmp_path: Path) -> None:
