@@ -76,6 +76,21 @@ async def test_what_is_told_waits_in_order_until_it_is_acknowledged_and_the_olde
     assert (row.told, row.dropped, row.waiting) == (2, 2, 1)
 
 
+async def test_a_command_that_was_called_off_while_it_waited_has_expired(database: Database) -> None:
+    one, _ = bridge(database)
+    await database.write(lambda tx: one.hold(tx, frozenset(), 1))
+    for said in (b"open", b"close"):
+        await database.write(lambda tx, p=said: one.tell(tx, "command", "dev_1", lambda _: p, 1, expires_at_ms=9000))
+    await tell(database, one, b"open")
+    one.is_called_off = lambda _, waiting: waiting.payload == b"open"
+    waiting = await database.read(lambda tx: one.waiting(tx, 9))
+    assert [(row.topic, row.expires_at_ms) for row in waiting] == [
+        ("cmd/oven", 0),
+        ("cmd/oven", 9000),
+        ("out/oven/t", None),
+    ]
+
+
 async def test_what_came_over_a_bridge_goes_back_over_none(database: Database) -> None:
     one, brought = bridge(database)
     await database.write(lambda tx: one.hold(tx, frozenset(), 1))

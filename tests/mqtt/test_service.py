@@ -263,6 +263,20 @@ async def test_the_gateway_itself_says_something_that_waits_for_a_board(world: W
     assert [one.message.payload for one in await world.waiting(again)] == [b"open"]
 
 
+async def test_what_was_called_off_while_it_waited_is_over_for_whoever_was_not_sent_it(world: World) -> None:
+    board = await world.open()
+    await world.subscribe(board, f"{ROOT}/#")
+    await world.close(board)
+    for said in (b"open", b"close"):
+        await world.do(lambda tx, p=said: world.broker.send(tx, f"{ROOT}/c", p, user_id="usr_1", now_ms=world.now_ms))
+    await world.publish(await world.open("dev_1/other"), f"{ROOT}/event", b"open")
+    world.broker.is_called_off = lambda _, message: message.payload == b"open"
+    again = await world.open()
+    found = [(one.message.payload, one.message.is_over(world.now_ms)) for one in await world.waiting(again)]
+    assert found == [(b"open", True), (b"close", False), (b"open", False)], "what a device says is never asked about"
+    assert not any(one.is_withdrawn for one in await world.waiting(again)), "no rule forbids it"
+
+
 # -- sessions
 
 

@@ -221,6 +221,32 @@ def test_each_bridge_is_by_itself_and_says_what_is_wrong_with_it_and_what_to_do(
         rude.close()
 
 
+def test_a_command_that_was_cancelled_while_the_broker_was_away_is_not_told_to_it(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path / "mosquitto").start()
+    told = {"in": [], "out": [{"of": "command", "topic": "lamps/{device}/do"}]}
+    gateway = GatewayProcess(tmp_path / "home", environment=bridged(bridge(broker, **told))).start()
+    (tmp_path / "lamp.toml").write_text(GARAGE)
+    try:
+        wait_until(gateway, state="connected")
+        broker.subscribe_for_good("wall", "lamps/#")
+        lamp = Thing.make(gateway, "lamp")
+        assert gateway.cli("things", "types", "add", str(tmp_path / "lamp.toml")).returncode == 0
+        gateway.ask("things", "set-type", "lamp", "lamp")
+        broker.stop()
+        wait_until(gateway, state="waiting")
+        cancelled, wanted = (
+            gateway.ask("things", "command", lamp.device_id, "light", "--wait", "0")["command_id"] for _ in range(2)
+        )
+        assert gateway.ask("things", "cancel", "lamp", cancelled)["state"] == "cancelled"
+        broker.start()
+        (line,) = broker.read("wall", "lamps/#", 1)
+        assert json.loads(line.partition(" ")[2])["command_id"] == wanted
+        wait_until(gateway, waiting=0, told=1, dropped=1)
+    finally:
+        gateway.close()
+        broker.kill()
+
+
 def test_of_two_nodes_one_holds_the_bridge_and_the_other_takes_it_when_that_one_dies(
     tmp_path: Path, postgres: PostgresServer, broker: Mosquitto
 ) -> None:

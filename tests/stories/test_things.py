@@ -107,6 +107,20 @@ def test_a_command_waits_for_a_board_that_is_away_comes_once_and_its_result_is_t
     assert gateway.ask("things", "cancel", "Away", second["command_id"])["state"] == "cancelled"
 
 
+def test_a_command_that_was_cancelled_does_not_reach_a_board_that_returns(gateway: GatewayProcess) -> None:
+    thing = Thing.make(gateway, "Called off")
+    gateway.ask("things", "set-type", "Called off", "garage")
+    board = Board(gateway, thing, clean=False, expiry_s=3600).opened()
+    board.subscribe(f"{board.root}/command")
+    board.disconnect()
+    cancelled = gateway.ask("things", "command", "Called off", "open", "--wait", "0")
+    wanted = gateway.ask("things", "command", "Called off", "light", "on=true", "--wait", "0")
+    assert gateway.ask("things", "cancel", "Called off", cancelled["command_id"])["state"] == "cancelled"
+    again = Board(gateway, thing, clean=False, expiry_s=3600).opened()
+    assert json.loads(again.heard().payload)["command_id"] == wanted["command_id"]
+    assert again.nothing_more()
+
+
 def test_who_commands_hears_what_became_of_it(gateway: GatewayProcess) -> None:
     _, board = a_garage(gateway, "Quick")
     board.subscribe(f"{board.root}/command")

@@ -91,6 +91,7 @@ class Boards:
         withheld = {why: ground.meters.counter(Metric.MQTT_WITHHELD, reason=why) for why in Withheld}
         self.broker.on_withheld = lambda why, many: withheld[why].add(many)
         self.broker.arrived, self.broker.subscribed = things.arrived, things.subscribed
+        self.broker.is_called_off = things.is_called_off
         things.service.send = self._send_down
         self._bridges = _make_bridges(ground, self.broker, devices, audit, things)
         self._edge = _make_edge(ground, self.broker, devices, things, self._denials)

@@ -27,6 +27,7 @@ from entobot.storage.database import StorageFailed, Transaction
 from entobot.telemetry.log import get_logger
 from entobot.telemetry.metrics import Metric
 from entobot.things.model import Reading, ThingStatus
+from entobot.things.telling import is_over
 
 AGAIN_MS = 3600_000
 """The same misbehaviour of the same bridge is told in the audit log so often."""
@@ -66,6 +67,7 @@ class BrokerBridges:
         bridge.ring = partial(self._ground.bus.publish, topics.WORK_BRIDGES, one.name.encode())
         bridge.meet = partial(self._boards_of, one=one)
         bridge.on_refused = self._refused
+        bridge.is_called_off = lambda tx, waiting: is_over(tx, waiting.payload)  # nothing but commands expires
         return bridge
 
     def stop(self) -> None:

@@ -19,6 +19,7 @@ from entobot.things.intake import Bounds, Intake
 from entobot.things.keeping import Keep, Keeping
 from entobot.things.model import Pace
 from entobot.things.service import Things
+from entobot.things.telling import is_over
 from entobot.things.tools import thing_tools
 from entobot.things.waiting import Waiting
 from entobot.web.routes import Api
@@ -74,6 +75,10 @@ class ThingDesk:
     def subscribed(self, tx: Transaction, device_id: str, text: str, now_ms: int) -> None:
         if matches(text, f"devices/{device_id}/command"):
             self.service.send_waiting(tx, device_id, now_ms)
+
+    def is_called_off(self, tx: Transaction, message: Message) -> bool:
+        """A command that was cancelled, or ended otherwise, while it waited."""
+        return matches("devices/+/command", message.topic) and is_over(tx, message.payload)
 
     # -- the gateway
 

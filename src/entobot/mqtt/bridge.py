@@ -7,7 +7,7 @@ the one that holds the bridge speaks to the other broker.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from entobot.mqtt import bridge_store as store
 from entobot.mqtt.bridge_map import Boards, Map, Refused, Said, Who, Why
@@ -46,7 +46,9 @@ OnRefused = Callable[[Transaction, str, Why, str, int], None]
 
 
 class Bridge:
-    """`meet` reads whom it may speak for; `boards` are those of the last time. `ring` is called after the commit that gave it something to tell."""
+    """`meet` reads whom it may speak for; `boards` are those of the last time. `ring` is called after the commit that gave it something to tell,
+    `is_called_off` asked of what waits and may expire.
+    """
 
     def __init__(self, name: str, node: str, mapping: Map, broker: Broker, bounds: Bounds) -> None:
         self.name = name
@@ -58,6 +60,7 @@ class Bridge:
         self._strangers_of = self.boards
         """Whom `boards` does not name although all were read for their sake."""
         self.ring: Callable[[], None] = lambda: None
+        self.is_called_off: Callable[[Transaction, Outgoing], bool] = lambda _tx, _one: False
         self.on_refused: OnRefused = lambda _tx, _name, _why, _said, _now: None
         self.bounds = bounds
         self._node = node
@@ -151,10 +154,13 @@ class Bridge:
         return self.boards.get(device_id)
 
     def waiting(self, tx: Transaction, most: int) -> list[Outgoing]:
-        """The oldest. Raises NotHeld."""
+        """The oldest; those that nobody wants any more have expired. Raises NotHeld."""
         if not store.is_mine(tx, self.name, self._node):
             raise NotHeld
-        return store.oldest(tx, self.name, most)
+        return [
+            replace(one, expires_at_ms=0) if one.expires_at_ms is not None and self.is_called_off(tx, one) else one
+            for one in store.oldest(tx, self.name, most)
+        ]
 
     def finish(self, tx: Transaction, numbers: Sequence[int], *, is_told: bool) -> int:
         """The other broker has them, or never will; how many were still there."""

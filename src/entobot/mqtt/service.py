@@ -62,7 +62,8 @@ class Step:
 class Broker:
     """`arrived` is called in the unit that stores a device's message, so that a feature can make something of it in the
     same commit; `subscribed(tx, device_id, filter, now_ms)` in the one that makes a subscription that was not there.
-    `on_dropped` hears how many messages a full queue did not take, `on_withheld` how many a session may not read.
+    `is_called_off` is asked of what the gateway itself said and waits, before it is sent. `on_dropped` hears how many
+    messages a full queue did not take, `on_withheld` how many a session may not read.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Broker:
         self.rules = rules or Rules()
         self.arrived: Callable[[Transaction, Message], None] = _nothing
         self.subscribed: Callable[[Transaction, str, str, int], None] = lambda _tx, _device, _filter, _now: None
+        self.is_called_off: Callable[[Transaction, Message], bool] = lambda _tx, _message: False
         self.on_dropped: Callable[[int], None] = lambda _: None
         self.on_withheld: Callable[[Withheld, int], None] = lambda _why, _count: None
 
@@ -293,13 +295,16 @@ class Broker:
         if newest is None:
             raise Superseded
         found = store.deliveries(tx, held.session, after, held.sent_seq, count)
-        return [one if self._is_theirs(tx, held, one) else withdrawn(one) for one in found], newest
+        return [self._as_of_now(tx, held, one) for one in found], newest
 
-    def _is_theirs(self, tx: Transaction, held: Held, one: Delivery) -> bool:
-        """Also now: it may have waited for long, and the rules have changed since."""
-        owner = held.owner
-        is_sent = one.stage is Stage.RELEASED
-        return is_sent or self.rules.may_bring(tx, owner.device_id, owner.credential_id, one.message.topic)
+    def _as_of_now(self, tx: Transaction, held: Held, one: Delivery) -> Delivery:
+        """It may have waited for long: the rules have changed since, or nobody wants any more what it asks for."""
+        owner, message = held.owner, one.message
+        if one.stage is Stage.RELEASED:
+            return one
+        if not self.rules.may_bring(tx, owner.device_id, owner.credential_id, message.topic):
+            return withdrawn(one)
+        return ended(one) if not message.device_id and self.is_called_off(tx, message) else one
 
     def finish(self, tx: Transaction, held: Held, done: Sequence[Finished]) -> None:
         for one in done:
@@ -458,6 +463,11 @@ def _drop_will(tx: Transaction, row: StoredSession) -> None:
 
 def withdrawn(one: Delivery) -> Delivery:
     return msgspec.structs.replace(one, is_withdrawn=True)
+
+
+def ended(one: Delivery) -> Delivery:
+    """As if it had expired."""
+    return msgspec.structs.replace(one, message=msgspec.structs.replace(one.message, expires_at_ms=0))
 
 
 def _is_over(row: StoredSession | RetainedMessage, now_ms: int) -> bool:

@@ -9,7 +9,7 @@ from entobot.accounts.service import Accounts
 from entobot.approvals.model import Risk
 from entobot.audit.events import AuditEvent
 from entobot.audit.service import Audit
-from entobot.core.clock import Clock, rfc3339
+from entobot.core.clock import Clock
 from entobot.core.errors import Code, Problem
 from entobot.core.ids import Ids, Prefix, is_id
 from entobot.core.permissions import Scope
@@ -35,6 +35,7 @@ from entobot.things.model import (
     Value,
 )
 from entobot.things.refused import CommandRefused
+from entobot.things.telling import told
 from entobot.things.types import ThingType, type_of
 
 T = TypeVar("T")
@@ -359,7 +360,7 @@ class Things:
         return one
 
     def _send(self, tx: Transaction, one: Command, user_id: str, now_ms: int) -> None:
-        self.send(tx, one.device_id, user_id, "command", _told(one), now_ms, one.expires_at_ms)
+        self.send(tx, one.device_id, user_id, "command", told(one), now_ms, one.expires_at_ms)
 
     def send_waiting(self, tx: Transaction, device_id: str, now_ms: int) -> None:
         """A thing subscribed to its commands anew: those that had no session to wait in are sent now."""
@@ -374,7 +375,7 @@ class Things:
         if device is None or device.status is not DeviceStatus.ACTIVE:
             return []
         return [
-            _told(one)
+            told(one)
             for one in command_store.waiting_of(tx, device_id)
             if one.expires_at_ms > now_ms and (with_accepted or one.state is CommandState.QUEUED)
         ]
@@ -405,7 +406,7 @@ class Things:
         return rows[:limit], rows[limit - 1].command_id if len(rows) > limit else None
 
     def cancel(self, tx: Transaction, reach: Reach, seen: Seen, command_id: str, now_ms: int) -> Command:
-        """A board that has it already may carry it out nevertheless. Raises `not_found`, `forbidden`, `invalid`."""
+        """A board that was sent it may carry it out nevertheless; no other hears of it. Raises `not_found`, `forbidden`, `invalid`."""
         one = self.find_command(tx, seen, command_id)
         if not reach.commands(self._devices.get_device(tx, one.device_id)):
             raise Problem(Code.FORBIDDEN, "This is somebody else's thing.")
@@ -437,18 +438,6 @@ class Things:
         """A device was suspended or revoked: what waits for it is cancelled."""
         for one in command_store.waiting_of(tx, device_id):
             self._end(tx, one, CommandState.CANCELLED, now_ms)
-
-
-def _told(one: Command) -> bytes:
-    """As a board hears of it."""
-    said = {
-        "command_id": one.command_id,
-        "name": one.name,
-        "args": json.loads(one.args),
-        "at": rfc3339(one.made_at_ms),
-        "expires_at": rfc3339(one.expires_at_ms),
-    }
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def width_of(span_ms: int, points: int) -> int:
