@@ -1,5 +1,6 @@
 """What boards say becomes state and history: the same on every store."""
 
+import dataclasses
 import json
 from datetime import timedelta
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from entobot.mqtt.model import Message
-from entobot.storage.database import Database, Transaction
+from entobot.storage.database import Database, StorageFailed, Transaction
 from entobot.telemetry.meters import Meters
 from entobot.telemetry.metrics import Metric
 from entobot.things import history_store, keeping, store
@@ -177,6 +178,16 @@ async def test_what_does_not_fit_changes_nothing_and_is_counted(world: World, to
     assert await world.database.read(lambda tx: history_store.events_of(tx, BOARD, 5)) == []
 
 
+async def test_a_number_of_which_two_have_no_sum_is_refused(world: World) -> None:
+    for great in (b"1.7e308", b"-1.01e100", b"9" * 400, b"1e999"):
+        await world.say("telemetry/free", great)
+    await world.say("telemetry", {"batch": "b", "readings": [{"name": "free", "value": 1e101}]})
+    assert (await world.state(), (await world.refused())[0]) == ({}, 5)
+    for taken in (1e100, -1e100):
+        await world.say("telemetry/free", taken)
+    assert (await world.state(), (await world.refused())[0]) == ({"free": -1e100}, 5)
+
+
 async def test_of_a_batch_what_fits_counts(world: World) -> None:
     await world.assign(GARAGE)
     rows: list[Any] = [{"name": "temperature", "value": "x"}, {"name": "temperature", "value": 20}, {"name": "x"}, 7]
@@ -336,6 +347,53 @@ async def test_a_board_that_sends_what_is_years_old_keeps_no_other_from_its_turn
     for _ in range(2):
         await world.keeping.tidy()
     assert await world.database.read(left) == [0, 2]
+
+
+async def test_numbers_of_which_there_is_no_sum_stop_no_look_and_are_dropped_in_their_time(world: World) -> None:
+    """They were taken once: on one store their sum is an error, on the other no number."""
+    start_ms = world.clock.now_ms()
+
+    def fill(tx: Transaction) -> None:
+        for name, values in (("huge", (1.7e308, 1.7e308)), ("mixed", (1.7e308, -1.7e308, 3.0)), ("plain", (5.0,))):
+            number = store.insert_series(tx, BOARD, Reading(name, 0.0, start_ms))
+            for n, value in enumerate(values):
+                history_store.add_reading(tx, number, Reading(name, value, start_ms + n))
+        history_store.know_batch(tx, BOARD, "b1", start_ms)
+
+    await world.database.write(fill)
+    assert [await world.history(name, HOUR_MS) for name in ("huge", "mixed", "plain")] == [[], [(0, 3)], [(0, 5)]]
+    world.clock.advance(40 * DAY_MS / 1000)
+    world.keeping = Keeping(world.database, world.clock, dataclasses.replace(KEEP, hours_ms=90 * DAY_MS), [])
+    await world.keeping.tidy()
+    means = [[one.mean for one in await world.hours(name)] for name in ("huge", "mixed", "plain")]
+    assert means == [[], [3], [5]]
+    assert [await world.history(name) for name in ("huge", "mixed", "plain")] == [[], [], []]
+    assert await world.database.write(lambda tx: history_store.know_batch(tx, BOARD, "b1", 0)), "it is forgotten"
+
+
+async def test_a_series_that_cannot_be_folded_is_stepped_past_and_told_of_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("wrong", "right"):
+        await world.say(f"telemetry/{name}", 1)
+    await world.database.write(lambda tx: history_store.know_batch(tx, BOARD, "b1", world.clock.now_ms()))
+    wrong = await world.database.read(lambda tx: store.find_series(tx, BOARD, "wrong"))
+    fold = history_store.fold
+
+    def failing(tx: Transaction, number: int, at_ms: int, most: int) -> None:
+        if number == wrong:
+            raise StorageFailed("out of range")
+        fold(tx, number, at_ms, most)
+
+    monkeypatch.setattr(history_store, "fold", failing)
+    world.clock.advance(31 * DAY_MS / 1000)
+    for _ in range(2):
+        await world.keeping.tidy()
+    assert (len(await world.history("wrong")), await world.history("right")) == (1, [])
+    assert await world.database.write(lambda tx: history_store.know_batch(tx, BOARD, "b1", 0)), "it is forgotten"
+    assert [one.getMessage() for one in caplog.records] == [
+        f"old readings of series {wrong} could not become hours, and are kept: out of range"
+    ]
 
 
 async def test_a_look_that_takes_too_long_is_gone_on_with_by_the_next(

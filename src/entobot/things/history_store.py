@@ -4,7 +4,7 @@ from sqlalchemy import and_, bindparam, case, delete, func, insert, select
 
 from entobot.storage.database import Transaction
 from entobot.storage.upsert import upsert
-from entobot.things.model import Happening, Point, Reading, State, Value, kind_of
+from entobot.things.model import MAX_NUMBER, Happening, Point, Reading, State, Value, kind_of
 from entobot.things.store import columns_of, value_of
 from entobot.things.tables import batches, events, hours, readings, series
 
@@ -16,7 +16,9 @@ HOUR_MS = 3600_000
 _ADD = upsert(readings).on_conflict_do_nothing()
 _WITHIN = and_(_R.series == bindparam("of_series"), _R.at_ms >= bindparam("since"), _R.at_ms < bindparam("until"))
 _SLOT = (_R.at_ms // bindparam("width", type_=_R.at_ms.type)).label("slot")
-_SLOTTED = select(_SLOT, _R.number).where(_WITHIN, _R.number.is_not(None)).subquery()
+_IS_SANE = _R.number.between(-MAX_NUMBER, MAX_NUMBER)
+"""Greater ones may be kept from before they were refused: of two of them there is no sum."""
+_SLOTTED = select(_SLOT, _R.number).where(_WITHIN, _IS_SANE).subquery()
 _POINTS = (
     select(
         _SLOTTED.c.slot,
@@ -33,7 +35,13 @@ _TEXTS = (
 )
 _HOURS_WITHIN = (
     select(hours)
-    .where(_H.series == bindparam("of_series"), _H.start_ms >= bindparam("since"), _H.start_ms < bindparam("until"))
+    .where(
+        _H.series == bindparam("of_series"),
+        _H.start_ms >= bindparam("since"),
+        _H.start_ms < bindparam("until"),
+        _H.low >= -MAX_NUMBER,
+        _H.high <= MAX_NUMBER,
+    )
     .order_by(_H.start_ms)
 )
 
@@ -86,7 +94,7 @@ _FOLDED = select(
     func.sum(_R.number).label("total"),
     func.min(_R.number).label("low"),
     func.max(_R.number).label("high"),
-).where(_WITHIN)
+).where(_WITHIN, _IS_SANE)
 _MERGE = upsert(hours)
 _NEW = _MERGE.excluded
 _ADD_HOUR = _MERGE.on_conflict_do_update(
@@ -114,7 +122,9 @@ def first_reading_ms(tx: Transaction, number: int) -> int | None:
 
 
 def fold(tx: Transaction, number: int, at_ms: int, most: int) -> None:
-    """The first `most` readings from `at_ms` on, of its hour, become part of that hour's row. Texts are dropped."""
+    """The first `most` readings from `at_ms` on, of its hour, become part of that hour's row. Texts are dropped,
+    and numbers that are out of bounds.
+    """
     start_ms = at_ms - at_ms % HOUR_MS
     given = {"of_series": number, "since": at_ms, "until": start_ms + HOUR_MS}
     after = tx.first(_NTH, given | {"skipped": most})

@@ -1,5 +1,6 @@
 """What time does to things: they fall silent, and what they read long ago becomes hours."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ from entobot.storage.database import Database, Transaction
 from entobot.things import command_store, history_store, store
 from entobot.things.intake import OnStatus, forget_thing
 from entobot.things.model import KNOWN_BATCH_MS, MAX_EVENTS, Thing
+
+log = logging.getLogger("entobot.things")
 
 AT_ONCE = 100
 FOLD_AT_ONCE = 2000
@@ -36,6 +39,8 @@ class Keeping:
         self._on_status = on_status
         self._folded = 0
         """The series up to which the last look came."""
+        self._unfolded: set[int] = set()
+        """Series that failed, and the log has it."""
 
     async def look(self) -> None:
         """Note who has fallen silent."""
@@ -67,7 +72,7 @@ class Keeping:
         while True:
             numbers = await self._database.read(lambda tx: history_store.series_after(tx, self._folded, SERIES_AT_ONCE))
             for number in numbers:
-                await self._fold(number, now_ms)
+                await self._fold_or_step_past(number, now_ms)
                 self._folded = number
                 if self._clock.monotonic() >= end_s:
                     break
@@ -79,6 +84,17 @@ class Keeping:
             if len(numbers) < SERIES_AT_ONCE:
                 self._folded = 0
                 return
+
+    async def _fold_or_step_past(self, number: int, now_ms: int) -> None:
+        """One that cannot be folded is its board's, and keeps neither others nor what comes after from their turn."""
+        try:
+            await self._fold(number, now_ms)
+        except Exception as error:
+            if self._database.trouble():
+                raise  # it is nobody's in particular
+            if number not in self._unfolded:
+                log.warning("old readings of series %d could not become hours, and are kept: %s", number, error)
+            self._unfolded.add(number)
 
     async def _fold(self, number: int, now_ms: int) -> None:
         before_ms = now_ms - self._keep.readings_ms

@@ -14,6 +14,9 @@ AHEAD_MS = 5 * 60_000
 KNOWN_BATCH_MS = 30 * 24 * 3600_000
 """So long a batch that is sent again is known."""
 
+MAX_NUMBER = 1e100
+"""Of a reading, above or below nought: sums of many, and their squares, stay numbers."""
+
 Value = float | bool | str
 
 

@@ -10,7 +10,17 @@ from typing import Any, cast
 import msgspec
 
 from entobot.core.unreadable import UNREADABLE
-from entobot.things.model import AHEAD_MS, CommandState, Happening, Reading, Refusal, ThingStatus, Unfit, Value
+from entobot.things.model import (
+    AHEAD_MS,
+    MAX_NUMBER,
+    CommandState,
+    Happening,
+    Reading,
+    Refusal,
+    ThingStatus,
+    Unfit,
+    Value,
+)
 
 MAX_PAYLOAD_BYTES = 16 * 1024
 MAX_BATCH_BYTES = 64 * 1024
@@ -169,7 +179,9 @@ def _value(value: Any) -> Value:
             number = float(value)
         except OverflowError:
             number = math.inf
-        if math.isfinite(number):
+        if abs(number) > MAX_NUMBER:
+            raise Unfit(Refusal.RANGE, f"A number is at most {MAX_NUMBER:g}, above or below nought.")
+        if not math.isnan(number):
             return number
     if isinstance(value, str) and len(value) <= MAX_TEXT_CHARACTERS and "\0" not in value and _is_unicode(value):
         return value
