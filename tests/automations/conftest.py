@@ -82,7 +82,7 @@ class House:
         self.database = agency.database
         self.sent: list[tuple[str, dict[str, Any]]] = []
         """(device, what was said) of each command that went to a board."""
-        self.intake = Intake(Bounds(Pace(900_000, HOUR_MS), 30 * DAY_MS), Meters())
+        self.intake = Intake(Bounds(Pace(900_000, HOUR_MS), 30 * DAY_MS), Meters(), agency.clock)
         self.things = Things(
             database=agency.database, clock=agency.clock, ids=agency.ids, audit=agency.audit,
             accounts=agency.accounts, devices=agency.devices, meters=Meters(), keep_readings_ms=7 * DAY_MS,
@@ -163,6 +163,12 @@ class House:
 
     async def look(self) -> None:
         await self.node.look()
+
+    async def listen(self, seconds: int) -> None:
+        """And hear nothing."""
+        for _ in range(seconds // 50):
+            self.clock.advance(50)
+            await self.keeping.look()
 
     async def rule(self, rule: Rule) -> Rule:
         return await self.database.read(lambda tx: self.node.service.get(tx, self.owner, rule.automation_id))

@@ -82,8 +82,7 @@ async def test_a_status_fires_and_a_thing_that_falls_silent_is_one(house: House)
     online = await house.add({"type": "garage", "status": "online"})
     await house.read(board, 20)
     assert await house.values(online) == ["online"]
-    house.clock.advance(3700)
-    await house.keeping.look()
+    await house.listen(3700)
     await house.look()
     assert await house.values(offline) == ["offline"]
     house.clock.advance(60)

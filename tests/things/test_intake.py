@@ -39,16 +39,24 @@ class World:
         self.database = database
         self.clock = clock
         self.meters = Meters()
-        self.intake = Intake(Bounds(Pace(900_000, HOUR_MS), KEEP.hours_ms), self.meters)
+        self.intake = Intake(Bounds(Pace(900_000, HOUR_MS), KEEP.hours_ms), self.meters, clock)
         self.keeping = Keeping(database, clock, KEEP, self.intake.on_status)
         self.statuses: list[tuple[str, ThingStatus]] = []
         self.told: list[Reading] = []
         self.intake.on_status.append(lambda _tx, device_id, status, _now: self.statuses.append((device_id, status)))
         self.intake.on_reading.append(lambda _device, one: self.told.append(one))
 
-    async def say(self, topic: str, payload: Any, device_id: str = BOARD) -> None:
+    async def wait(self, seconds: float) -> None:
+        """With somebody looking."""
+        while seconds > 0:
+            self.clock.advance(min(seconds, 5))
+            seconds -= 5
+            await self.keeping.look()
+
+    async def say(self, topic: str, payload: Any, device_id: str = BOARD, at_ms: int | None = None) -> None:
         data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        message = Message(f"devices/{BOARD}/{topic}", data, 1, False, device_id, "usr_1", self.clock.now_ms())
+        said_ms = self.clock.now_ms() if at_ms is None else at_ms
+        message = Message(f"devices/{BOARD}/{topic}", data, 1, False, device_id, "usr_1", said_ms)
         await self.database.write(lambda tx: self.intake.take(tx, message))
 
     async def assign(self, body: dict[str, Any], name: str = "garage") -> None:
@@ -232,7 +240,8 @@ async def test_a_silent_thing_is_stale_then_offline_and_online_when_it_speaks(wo
         (299, ThingStatus.STALE),
         (1, ThingStatus.OFFLINE),
     ):
-        world.clock.advance(seconds)
+        await world.wait(seconds - 1)
+        world.clock.advance(1)
         assert (await world.thing()).status_at(world.clock.now_ms()) is status
         await world.keeping.look()
         assert (await world.thing()).status is status
@@ -259,9 +268,73 @@ async def test_a_last_will_makes_it_offline_at_once(world: World, last_words: An
     )
     await world.say("status", last_words)
     assert ((await world.thing()).status, (await world.thing()).firmware) == (ThingStatus.OFFLINE, "1.4.0")
-    world.clock.advance(10_000)
-    await world.keeping.look()
+    await world.wait(10_000)
     assert [status for _, status in world.statuses] == [ThingStatus.ONLINE, ThingStatus.OFFLINE]
+
+
+async def test_a_gateway_that_was_away_calls_no_thing_silent_before_it_had_its_time_again(world: World) -> None:
+    """All fell offline five seconds after a start, before a board had a chance to come back."""
+    await world.assign(GARAGE)
+    await world.say("telemetry/temperature", 21)
+    world.clock.advance(8 * 3600)
+    fresh = world.keeping = Keeping(world.database, world.clock, KEEP, world.intake.on_status)
+    await world.wait(149)
+    one = await world.thing()
+    assert one.status is one.status_at(world.clock.now_ms(), fresh.listens_since_ms) is ThingStatus.ONLINE
+    await world.wait(1)
+    one = await world.thing()
+    assert one.status is one.status_at(world.clock.now_ms(), fresh.listens_since_ms) is ThingStatus.STALE
+    await world.wait(300)
+    assert (await world.thing()).status is ThingStatus.OFFLINE, "it did not come back"
+
+
+async def test_a_machine_that_slept_or_a_store_that_was_away_makes_no_thing_silent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.assign(GARAGE)
+    await world.say("telemetry/temperature", 21)
+    await world.wait(100)
+    world.clock.advance(3600)
+    await world.wait(145)
+    assert (await world.thing()).status is ThingStatus.ONLINE
+    with monkeypatch.context() as away:
+        away.setattr(world.keeping, "_database", Away())
+        for _ in range(100):
+            world.clock.advance(5)
+            with pytest.raises(StorageFailed):
+                await world.keeping.look()
+    await world.wait(145)
+    assert (await world.thing()).status is ThingStatus.ONLINE
+    await world.wait(10)
+    assert (await world.thing()).status is ThingStatus.STALE
+
+
+class Away:
+    async def read(self, _: object) -> None:
+        raise StorageFailed("it is away")
+
+
+async def test_a_node_that_starts_does_not_keep_another_from_noting_who_is_silent(world: World) -> None:
+    await world.assign(GARAGE)
+    await world.say("telemetry/temperature", 21)
+    for _ in range(50):
+        await world.wait(10)
+        await Keeping(world.database, world.clock, KEEP, world.intake.on_status).look()
+    assert (await world.thing()).status is ThingStatus.OFFLINE
+
+
+async def test_what_waited_elsewhere_until_it_was_over_makes_no_thing_online(world: World) -> None:
+    """A backlog of the edge comes as of when it was said."""
+    await world.assign(GARAGE)
+    said_ms = world.clock.now_ms()
+    world.clock.advance(7200)
+    await world.say("telemetry/temperature", 20, at_ms=said_ms)
+    assert ((await world.thing()).status, (await world.thing()).heard_ms) == (ThingStatus.OFFLINE, said_ms)
+    await world.say("telemetry/temperature", 21)
+    await world.say("telemetry/temperature", 19, at_ms=said_ms + 1000)
+    await world.wait(5)
+    assert (await world.thing()).status is ThingStatus.ONLINE, "it was heard since"
+    assert [status for _, status in world.statuses] == [ThingStatus.OFFLINE, ThingStatus.ONLINE]
 
 
 # -- retention

@@ -58,7 +58,7 @@ class Fleet:
             keep_readings_ms=10**9,
         )
         self.things.send = self._tell
-        self.intake = Intake(Bounds(Pace(10**9, 10**9), 10**9), Meters())
+        self.intake = Intake(Bounds(Pace(10**9, 10**9), 10**9), Meters(), house.clock)
         self.updates = Updates(
             database=house.database, clock=house.clock, ids=house.ids, audit=house.audit, guard=house.devices.guard
         )

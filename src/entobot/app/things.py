@@ -37,7 +37,7 @@ class ThingDesk:
         self._ground = ground
         self._guard = features.devices.guard
         pace = Pace(to_ms(settings.stale_after), to_ms(settings.offline_after))
-        self.intake = Intake(Bounds(pace, to_ms(settings.keep_hours)), ground.meters)
+        self.intake = Intake(Bounds(pace, to_ms(settings.keep_hours)), ground.meters, ground.clock)
         self.service = Things(
             database=ground.database,
             clock=ground.clock,
@@ -54,6 +54,7 @@ class ThingDesk:
         self.service.on_refused = self._refused.note
         keep = Keep(to_ms(settings.keep_readings), to_ms(settings.keep_hours), to_ms(settings.keep_commands))
         self._keeping = Keeping(ground.database, ground.clock, keep, self.intake.on_status)
+        self.service.listens_since = lambda: self._keeping.listens_since_ms
         self._waiting = Waiting(ground.database, ground.bus)
         self.intake.on_end.append(self._waiting.tell)
         self.service.on_end.append(self._waiting.tell)

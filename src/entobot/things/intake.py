@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec
 
+from entobot.core.clock import Clock
 from entobot.mqtt.model import Message
 from entobot.storage.database import Transaction
 from entobot.telemetry.meters import Meters
@@ -88,9 +89,10 @@ class Intake:
     them, `on_status` in the one in which a status changes; `on_end` after the commit that ends a command, by its id.
     """
 
-    def __init__(self, bounds: Bounds, meters: Meters) -> None:
+    def __init__(self, bounds: Bounds, meters: Meters, clock: Clock) -> None:
         self._bounds = bounds
         self._meters = meters
+        self._clock = clock
         self._taken = meters.counter(Metric.THING_READINGS)
         self.on_reading: list[OnReading] = []
         self.on_kept: list[OnKept] = []
@@ -226,12 +228,20 @@ class Intake:
             self._remember(tx, device_id, Known(found.type, ThingStatus.OFFLINE, found.every_s))
             tell_all(self.on_status, tx, device_id, ThingStatus.OFFLINE, now_ms)
 
-    def _hear(self, tx: Transaction, device_id: str, known: Known, now_ms: int) -> None:
-        """Something came: it is online, and for how long that holds counts anew."""
+    def _hear(self, tx: Transaction, device_id: str, known: Known, at_ms: int) -> None:
+        """Something came: it is online, and for how long that holds counts anew; unless it waited elsewhere for so long
+        that it is over.
+        """
         pace = self._pace(tx, known)
-        store.heard(tx, device_id, now_ms, now_ms + pace.stale_ms, now_ms + pace.offline_ms)
+        stale_at_ms, offline_at_ms = at_ms + pace.stale_ms, at_ms + pace.offline_ms
+        if offline_at_ms <= self._clock.now_ms():
+            store.heard_then(tx, device_id, at_ms, stale_at_ms, offline_at_ms)
+            if known.status is ThingStatus.NEVER:
+                self._change(tx, device_id, known, ThingStatus.OFFLINE, at_ms)
+            return
+        store.heard(tx, device_id, at_ms, stale_at_ms, offline_at_ms)
         if known.status is not ThingStatus.ONLINE:
-            self._change(tx, device_id, known, ThingStatus.ONLINE, now_ms)
+            self._change(tx, device_id, known, ThingStatus.ONLINE, at_ms)
 
     def _pace(self, tx: Transaction, known: Known) -> Pace:
         if known.every_s is not None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from entobot.core.clock import Clock
 from entobot.storage.database import Database, Transaction
@@ -13,6 +14,8 @@ from entobot.things.model import KNOWN_BATCH_MS, MAX_EVENTS, Thing
 log = logging.getLogger("entobot.things")
 
 AT_ONCE = 100
+GAP_MS = 60_000
+"""Where so long passed between two looks, nobody listened meanwhile: the machine slept, or the store was away."""
 FOLD_AT_ONCE = 2000
 """Readings of one unit: what else is written waits for it."""
 FOLDS_AT_ONCE = 24
@@ -37,6 +40,9 @@ class Keeping:
         self._clock = clock
         self._keep = keep
         self._on_status = on_status
+        self.listens_since_ms = clock.now_ms()
+        """Nobody is silent to somebody who does not listen: who was heard before has its time anew."""
+        self._looked_ms = self.listens_since_ms
         self._folded = 0
         """The series up to which the last look came."""
         self._unfolded: set[int] = set()
@@ -44,15 +50,20 @@ class Keeping:
 
     async def look(self) -> None:
         """Note who has fallen silent."""
-        now_ms = self._clock.now_ms()
-        while await self._database.read(lambda tx: store.fallen(tx, now_ms, 1)):
-            if await self._database.write(lambda tx: self._fall(tx, now_ms)) < AT_ONCE:
-                return
+        count = AT_ONCE
+        while count >= AT_ONCE:
+            now_ms = self._clock.now_ms()
+            if abs(now_ms - self._looked_ms) > GAP_MS:
+                self.listens_since_ms = now_ms
+            fall = partial(self._fall, now_ms=now_ms, since_ms=self.listens_since_ms)
+            find = partial(store.fallen, now_ms=now_ms, listens_since_ms=self.listens_since_ms, count=1)
+            count = await self._database.write(fall) if await self._database.read(find) else 0
+            self._looked_ms = now_ms
 
-    def _fall(self, tx: Transaction, now_ms: int) -> int:
-        found = store.fallen(tx, now_ms, AT_ONCE)
+    def _fall(self, tx: Transaction, now_ms: int, since_ms: int) -> int:
+        found = store.fallen(tx, now_ms, since_ms, AT_ONCE)
         for one in found:
-            status = one.status_at(now_ms)
+            status = one.status_at(now_ms, since_ms)
             if status is not one.status and store.fall(tx, one, status, now_ms):
                 forget_thing(tx, one.device_id)
                 for tell in self._on_status:

@@ -124,9 +124,11 @@ class Thing:
     refused_at_ms: int | None
     refused_why: str
 
-    def status_at(self, now_ms: int) -> ThingStatus:
+    def status_at(self, now_ms: int, listens_since_ms: int = 0) -> ThingStatus:
+        """Silence counts from when somebody began to listen, if that is later than when it was heard."""
         if self.status not in (ThingStatus.ONLINE, ThingStatus.STALE):
             return self.status
+        now_ms -= max(0, listens_since_ms - (self.heard_ms or 0))
         if self.offline_at_ms is not None and now_ms >= self.offline_at_ms:
             return ThingStatus.OFFLINE
         if self.stale_at_ms is not None and now_ms >= self.stale_at_ms:

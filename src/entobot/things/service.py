@@ -113,7 +113,9 @@ async def _untold(_: CommandRefused) -> None: ...
 
 
 class Things:
-    """`send` is put in by whoever speaks to boards, `refusal_of` by whoever keeps policies, `on_refused` by who logs."""
+    """`send` is put in by whoever speaks to boards, `refusal_of` by whoever keeps policies, `on_refused` by who logs,
+    `listens_since` by who notes which things are silent.
+    """
 
     def __init__(
         self,
@@ -131,6 +133,7 @@ class Things:
         self.refusal_of: Callable[[Transaction, Wish], str | None] = built_in_refusal
         self.on_refused: Callable[[CommandRefused], Awaitable[None]] = _untold
         self.on_end: list[Callable[[str], None]] = []
+        self.listens_since: Callable[[], int] = lambda: 0
         self._database = database
         self._clock = clock
         self._ids = ids
@@ -187,7 +190,7 @@ class Things:
         if device is None or device.status is DeviceStatus.REVOKED or not reach.sees(device):
             return None
         states = store.states_of(tx, one.device_id)
-        return Seen(one, device.name, one.status_at(now_ms), type_in(tx, one.type), states)
+        return Seen(one, device.name, one.status_at(now_ms, self.listens_since()), type_in(tx, one.type), states)
 
     def events(self, tx: Transaction, device_id: str, count: int) -> list[Happening]:
         """Newest first. Of a thing that was seen in this unit."""
@@ -238,7 +241,7 @@ class Things:
         if found is None:
             return None
         states = store.states_of(tx, device_id) if reading else []
-        is_online = found.status_at(self._clock.now_ms()) is ThingStatus.ONLINE
+        is_online = found.status_at(self._clock.now_ms(), self.listens_since()) is ThingStatus.ONLINE
         at_ms = next((one.at_ms for one in states if one.name == reading), None)
         return found.firmware, found.status_at_ms if is_online else None, at_ms
 

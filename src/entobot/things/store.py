@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, not_, or_, select, update
 
 from entobot.storage.database import Row, Transaction
 from entobot.storage.upsert import upsert
@@ -66,6 +66,7 @@ _HEARD = (
     .where(_OF_DEVICE)
     .values(heard_ms=bindparam("now"), stale_at_ms=bindparam("stale"), offline_at_ms=bindparam("offline"))
 )
+_HEARD_THEN = _HEARD.where(or_(_T.heard_ms.is_(None), _T.heard_ms < bindparam("now")))
 _SET_STATUS = (
     update(things)
     .where(_OF_DEVICE, _T.status != bindparam("to_status"))
@@ -84,19 +85,23 @@ _REFUSED = (
     .where(_OF_DEVICE)
     .values(refused=_T.refused + 1, refused_at_ms=bindparam("now"), refused_why=bindparam("why"))
 )
+
+
+def _is_past(end: ColumnElement[int]) -> ColumnElement[bool]:
+    """As `Thing.status_at` has it."""
+    return and_(
+        end <= bindparam("now"), or_(_T.heard_ms >= bindparam("since"), end - _T.heard_ms <= bindparam("listened"))
+    )
+
+
 _FALLEN_STALE = (
     select(things)
-    .where(
-        _T.status == ThingStatus.ONLINE.value, _T.stale_at_ms <= bindparam("now"), _T.offline_at_ms > bindparam("now")
-    )
+    .where(_T.status == ThingStatus.ONLINE.value, _is_past(_T.stale_at_ms), not_(_is_past(_T.offline_at_ms)))
     .limit(bindparam("count"))
 )
 _FALLEN_OFFLINE = (
     select(things)
-    .where(
-        or_(_T.status == ThingStatus.ONLINE.value, _T.status == ThingStatus.STALE.value),
-        _T.offline_at_ms <= bindparam("now"),
-    )
+    .where(or_(_T.status == ThingStatus.ONLINE.value, _T.status == ThingStatus.STALE.value), _is_past(_T.offline_at_ms))
     .limit(bindparam("count"))
 )
 _FALL = (
@@ -153,6 +158,11 @@ def heard(tx: Transaction, device_id: str, now_ms: int, stale_at_ms: int, offlin
     tx.add_latest(_HEARD, device_id, given)
 
 
+def heard_then(tx: Transaction, device_id: str, at_ms: int, stale_at_ms: int, offline_at_ms: int) -> None:
+    """Long ago: nothing changes where it was heard since."""
+    tx.run(_HEARD_THEN, {"device": device_id, "now": at_ms, "stale": stale_at_ms, "offline": offline_at_ms})
+
+
 def set_status(tx: Transaction, device_id: str, status: ThingStatus, now_ms: int) -> bool:
     """False where it is so already."""
     return tx.run(_SET_STATUS, {"device": device_id, "to_status": status, "now": now_ms}) == 1
@@ -166,9 +176,9 @@ def note_refused(tx: Transaction, device_id: str, why: str, now_ms: int) -> None
     tx.add(_REFUSED, {"device": device_id, "why": why, "now": now_ms})
 
 
-def fallen(tx: Transaction, now_ms: int, count: int) -> list[Thing]:
+def fallen(tx: Transaction, now_ms: int, listens_since_ms: int, count: int) -> list[Thing]:
     """Some of those that are noted as more alive than they are."""
-    given = {"now": now_ms, "count": count}
+    given = {"now": now_ms, "since": listens_since_ms, "listened": now_ms - listens_since_ms, "count": count}
     return [_thing(row) for row in (*tx.rows(_FALLEN_OFFLINE, given), *tx.rows(_FALLEN_STALE, given))]
 
 
