@@ -195,6 +195,26 @@ async def test_a_command_with_a_risk_asks_and_what_was_signed_is_done(house: Hou
     assert len(house.sent) == 1
 
 
+async def test_a_command_that_was_approved_before_a_night_without_a_gateway_is_not_given_in_the_morning(
+    house: House,
+) -> None:
+    phone = await house.phone()
+    board = await house.board("Garage")
+    rule = await house.add(WARM, OPEN, pause_s=10)
+    for waits_s in (14 * 60, 8 * 3600):
+        await house.read(board, 26)
+        await house.look()
+        await house.agency.decide(phone, (await house.agency.of("approval.requested"))[-1], "approve")
+        house.clock.advance(waits_s)
+        await house.look()
+        await house.read(board, 20)
+    assert [actions for _, _, actions in await house.fired(rule)] == [
+        [("done", "")],
+        [("refused", "The gateway was away for too long. It was not done late.")],
+    ]
+    assert len(house.sent) == 1
+
+
 async def test_nobody_is_asked_any_more_for_a_rule_that_is_off(house: House) -> None:
     phone = await house.phone()
     board = await house.board("Garage")

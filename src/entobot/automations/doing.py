@@ -30,6 +30,7 @@ log = logging.getLogger("entobot.automations")
 
 AT_ONCE = 50
 ADDRESS = "automation"
+LATE = "The gateway was away for too long. It was not done late."
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Doer:
             self._decided(tx, job)
             return
         if now_ms - action.made_at_ms > MAX_LATE_MS:
-            raise Problem(Code.INVALID, "The gateway was away for too long. It was not done late.")
+            raise Problem(Code.INVALID, LATE)
         do = {ActionKind.ASK: self._ask, ActionKind.COMMAND: self._command, ActionKind.NOTIFY: self._notify}
         do[action.kind](tx, job)
 
@@ -204,6 +205,8 @@ class Doer:
             word = "gone" if approval is None else str(approval.state)
             self._end(tx, job.action, ActionState.REFUSED, f"The leave that it needs was {word}.", job.now_ms)
             return
+        if approval.decided_at_ms is not None and job.now_ms - approval.decided_at_ms > MAX_LATE_MS:
+            raise Problem(Code.INVALID, LATE)
         # From here on only the text that was signed exists.
         self._carry_out(tx, job, CommandArguments.model_validate(approval.approved_action().args))
 
