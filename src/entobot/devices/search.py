@@ -91,11 +91,16 @@ _CALLED = (
     .order_by(devices.c.device_id)
     .limit(CALLED_SO)
 )
+_OWN_CALLED = _CALLED.where(devices.c.user_id == bindparam("user_id"))
 
 
-def called(tx: Transaction, name: str) -> list[Device]:
-    """Those of this name that are not revoked, `CALLED_SO` at most. SQLite tells the case of A to Z only."""
-    return [to_device(row) for row in tx.rows(_CALLED, {"name": name})]
+def called(tx: Transaction, name: str, user_id: str | None) -> list[Device]:
+    """Those of this name that are not revoked, everybody's for None; `CALLED_SO` at most, and where there are so many
+    others may be called so. SQLite tells the case of A to Z only.
+    """
+    if user_id is None:
+        return [to_device(row) for row in tx.rows(_CALLED, {"name": name})]
+    return [to_device(row) for row in tx.rows(_OWN_CALLED, {"name": name, "user_id": user_id})]
 
 
 def count(tx: Transaction, search: Search) -> int:

@@ -381,9 +381,9 @@ class Devices:
 
         return await self._database.write(unit)
 
-    def called(self, tx: Transaction, name: str) -> list[Device]:
-        """Those of this name that are not revoked, whatever its case: the first so many."""
-        return called(tx, name)
+    def called(self, tx: Transaction, name: str, user_id: str | None) -> list[Device]:
+        """Those of this name that are not revoked, whatever its case, everybody's for None: the first `CALLED_SO`."""
+        return called(tx, name, user_id)
 
     async def suspend(self, principal: Principal, device_id: str) -> Device:
         """Keep a device out until it is reactivated. Raises `not_found`, `forbidden`, `invalid`."""

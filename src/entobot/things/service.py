@@ -16,6 +16,7 @@ from entobot.core.permissions import Scope
 from entobot.core.principal import Principal
 from entobot.devices.model import Device
 from entobot.devices.model import Status as DeviceStatus
+from entobot.devices.search import CALLED_SO
 from entobot.devices.service import Devices
 from entobot.policies.service import Wish, built_in_refusal
 from entobot.storage.database import Database, Transaction
@@ -176,10 +177,11 @@ class Things:
         """By id, or by the device's name where only one is called so. Raises `not_found`, `invalid`."""
         if is_id(name, Prefix.DEVICE):
             return self.view(tx, reach, name)
-        rows = [store.find_thing(tx, device.device_id) for device in self._devices.called(tx, name.strip())]
+        called = self._devices.called(tx, name.strip(), None if reach.sees_all else reach.user_id)
+        rows = [store.find_thing(tx, device.device_id) for device in called]
         seen = [self._see(tx, reach, row, self._clock.now_ms()) for row in rows if row is not None]
         found = [one for one in seen if one is not None]
-        if len(found) > 1:
+        if len(found) > 1 or len(called) == CALLED_SO:
             raise Problem(Code.INVALID, "Several things are called so. Name it by its id.")
         if not found:
             raise _no_thing()
