@@ -159,3 +159,14 @@ def test_what_is_taken_is_what_a_validator_of_json_schema_takes(
         assert not is_valid
     else:
         assert is_valid
+
+
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_a_whole_number_that_is_no_double_is_refused_in_words(kind: str) -> None:
+    fields = form_fields(flat(a={"type": kind}))
+    for great in (10**400, -(10**400), 2**53 + 1):
+        with pytest.raises(Problem) as caught:
+            check_answer(fields, {"a": great}, is_form=True)
+        assert caught.value.code is Code.INVALID
+        assert refused(flat(a={"type": kind, "minimum": great})) is Code.INVALID
+    assert check_answer(fields, {"a": 2**53}, is_form=True) == {"a": 2**53}

@@ -55,6 +55,12 @@ def test_a_type_is_kept_as_it_was_given() -> None:
         {"readings": {"a": {"kind": "boolean", "unit": "x"}}},
         {"readings": {"a": {"kind": "choice"}}},
         {"readings": {"a": {"kind": "number", "maximum": float("inf")}}},
+        {"readings": {"a": {"kind": "number", "minimum": -(10**400)}}},
+        {
+            "commands": {
+                "open": {"args": {"type": "object", "properties": {"a": {"type": "integer", "maximum": 10**400}}}}
+            }
+        },
         {"readings": {f"r{n}": {"kind": "number"} for n in range(65)}},
         {"commands": {"open": {"risk": "some"}}},
         {"commands": {"open": {"args": {"type": "object", "properties": {"a": {"type": "object"}}}}}},

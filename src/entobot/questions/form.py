@@ -21,6 +21,7 @@ MAX_OPTIONS = 30
 MAX_LABEL_CHARACTERS = 200
 MAX_TEXT_CHARACTERS = 8000
 MAX_SCHEMA_BYTES = 16 * 1024
+MAX_WHOLE = 2**53
 ANSWER = "answer"
 """The one field of a question that asks for text or a choice."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -255,7 +256,10 @@ def check_answer(fields: Sequence[Field], answer: Any, *, is_form: bool) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A whole one is no greater than those that every client tells apart."""
+    if isinstance(value, bool):
+        return False
+    return abs(value) <= MAX_WHOLE if isinstance(value, int) else isinstance(value, float) and math.isfinite(value)
 
 
 def _within(field: Field, size: float, unit: str) -> str:
