@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -472,3 +473,32 @@ async def test_what_waited_elsewhere_is_looked_at_as_of_now(house: House) -> Non
     await house.agency.database.write(lambda tx: house.intake.take(tx, message))
     await house.look()
     assert await house.fired(rule) == []
+
+
+async def test_a_rule_on_a_type_looks_at_the_things_that_its_maker_sees_and_no_others(house: House) -> None:
+    """Anybody's rule was looked at with each reading of everybody's things, in the commit that kept it."""
+    ann = await house.person("ann")
+    own, others = await house.board("Garage", ann), await house.board("Other")
+    typed = {"type": "garage", "reading": "temperature", "above": 25, "back": 24}
+    ofs = [await house.add(typed, by=by) for by in (ann, house.owner)]
+    ofs.append(await house.add({"type": "garage", "status": "online"}, by=ann))
+
+    async def looked() -> list[list[bool]]:
+        def unit(tx: Transaction) -> list[list[bool]]:
+            return [[store.find_watch(tx, one.automation_id, at) is not None for at in (own, others)] for one in ofs]
+
+        return await house.database.read(unit)
+
+    await house.read(own, 26)
+    await house.read(others, 26)
+    assert await looked() == [[True, False], [True, True], [True, False]]
+
+    def raise_her(tx: Transaction) -> None:
+        accounts_store.change_user(tx, house.agency.accounts.get_user(tx, ann.user_id).given(Role.ADMIN))
+        changed = replace(ofs[0], scopes=ofs[1].scopes)
+        store.change(tx, changed)
+        house.node.watcher.forget(tx)
+
+    await house.database.write(raise_her)
+    await house.read(others, 27)
+    assert (await looked())[0] == [True, True]

@@ -73,6 +73,8 @@ class Automating:
         things.intake.on_status.append(watcher.changed)
         features.devices.on_end.append(self.service.end_of_device)
         people.on_leaving.append(self.service.end_all)
+        for changed in (people.on_narrowed, people.on_raised):
+            changed.append(lambda tx, _by, _user, _now: watcher.forget(tx))
         self._lock = asyncio.Lock()
         self._rung = asyncio.Event()
         for topic in (topics.WORK_AUTOMATIONS, topics.WORK_APPROVALS):

@@ -4,9 +4,10 @@ What a firing does is a row of the same commit, worked off later: see `doing`.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
+from functools import partial
 
 from entobot.accounts.service import Accounts
 from entobot.approvals.service import Approvals
@@ -17,6 +18,7 @@ from entobot.automations.model import (
     CHAIN_MS,
     FRESH_MS,
     MAX_CHAIN,
+    STATUS,
     Action,
     ActionState,
     Cause,
@@ -63,6 +65,22 @@ class Zones:
         return self._known.get(name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The rules that look at things, by device or type, and those of a type whose makers see all things."""
+
+    rules: Mapping[str, Sequence[Rule]]
+    seeing_all: frozenset[str]
+
+    def at(self, device_id: str, type_name: str | None) -> list[Rule]:
+        if not self.rules:
+            return []
+        return [*self.rules.get(device_id, ()), *self.rules.get(f"type {type_name}", ())]
+
+    def sees_all(self, rule: Rule) -> bool:
+        return rule.automation_id in self.seeing_all
+
+
 class Watcher:
     def __init__(
         self,
@@ -98,7 +116,7 @@ class Watcher:
 
         `now_ms` may be earlier, where a message waited elsewhere.
         """
-        rules = self._rules(tx, device_id, type_name)
+        rules = self._rules(tx, device_id, type_name, {one.name for one in readings})
         if not rules:
             return
         now_ms = max(now_ms, self._clock.now_ms())
@@ -112,26 +130,39 @@ class Watcher:
     def changed(self, tx: Transaction, device_id: str, status: ThingStatus, now_ms: int) -> None:
         """In the unit in which a thing's status changes. `now_ms` as of `read`."""
         now_ms = max(now_ms, self._clock.now_ms())
-        for rule in self._rules(tx, device_id, self._things.type_name(tx, device_id)):
-            if rule.body.when.status is not None:
-                self._look(tx, rule, device_id, status.value, now_ms, now_ms)
+        for rule in self._rules(tx, device_id, self._things.type_name(tx, device_id), {STATUS}):
+            self._look(tx, rule, device_id, status.value, now_ms, now_ms)
 
-    def _rules(self, tx: Transaction, device_id: str, type_name: str | None) -> list[Rule]:
+    def _rules(self, tx: Transaction, device_id: str, type_name: str | None, looked_at: Container[str]) -> list[Rule]:
+        """Of those that look at a type, the ones of whoever sees this thing: others would look in vain."""
+        known = self._known(tx)
+        looking = store.looking_at(tx, device_id, type_name) if known is None else known.at(device_id, type_name)
+        found = [rule for rule in looking if rule.body.when.looked_at in looked_at]
+        if all(rule.type is None for rule in found):
+            return found
+        owner = self._things.owner_of(tx, device_id)
+        sees_all = partial(self._sees_all, tx) if known is None else known.sees_all
+        return [rule for rule in found if rule.type is None or rule.user_id == owner or sees_all(rule)]
+
+    def _known(self, tx: Transaction) -> "_Known | None":
         memory = tx.memory
         if memory is None:
-            return store.looking_at(tx, device_id, type_name)
-        known: dict[str, list[Rule]] | None = memory.get(KNOWN)
+            return None
+        known: _Known | None = memory.get(KNOWN)
         if known is None:
-            known = {}
+            rules: dict[str, list[Rule]] = {}
             for rule in store.looking(tx):
-                known.setdefault(rule.device_id or f"type {rule.type}", []).append(rule)
+                rules.setdefault(rule.device_id or f"type {rule.type}", []).append(rule)
+            of_types = [rule for some in rules.values() for rule in some if rule.type is not None]
+            known = _Known(rules, frozenset(one.automation_id for one in of_types if self._sees_all(tx, one)))
             memory.put(KNOWN, known)
-        if not known:
-            return []
-        return [*known.get(device_id, ()), *known.get(f"type {type_name}", ())]
+        return known
+
+    def _sees_all(self, tx: Transaction, rule: Rule) -> bool:
+        return Reach.of(rule.user_id, self.scopes_of(tx, rule)).sees_all
 
     def forget(self, tx: Transaction) -> None:
-        """Rules have changed."""
+        """Rules have changed, or what their makers may see."""
         if tx.memory is not None:
             tx.memory.forget(KNOWN)
 

@@ -222,6 +222,11 @@ class Things:
         state = next((one for one in seen.states if one.name == reading), None)
         return [] if state is None else history_store.each(tx, state, since_ms, until_ms, count)
 
+    def owner_of(self, tx: Transaction, device_id: str) -> str:
+        """Whose a thing is; empty for none."""
+        found = self._devices.find_device(tx, device_id)
+        return "" if found is None else found.user_id
+
     def type_name(self, tx: Transaction, device_id: str) -> str | None:
         """Of which type a thing is."""
         found = store.find_thing(tx, device_id)
