@@ -323,6 +323,17 @@ async def test_a_node_that_starts_does_not_keep_another_from_noting_who_is_silen
     assert (await world.thing()).status is ThingStatus.OFFLINE
 
 
+async def test_what_waited_elsewhere_does_not_hide_that_a_thing_was_heard_since(world: World) -> None:
+    await world.assign(GARAGE)
+    world.clock.advance(3600)
+    await world.say("status", "online")
+    heard_ms = world.clock.now_ms()
+    await world.say("telemetry/temperature", 20, at_ms=heard_ms - 200_000)
+    assert (await world.thing()).heard_ms == heard_ms
+    await world.wait(5)
+    assert (await world.thing()).status is ThingStatus.ONLINE
+
+
 async def test_what_waited_elsewhere_until_it_was_over_makes_no_thing_online(world: World) -> None:
     """A backlog of the edge comes as of when it was said."""
     await world.assign(GARAGE)

@@ -27,6 +27,8 @@ from entobot.things.payloads import Window, read_batch, read_event, read_reading
 from entobot.things.types import ThingType, type_of
 
 ROOT = "devices"
+LATE_MS = 10_000
+"""What is older waited elsewhere, and something newer may have been heard before it."""
 P = ParamSpec("P")
 
 
@@ -234,12 +236,13 @@ class Intake:
         """
         pace = self._pace(tx, known)
         stale_at_ms, offline_at_ms = at_ms + pace.stale_ms, at_ms + pace.offline_ms
-        if offline_at_ms <= self._clock.now_ms():
-            store.heard_then(tx, device_id, at_ms, stale_at_ms, offline_at_ms)
+        now_ms = self._clock.now_ms()
+        hear = store.heard if at_ms > now_ms - LATE_MS else store.heard_then
+        hear(tx, device_id, at_ms, stale_at_ms, offline_at_ms)
+        if offline_at_ms <= now_ms:
             if known.status is ThingStatus.NEVER:
                 self._change(tx, device_id, known, ThingStatus.OFFLINE, at_ms)
             return
-        store.heard(tx, device_id, at_ms, stale_at_ms, offline_at_ms)
         if known.status is not ThingStatus.ONLINE:
             self._change(tx, device_id, known, ThingStatus.ONLINE, at_ms)
 

@@ -159,7 +159,7 @@ def heard(tx: Transaction, device_id: str, now_ms: int, stale_at_ms: int, offlin
 
 
 def heard_then(tx: Transaction, device_id: str, at_ms: int, stale_at_ms: int, offline_at_ms: int) -> None:
-    """Long ago: nothing changes where it was heard since."""
+    """Nothing changes where it was heard since."""
     tx.run(_HEARD_THEN, {"device": device_id, "now": at_ms, "stale": stale_at_ms, "offline": offline_at_ms})
 
 
