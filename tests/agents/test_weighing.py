@@ -37,7 +37,7 @@ async def test_a_leave_does_not_cover_a_risk_that_rose_while_it_waited(
     await agency.until("RUN_FINISHED")
     assert (agency.workspace / "notes.txt").exists() is is_done
     (answer,) = await agency.answers()
-    assert ("More is at stake by now than was approved: high, not medium." in answer) is not is_done
+    assert ("More is at stake by now than was approved: high, not medium. It was not done." in answer) is not is_done
     kept = await agency.database.read(lambda tx: agency.approvals.find(tx, approval["approval_id"]))
     assert kept is not None
     assert (kept.state, kept.consumed_at_ms is not None) == (ApprovalState.APPROVED, True)

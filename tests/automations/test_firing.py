@@ -15,7 +15,8 @@ from entobot.mqtt.model import Message
 from entobot.storage.database import Transaction
 from entobot.things.refused import CommandRefused
 from entobot.things.tools import COMMAND, CommandArguments, thing_tools
-from tests.automations.conftest import LIGHT, NOTIFY, OPEN, House
+from entobot.things.types import type_of
+from tests.automations.conftest import GARAGE, LIGHT, NOTIFY, OPEN, House
 
 ON_EVERY_STORE = True
 WARM = {"thing": "Garage", "reading": "temperature", "above": 25, "back": 24}
@@ -194,6 +195,28 @@ async def test_a_command_with_a_risk_asks_and_what_was_signed_is_done(house: Hou
     await house.look()
     assert (await house.fired(rule))[2][2] == [("refused", "The leave that it needs was denied.")]
     assert len(house.sent) == 1
+
+
+async def test_a_command_whose_risk_rose_while_it_was_approved_is_not_given(house: House) -> None:
+    phone = await house.phone()
+    board = await house.board("Garage")
+    rule = await house.add(WARM, LIGHT)
+
+    async def put(risk: str) -> None:
+        body = GARAGE | {"commands": {"light": {"risk": risk}}}
+        now_ms = house.clock.now_ms()
+        await house.database.write(lambda tx: house.things.put_type(tx, house.owner, type_of("garage", body), now_ms))
+
+    await put("low")
+    await house.read(board, 26)
+    await house.look()
+    (asked,) = await house.agency.of("approval.requested")
+    await house.agency.decide(phone, asked, "approve")
+    await put("medium")
+    await house.look()
+    why = "More is at stake by now than was approved: medium, not low. It was not done."
+    assert await house.fired(rule) == [("fired", 26, [("refused", why)])]
+    assert house.sent == []
 
 
 async def test_a_command_that_was_approved_before_a_night_without_a_gateway_is_not_given_in_the_morning(

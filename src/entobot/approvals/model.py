@@ -207,7 +207,7 @@ def risen(approval: Approval, risk: Risk | None) -> str:
     """Why its leave does not cover what is at stake by now; empty where it does."""
     if risk is None or RANK[risk] <= RANK[approval.risk]:
         return ""
-    return f"More is at stake by now than was approved: {risk}, not {approval.risk}. Ask again."
+    return f"More is at stake by now than was approved: {risk}, not {approval.risk}. It was not done."
 
 
 def check_open(approval: Approval, now_ms: int) -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 from dataclasses import dataclass, replace
 
-from entobot.approvals.model import Approval, ApprovalState, Question
+from entobot.approvals.model import Approval, ApprovalState, Question, risen
 from entobot.approvals.service import Approvals
 from entobot.automations import firing_store, store
 from entobot.automations.model import MAX_ASKED_MS, MAX_LATE_MS, Action, ActionState, Firing
@@ -208,12 +208,14 @@ class Doer:
         if approval.decided_at_ms is not None and job.now_ms - approval.decided_at_ms > MAX_LATE_MS:
             raise Problem(Code.INVALID, LATE)
         # From here on only the text that was signed exists.
-        self._carry_out(tx, job, CommandArguments.model_validate(approval.approved_action().args))
+        self._carry_out(tx, job, CommandArguments.model_validate(approval.approved_action().args), approval)
 
-    def _carry_out(self, tx: Transaction, job: _Job, args: CommandArguments) -> None:
+    def _carry_out(self, tx: Transaction, job: _Job, args: CommandArguments, approval: Approval | None = None) -> None:
         job.by.require(Scope.APPROVE)
         reach = Reach.of(job.by.user_id, job.by.scopes)
         seen = self._things.view(tx, reach, args.thing)
+        if approval is not None and (why := risen(approval, self._things.risk_of(seen, args.command, args.args))):
+            raise Problem(Code.INVALID, why)
         via, now_ms = job.rule.automation_id, job.now_ms
         made = self._things.command(tx, reach, seen, args.command, args.args, via=via, actor=None, now_ms=now_ms)
         self._end(tx, job.action, ActionState.DONE, "", now_ms, made.command_id)
