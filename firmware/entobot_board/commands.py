@@ -112,7 +112,10 @@ class Commands:
             self._over = self._over[self._over.find("\n", 1) :]
 
     def _repeats(self, command_id: str) -> bool:
-        """Whether it was heard before. Then it is answered again, or will be."""
+        """Whether it was heard before, refused ones as long as that is not told. Then it is answered again, or will be."""
+        for unsaid, result in self._unsaid:
+            if unsaid == command_id and result["state"] != "accepted":
+                return True
         for known in self._known:
             if known[0] == command_id:
                 if known[1] is not None:

@@ -39,6 +39,19 @@ def test_a_flood_that_was_refused_lets_no_command_be_done_again(tmp_path: Path) 
     assert door.opened == 9
 
 
+def test_a_command_that_was_refused_is_not_done_before_that_is_told(tmp_path: Path) -> None:
+    """The line broke before its answer was acknowledged, and the gateway sends it again."""
+    door = Door(tmp_path)
+    for n in range(9):
+        door.commands.take(command(f"cmd_{n}"))
+    for _ in range(9):
+        door.commands.step()
+    door.commands.take(command("cmd_8"))
+    door.commands.step()
+    assert door.opened == 8
+    assert [state for state, _ in door.said()].count("failed") == 1
+
+
 def test_64_commands_are_known_after_they_were_told_and_their_results_take_no_room(tmp_path: Path) -> None:
     door = Door(tmp_path)
     done: list[str] = []
