@@ -2,18 +2,20 @@
 
 import asyncio
 import json
+import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.client import MQTTMessage
 
 from tests.stories.test_approvals import Deciding
 from tests.support.board import V5, Board, mqtt_environment
 from tests.support.fake_openai import KEY, Calls, FakeOpenAI, Text
 from tests.support.phone import Phone, connected
-from tests.support.process import ROOMY, GatewayProcess
+from tests.support.process import GENEROUS_S, ROOMY, GatewayProcess
 from tests.support.thing import Thing
 
 GARAGE = """
@@ -119,6 +121,22 @@ def test_a_command_that_was_cancelled_does_not_reach_a_board_that_returns(gatewa
     again = Board(gateway, thing, clean=False, expiry_s=3600).opened()
     assert json.loads(again.heard().payload)["command_id"] == wanted["command_id"]
     assert again.nothing_more()
+
+
+def test_a_command_that_was_cancelled_does_not_reach_a_board_that_is_busy(gateway: GatewayProcess) -> None:
+    thing, _ = a_garage(gateway, "Busy")
+    board = Board(gateway, thing, name="slow", receive_maximum=1, manual_ack=True).opened()
+    heard: queue.Queue[MQTTMessage] = queue.Queue()
+    board.client.on_message = lambda _client, _userdata, one: heard.put(one)
+    board.subscribe(f"{board.root}/command")
+    first, cancelled, wanted = [
+        gateway.ask("things", "command", "Busy", "light", "on=true", "--wait", "0")["command_id"] for _ in range(3)
+    ]
+    one = heard.get(timeout=GENEROUS_S)
+    assert json.loads(one.payload)["command_id"] == first
+    assert gateway.ask("things", "cancel", "Busy", cancelled)["state"] == "cancelled"
+    board.client.ack(one.mid, one.qos)
+    assert json.loads(heard.get(timeout=GENEROUS_S).payload)["command_id"] == wanted
 
 
 def test_who_commands_hears_what_became_of_it(gateway: GatewayProcess) -> None:

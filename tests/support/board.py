@@ -47,15 +47,17 @@ class Board:
         client_id: str | None = None,
         over_websocket: bool = False,
         trust: ssl.SSLContext | None = None,
+        receive_maximum: int | None = None,
         **options: Any,
     ) -> None:
-        """`name` is added to the client id. `expiry_s` is the session's, in version 5."""
+        """`name` is added to the client id. `expiry_s` is the session's, `receive_maximum` ours, in version 5."""
         self.thing = thing
         self.port = gateway.port if over_websocket else int(gateway.environment["ENTOBOT_MQTT__PORT"])
         self.root = f"devices/{thing.device_id}"
         self._version = version
         self._clean = clean
         self._expiry_s = expiry_s
+        self._receive_maximum = receive_maximum
         chosen = client_id if client_id is not None else thing.device_id + (f"/{name}" if name else "")
         self.client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
@@ -91,6 +93,8 @@ class Board:
         if self._version == V5:
             found = Properties(PacketTypes.CONNECT)
             found.SessionExpiryInterval = self._expiry_s
+            if self._receive_maximum is not None:
+                found.ReceiveMaximum = self._receive_maximum
             options = {"clean_start": self._clean, "properties": found}
         self.client.connect("127.0.0.1", self.port, keepalive=keep_alive_s, **options)
         self.client.loop_start()

@@ -93,6 +93,7 @@ class Boards:
         self.broker.arrived, self.broker.subscribed = things.arrived, things.subscribed
         self.broker.is_called_off = things.is_called_off
         things.service.send = self._send_down
+        things.service.on_cancelled = lambda device_id: ground.bus.publish(topics.CONTROL_DEVICES, device_id.encode())
         self._bridges = _make_bridges(ground, self.broker, devices, audit, things)
         self._edge = _make_edge(ground, self.broker, devices, things, self._denials)
         self.parts = MqttParts(

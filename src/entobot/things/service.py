@@ -115,7 +115,7 @@ async def _untold(_: CommandRefused) -> None: ...
 
 class Things:
     """`send` is put in by whoever speaks to boards, `refusal_of` by whoever keeps policies, `on_refused` by who logs,
-    `listens_since` by who notes which things are silent.
+    `listens_since` by who notes which things are silent. `on_cancelled` hears of whom somebody took a command back.
     """
 
     def __init__(
@@ -134,6 +134,7 @@ class Things:
         self.refusal_of: Callable[[Transaction, Wish], str | None] = built_in_refusal
         self.on_refused: Callable[[CommandRefused], Awaitable[None]] = _untold
         self.on_end: list[Callable[[str], None]] = []
+        self.on_cancelled: Callable[[str], None] = lambda _: None
         self.listens_since: Callable[[], int] = lambda: 0
         self._database = database
         self._clock = clock
@@ -422,6 +423,7 @@ class Things:
             raise Problem(Code.FORBIDDEN, "This is somebody else's thing.")
         if not self._end(tx, one, CommandState.CANCELLED, now_ms):
             raise Problem(Code.INVALID, "This command is over.")
+        tx.after_commit(lambda: self.on_cancelled(one.device_id))
         return self.find_command(tx, seen, command_id)
 
     def _end(self, tx: Transaction, one: Command, state: CommandState, now_ms: int) -> bool:
