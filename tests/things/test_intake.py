@@ -288,6 +288,19 @@ async def test_a_gateway_that_was_away_calls_no_thing_silent_before_it_had_its_t
     assert (await world.thing()).status is ThingStatus.OFFLINE, "it did not come back"
 
 
+async def test_a_thing_that_speaks_once_a_day_is_missed_by_a_gateway_that_starts_each_night(world: World) -> None:
+    await world.say("status", {"status": "online", "every_s": 24 * 3600})
+    found: list[tuple[ThingStatus, ThingStatus]] = []
+    for _ in range(8):
+        world.clock.advance(24 * 3600 - 15 * 60)
+        fresh = world.keeping = Keeping(world.database, world.clock, KEEP, world.intake.on_status)
+        await world.wait(15 * 60)
+        one = await world.thing()
+        found.append((one.status, one.status_at(world.clock.now_ms(), fresh.listens_since_ms)))
+    online, stale, offline = [(one, one) for one in (ThingStatus.ONLINE, ThingStatus.STALE, ThingStatus.OFFLINE)]
+    assert found == [online] * 2 + [stale] * 5 + [offline]
+
+
 async def test_a_machine_that_slept_or_a_store_that_was_away_makes_no_thing_silent(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

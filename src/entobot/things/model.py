@@ -14,6 +14,8 @@ AHEAD_MS = 5 * 60_000
 KNOWN_BATCH_MS = 30 * 24 * 3600_000
 """So long a batch that is sent again is known."""
 
+GRACE_MS = 15 * 60_000
+"""So long at most nobody is called silent after somebody began to listen."""
 MAX_NUMBER = 1e100
 """Of a reading, above or below nought: sums of many, and their squares, stay numbers."""
 
@@ -125,15 +127,21 @@ class Thing:
     refused_why: str
 
     def status_at(self, now_ms: int, listens_since_ms: int = 0) -> ThingStatus:
-        """Silence counts from when somebody began to listen, if that is later than when it was heard."""
+        """Silence counts from when somebody began to listen, if that is later than when it was heard; of things that
+        speak seldom for `GRACE_MS`, else a gateway that starts each night would never miss them.
+        """
         if self.status not in (ThingStatus.ONLINE, ThingStatus.STALE):
             return self.status
-        now_ms -= max(0, listens_since_ms - (self.heard_ms or 0))
-        if self.offline_at_ms is not None and now_ms >= self.offline_at_ms:
+        heard_ms, listened_ms = self.heard_ms or 0, now_ms - listens_since_ms
+
+        def is_past(end_ms: int | None) -> bool:
+            if end_ms is None or now_ms < end_ms:
+                return False
+            return heard_ms >= listens_since_ms or listened_ms >= min(end_ms - heard_ms, GRACE_MS)
+
+        if is_past(self.offline_at_ms):
             return ThingStatus.OFFLINE
-        if self.stale_at_ms is not None and now_ms >= self.stale_at_ms:
-            return ThingStatus.STALE
-        return self.status
+        return ThingStatus.STALE if is_past(self.stale_at_ms) else self.status
 
 
 class CommandState(StrEnum):

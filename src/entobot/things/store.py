@@ -7,9 +7,11 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, func, insert, not
 
 from entobot.storage.database import Row, Transaction
 from entobot.storage.upsert import upsert
-from entobot.things.model import Kind, Reading, State, Thing, ThingStatus, Value
+from entobot.things.model import GRACE_MS, Kind, Reading, State, Thing, ThingStatus, Value
 from entobot.things.tables import series, things, types
 
+_AT_ALL = 2**62
+"""Longer than any silence, in ms."""
 _Y, _T, _S = types.c, things.c, series.c
 _OF_DEVICE = _T.device_id == bindparam("device")
 
@@ -160,7 +162,7 @@ def heard(tx: Transaction, device_id: str, now_ms: int, stale_at_ms: int, offlin
 
 def heard_then(tx: Transaction, device_id: str, at_ms: int, stale_at_ms: int, offline_at_ms: int) -> None:
     """Nothing changes where it was heard since."""
-    tx.run(_HEARD_THEN, {"device": device_id, "now": at_ms, "stale": stale_at_ms, "offline": offline_at_ms})
+    tx.add(_HEARD_THEN, {"device": device_id, "now": at_ms, "stale": stale_at_ms, "offline": offline_at_ms})
 
 
 def set_status(tx: Transaction, device_id: str, status: ThingStatus, now_ms: int) -> bool:
@@ -178,7 +180,13 @@ def note_refused(tx: Transaction, device_id: str, why: str, now_ms: int) -> None
 
 def fallen(tx: Transaction, now_ms: int, listens_since_ms: int, count: int) -> list[Thing]:
     """Some of those that are noted as more alive than they are."""
-    given = {"now": now_ms, "since": listens_since_ms, "listened": now_ms - listens_since_ms, "count": count}
+    listened_ms = now_ms - listens_since_ms
+    given = {
+        "now": now_ms,
+        "since": listens_since_ms,
+        "listened": listened_ms if listened_ms < GRACE_MS else _AT_ALL,
+        "count": count,
+    }
     return [_thing(row) for row in (*tx.rows(_FALLEN_OFFLINE, given), *tx.rows(_FALLEN_STALE, given))]
 
 
