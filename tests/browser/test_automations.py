@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
@@ -53,8 +53,10 @@ def test_a_rule_is_made_on_the_phone_fires_and_is_switched_and_removed(
     board.publish(f"{board.root}/telemetry/temperature", "20")
     window.sees(re.compile("above 25 · last"))
     album.add("automations")
-    page.get_by_label("On: Temperature of Garage").uncheck()
-    expect(page.get_by_label("On: Temperature of Garage")).not_to_be_checked()
+    switch = page.get_by_label("On: Temperature of Garage")
+    switch.uncheck()
+    expect(page.get_by_text("off", exact=True)).to_be_visible()
+    expect(switch).not_to_be_checked()
     window.link(re.compile("Temperature of Garage")).click()
     window.heading("Temperature of Garage")
     window.sees(re.compile("temperature 26"))
@@ -109,3 +111,47 @@ def test_a_rule_is_made_tried_changed_and_removed_in_the_dashboard(
     page.get_by_role("alertdialog").get_by_role("button", name="Remove").click()
     window.sees("No automations yet.")
     assert album.found == {}
+
+
+def test_a_switch_that_is_turned_twice_before_the_gateway_has_answered_ends_as_it_stands(
+    home: tuple[GatewayProcess, Board], new_window: NewWindow
+) -> None:
+    gateway, _ = home
+    window = new_window(gateway)
+    page = window.page
+    window.pair("In a hurry")
+    window.open("/automations")
+    page.get_by_label("Value").fill("90")
+    window.button("Make it").click()
+    switch = page.get_by_label("On: Temperature of Garage")
+    switch.click()
+    expect(page.get_by_text("off", exact=True)).to_be_visible()
+    held: list[Route] = []
+    page.route("**/enable", lambda route: held.append(route), times=1)  # noqa: PLW0108  it is inspected
+    with page.expect_request("**/enable"):
+        switch.click()
+    switch.click()
+    with page.expect_response(lambda answer: answer.url.endswith("/disable")):
+        held.pop().continue_()
+    expect(switch).not_to_be_checked()
+    assert " off " in gateway.cli("automations", "list").stdout
+    window.may_lose_network = True
+    page.route("**/enable", lambda route: route.abort("connectionreset"), times=2)
+    switch.click()
+    window.sees("The gateway was not reached. Try again.")
+    expect(switch).not_to_be_checked()
+
+
+def test_the_form_is_there_when_the_gateway_is_reached_again(
+    home: tuple[GatewayProcess, Board], new_window: NewWindow
+) -> None:
+    window = new_window(home[0])
+    window.may_lose_network = True
+    window.pair("Underground")
+    window.becomes("navigator.serviceWorker.ready.then(() => true)")
+    window.context.set_offline(True)
+    window.open("/automations")
+    window.sees(re.compile("gateway is not reached", re.IGNORECASE))
+    expect(window.page.get_by_label("Value")).to_have_count(0)
+    window.context.set_offline(False)
+    expect(window.page.get_by_label("Value")).to_be_visible()

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import NewWindow
 from tests.browser.keys import tab_to
@@ -26,6 +26,11 @@ def opened(window: Window) -> None:
     window.heading("To-dos")
 
 
+def told(window: Window, text: str) -> None:
+    """Said when the gateway has answered; a box is ticked before."""
+    expect(window.page.get_by_role("status").filter(has_text=text)).to_have_count(1)
+
+
 def item(window: Window, text: str) -> Any:
     return window.page.get_by_role("listitem").filter(has_text=text)
 
@@ -43,16 +48,39 @@ def test_a_to_do_is_added_ticked_off_and_taken_back(shared_gateway: GatewayProce
     (row,) = kept(window, "water the tomatoes")
     assert row["kind"] == "todo"
     tick.click()
+    told(window, "Done")
     expect(tick).to_be_checked()
     assert kept(window, "water the tomatoes") == []
     tick.click()
+    told(window, "Added: water the tomatoes")
     expect(tick).not_to_be_checked()
     assert len(kept(window, "water the tomatoes")) == 1
     tick.click()
+    told(window, "Done")
     expect(tick).to_be_checked()
     window.page.reload()
     window.heading("To-dos")
     expect(tick).to_have_count(0)
+
+
+def test_a_to_do_that_is_taken_back_before_the_gateway_has_answered_stays(
+    shared_gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = new_window(shared_gateway)
+    window.pair("In a hurry")
+    window.operator.request("POST", AT, json={"kind": "todo", "text": "feed the cat"})
+    window.open("/memos")
+    tick = window.page.get_by_role("checkbox", name="feed the cat")
+    held: list[Route] = []
+    window.page.route(f"**{AT}/*", lambda route: held.append(route), times=1)  # noqa: PLW0108  it is inspected
+    with window.page.expect_request(f"**{AT}/*"):
+        tick.click()
+    tick.click()
+    with window.page.expect_request(lambda request: request.url.endswith(AT) and request.method == "POST"):
+        held.pop().continue_()
+    told(window, "Added: feed the cat")
+    expect(tick).not_to_be_checked()
+    assert len(kept(window, "feed the cat")) == 1
 
 
 def test_a_reminder_is_told_at_the_time_of_the_persons_zone(

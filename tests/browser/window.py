@@ -162,8 +162,10 @@ class Window:
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type not in ("error", "warning"):
             return
-        is_network = message.text.startswith(_NETWORK_FAILURES)
-        (self.network_failures if is_network else self.problems).append(message.text)
+        if message.text.startswith(_NETWORK_FAILURES):
+            self.network_failures.append(f"{message.text} {message.location['url']}")
+        else:
+            self.problems.append(message.text)
 
     def _failed(self, error: WebError) -> None:
         self.problems.append(f"script error: {error.error}")

@@ -12,7 +12,7 @@ export interface Memo {
   due_at: string | null;
   /** done or removed, and still on the page, so that it can be taken back */
   gone?: boolean;
-  /** what the row is called on the page where it has got a new id meanwhile */
+  /** its first id, where it has got a new one by being taken back */
   key?: string;
 }
 
@@ -21,17 +21,25 @@ export type Ask = (method: "GET" | "POST" | "DELETE", path: string, body?: unkno
 export const MOST_CHARACTERS = 500;
 const AT = "/api/v1/memos";
 
+/** What a row is called on the page. */
+export function keyOf(memo: Memo): string {
+  return memo.key ?? memo.memo_id;
+}
+
 class Memos {
   rows = $state.raw<Memo[]>([]);
   /** null until the gateway or this device's own copy has said what there is */
   known = $state<"gateway" | "kept" | null>(null);
   private deviceId = "";
+  private last: Promise<unknown> = Promise.resolve();
 
-  async load(ask: Ask): Promise<void> {
-    const answer = (await (await ask("GET", AT)).json()) as { rows: Memo[] };
-    this.rows = answer.rows;
-    this.known = "gateway";
-    this.keep();
+  load(ask: Ask): Promise<void> {
+    return this.inTurn(async () => {
+      const answer = (await (await ask("GET", AT)).json()) as { rows: Memo[] };
+      this.rows = answer.rows;
+      this.known = "gateway";
+      this.keep();
+    });
   }
 
   /** What this pairing has kept. What another one left in memory is forgotten. */
@@ -47,30 +55,46 @@ class Memos {
     this.known = "kept";
   }
 
-  async add(ask: Ask, kind: MemoKind, text: string, due: string | null): Promise<void> {
-    const row = await this.post(ask, kind, text, due);
-    this.rows = [...this.rows, row];
-    this.keep();
+  add(ask: Ask, kind: MemoKind, text: string, due: string | null): Promise<void> {
+    return this.inTurn(async () => {
+      const row = await this.post(ask, kind, text, due);
+      this.rows = [...this.rows, row];
+      this.keep();
+    });
   }
 
-  /** It stays on the page until the list is read anew. */
-  async remove(ask: Ask, memo: Memo): Promise<void> {
-    await ask("DELETE", `${AT}/${memo.memo_id}`);
-    this.put(memo.memo_id, { ...memo, gone: true });
+  /**
+   * Done or removed, or taken back. A row that is gone stays on the page until the list is read anew; one that is
+   * taken back is a new one, for the gateway has forgotten the old.
+   */
+  change(ask: Ask, memo: Memo, gone: boolean): Promise<void> {
+    return this.inTurn(async () => {
+      const now = this.rows.find((one) => keyOf(one) === keyOf(memo));
+      if ((now === undefined || now.gone === true) === gone) return;
+      if (now !== undefined && gone) {
+        await ask("DELETE", `${AT}/${now.memo_id}`);
+        return this.put({ ...now, gone });
+      }
+      const row = await this.post(ask, memo.kind, memo.text, memo.due_at);
+      this.put({ ...row, created_at: memo.created_at, key: keyOf(memo) });
+    });
   }
 
-  /** As a new one: the gateway has forgotten the old. */
-  async restore(ask: Ask, memo: Memo): Promise<void> {
-    const row = await this.post(ask, memo.kind, memo.text, memo.due_at);
-    this.put(memo.memo_id, { ...row, created_at: memo.created_at, key: memo.key ?? memo.memo_id });
+  /** One at a time: a tick that is taken back at once, and a list that was asked for before it, find what came of it. */
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.last.then(work);
+    this.last = done.catch(() => undefined);
+    return done;
   }
 
   private async post(ask: Ask, kind: MemoKind, text: string, due: string | null): Promise<Memo> {
     return (await (await ask("POST", AT, { kind, text, ...(due === null ? {} : { due_at: due }) })).json()) as Memo;
   }
 
-  private put(id: string, row: Memo): void {
-    this.rows = this.rows.map((one) => (one.memo_id === id ? row : one));
+  private put(row: Memo): void {
+    const key = keyOf(row);
+    const at = this.rows.findIndex((one) => keyOf(one) === key);
+    this.rows = at === -1 ? [...this.rows, row] : this.rows.map((one, index) => (index === at ? row : one));
     this.keep();
   }
 
