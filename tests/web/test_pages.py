@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,21 @@ async def client(build: Build, built: Pages):  # noqa: ANN201
         yield client
 
 
-@pytest.mark.parametrize("path", [*APP_PATHS, "/chat/cnv_01", "/approvals/apr_01"])
+ROUTER = Path(__file__).parents[2] / "web/src/phone/router.svelte.ts"
+
+
+def of_the_router() -> set[str]:
+    """Every address that the app's own router knows, with an id where it takes one."""
+    lines = [line for line in ROUTER.read_text().splitlines() if 'first === "' in line]
+    found = {(name, "id:" in line) for line in lines for name in re.findall(r'first === "(\w+)"', line)}
+    return {f"/{name}/some_01" if takes_id else f"/{name}" for name, takes_id in found}
+
+
+def test_the_router_has_been_read() -> None:
+    assert {"/chat/some_01", "/automations/some_01", "/things/some_01", "/pair"} <= of_the_router()
+
+
+@pytest.mark.parametrize("path", sorted({*APP_PATHS, "/automations", *of_the_router()}))
 async def test_every_address_of_the_app_is_its_one_page(client: httpx.AsyncClient, path: str) -> None:
     response = await client.get(path)
     assert (response.status_code, response.content) == (200, INDEX)

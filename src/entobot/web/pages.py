@@ -23,6 +23,7 @@ BUILT_PAGES = Path(__file__).parent / "pages"
 APP_PATHS = (
     "/",
     "/approvals",
+    "/automations",
     "/certificate",
     "/chat",
     "/device",
@@ -37,7 +38,7 @@ APP_PATHS = (
 """Addresses inside the phone app; all are its one page."""
 ADMIN_PATH = re.compile(r"/admin(?:/[A-Za-z0-9_-]{1,64}){1,2}/?")
 """Addresses inside the dashboard, which is one page as well."""
-APP_OBJECT = re.compile(r"/(?:approvals|chat|notifications|questions)/[A-Za-z0-9_-]{1,64}")
+APP_OBJECT = re.compile(r"/(?:approvals|automations|chat|notifications|questions|things)/[A-Za-z0-9_-]{1,64}")
 
 DOCS_PATH = "/api/docs"
 SWAGGER_FILES = ("/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js")
