@@ -17,7 +17,7 @@ from entobot.agents.service import Limits
 from entobot.agents.worker import Pace
 from entobot.config import AgentSettings
 from tests.agents.conftest import Opener
-from tests.support.agency import Agency
+from tests.support.agency import PATIENCE_S, Agency
 from tests.support.fake_openai import KEY, MODEL, Calls, Failure, FakeOpenAI, Raw, Text
 
 Serve = Callable[..., Awaitable[tuple[Agency, FakeOpenAI]]]
@@ -320,7 +320,7 @@ async def test_stopping_does_not_wait_for_the_model(serve: Serve) -> None:
     agency, _ = await serve(Raw(b"", hangs=True))
     await agency.say("hi")
     await agency.until("RUN_STARTED")
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(PATIENCE_S):
         await agency.worker.stop(timedelta(seconds=5))
     error = await agency.until("RUN_ERROR")
     assert (error["code"], error["retry"]) == ("gateway_restarted", True)

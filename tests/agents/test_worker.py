@@ -27,7 +27,7 @@ from entobot.core.permissions import ALL_SCOPES
 from entobot.core.principal import Principal
 from entobot.storage.database import Transaction
 from tests.agents.conftest import Opener
-from tests.support.agency import ALIVE, Agency
+from tests.support.agency import ALIVE, PATIENCE_S, Agency
 from tests.support.time import ManualClock
 
 
@@ -389,7 +389,7 @@ async def test_stopping_ends_whatever_the_model_does(open_agency: Opener) -> Non
     agency = await open_agency(runner=runner)
     await agency.say("hi")
     await agency.until_live("TEXT_MESSAGE_CONTENT")
-    await asyncio.wait_for(agency.worker.stop(timedelta(seconds=5)), 5)
+    await asyncio.wait_for(agency.worker.stop(timedelta(seconds=5)), PATIENCE_S)
     assert (await agency.until("RUN_ERROR"))["code"] == "gateway_restarted"
     assert runner.closed
     runner.gate("free").set()

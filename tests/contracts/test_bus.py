@@ -11,6 +11,7 @@ from entobot.bus.bus_local import LocalBus
 from tests.support.buses import Nodes, nats_nodes, postgres_nodes
 from tests.support.nats import NatsServer
 from tests.support.postgres import PostgresServer
+from tests.support.process import GENEROUS_S
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ class Ear:
         self._more.set()
 
     async def until(self, count: int) -> list[tuple[str, bytes]]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GENEROUS_S):
             while len(self.heard) < count:
                 self._more.clear()
                 await self._more.wait()

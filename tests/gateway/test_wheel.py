@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from entobot.core.clock import SystemClock
 from entobot.gateway.wheel import TimerWheel
+from tests.support.process import GENEROUS_S
 from tests.support.time import ManualClock
 
 
@@ -125,5 +126,5 @@ async def test_it_turns_on_a_real_loop() -> None:
     wheel = TimerWheel(SystemClock(), asyncio.get_running_loop().call_later, slot_s=0.01)
     fired = asyncio.Event()
     wheel.after(0.03, fired.set)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(GENEROUS_S):
         await fired.wait()

@@ -25,6 +25,7 @@ from entobot.mqtt.packets import (
 from entobot.storage.database import Database
 from tests.mqtt.test_bridge import bridge
 from tests.support.process import GENEROUS_S
+from tests.support.served import Served
 from tests.support.time import ManualClock
 
 V5 = Version.V5
@@ -72,7 +73,6 @@ class OtherBroker:
                     if isinstance(packet, PubAck | PingReq):
                         self._heard.put_nowait(packet)
                     writer.write(self._answer(packet))
-        writer.close()
 
     def _answer(self, packet: Packet) -> bytes:
         match packet:
@@ -95,8 +95,8 @@ async def bridged(database: Database, other: OtherBroker, rate: Gcra) -> AsyncGe
     sleepers = Sleepers(clock)
     one, _ = bridge(database)
     await database.write(lambda tx: one.hold(tx, frozenset({"nod_1"}), 1))
-    server = await asyncio.start_server(other.serve, "127.0.0.1", 0)
-    place = Place("127.0.0.1", server.sockets[0].getsockname()[1], has_tls=False)
+    server = Served(other.serve)
+    place = Place("127.0.0.1", server.port, has_tls=False)
     terms = Terms(V5, "me", None, None, filters=one.map.filters, max_payload_bytes=100, keep_alive_s=60)
     parts = Parts(one, place, lambda _: terms, database, clock, rate, sleepers.sleep)
     living = asyncio.create_task(Line(parts, ()).live())
@@ -106,7 +106,7 @@ async def bridged(database: Database, other: OtherBroker, rate: Gcra) -> AsyncGe
     finally:
         living.cancel()
         await asyncio.gather(living, return_exceptions=True)
-        server.close()
+        await server.stop()
 
 
 async def test_what_comes_too_fast_is_taken_in_its_time_and_the_other_broker_is_pinged_meanwhile(

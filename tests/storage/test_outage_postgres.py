@@ -19,7 +19,7 @@ from tests.support.stores import create_postgres_tables, postgres_database
 things = Table("things", MetaData(), Column("name", Text, primary_key=True), Column("amount", Integer, nullable=False))
 ADD = insert(things)
 NAMES = select(things.c.name).order_by(things.c.name)
-SHORT = Patience(wait_s=1.0, run_s=1.0)
+SHORT = Patience(wait_s=1.0, run_s=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -154,14 +154,14 @@ async def test_slow_units_do_not_take_those_beside_them_over_the_time_of_a_trans
 
     def slow(name: str) -> Callable[[Transaction], int]:
         def unit(tx: Transaction) -> int:
-            tx.rows(select(func.pg_sleep(0.3)))
+            tx.rows(select(func.pg_sleep(0.5)))
             return tx.run(ADD, {"name": name, "amount": 1})
 
         return unit
 
-    async with opened(server, patience=Patience(wait_s=GENEROUS_S, run_s=1.0)) as database:
-        await asyncio.gather(*(database.write(slow(str(number))) for number in range(6)))
-        assert await database.read(names) == [str(number) for number in range(6)]
+    async with opened(server, patience=Patience(wait_s=GENEROUS_S, run_s=3.0)) as database:
+        await asyncio.gather(*(database.write(slow(str(number))) for number in range(8)))
+        assert await database.read(names) == [str(number) for number in range(8)]
 
 
 async def test_a_server_that_does_not_answer_holds_nobody_up_for_long(

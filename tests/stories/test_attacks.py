@@ -21,7 +21,7 @@ from entobot.core.access import COMMANDS, ROUTES
 from entobot.core.errors import Code, Problem
 from entobot.core.permissions import Scope
 from entobot.core.secrets import sha256_b64u
-from tests.support.operator import INVITES, TRACES, Operator
+from tests.support.operator import INVITES, TOLD, TRACES, Operator
 from tests.support.phone import Phone, authenticate, connected, raw_socket
 from tests.support.process import GENEROUS_S, ROOMY, GatewayProcess
 
@@ -375,7 +375,7 @@ async def test_another_users_things_do_not_exist(roomy: GatewayProcess, operator
     assert mine.credentials is not None
     device, conversation = mine.credentials.device_id, sent["conversation_id"]
     run_id = started["runId"]
-    before = operator.state(without=OWN_TRACES)
+    before = operator.state(without=OWN_TRACES | TOLD)
     for method, path, body in (
         ("GET", f"/api/v1/conversations/{conversation}/messages", None),
         ("GET", f"/api/v1/approvals/{asked['approval_id']}", None),
@@ -401,7 +401,7 @@ async def test_another_users_things_do_not_exist(roomy: GatewayProcess, operator
     assert other.command("approval.list", {"state": "all"})["rows"] == []
     assert other.command("conversation.list", {})["rows"] == []
     assert [row["device_name"] for row in other.request("GET", "/api/v1/devices")["rows"]] == ["Other"]
-    assert operator.state(without=OWN_TRACES) == before
+    assert operator.state(without=OWN_TRACES | TOLD) == before
     mine.decide(asked, "deny")
     operator.local.request("DELETE", f"{INVITES}/{invite['invite_id']}")
 

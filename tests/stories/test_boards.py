@@ -171,7 +171,7 @@ def test_settings_for_a_board_are_refused_before_a_key_is_made_where_mqtt_is_off
 
 
 def test_simulated_things_tell_readings_through_losses_and_malice_achieves_nothing(gateway: GatewayProcess) -> None:
-    options = ("--things", "6", "--every", "0.2", "--seconds", "1", "--drops", "2", "--malice", "0.34", "--seed", "1")
+    options = ("--things", "6", "--every", "0.2", "--seconds", "3", "--drops", "4", "--malice", "0.34", "--seed", "1")
     summary = gateway.ask("simulate", "things", *options)
     assert (summary["things"], summary["malicious"], summary["violations"]) == (6, 2, [])
     assert summary["readings"] == summary["acknowledged"] > 20

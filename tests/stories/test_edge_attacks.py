@@ -179,7 +179,7 @@ async def test_slow_handshakes_headers_and_first_frames_are_closed_in_time(gatew
         seconds_until_closed(b"", b"\r\n", secured=True),
         seconds_until_closed(upgrade_request(), b"", secured=True),
     )
-    assert max(took) <= DEADLINE_S + 5, "late by no more than a busy machine is"
+    assert max(took) < GENEROUS_S / 2, "late by no more than a busy machine is"
     assert_well(gateway)
 
 

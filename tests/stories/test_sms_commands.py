@@ -91,7 +91,7 @@ def test_a_person_asks_notes_and_is_reminded_by_sms(gateway: GatewayProcess, mob
     assert [(row["kind"], row["text"]) for row in rows] == [
         ("note", "the key is under the mat"), ("reminder", "call Bob"), ("todo", "buy milk"),
     ]  # fmt: skip
-    due = datetime.now(UTC) + timedelta(seconds=2)
+    due = datetime.now(UTC) + timedelta(seconds=5)
     before = len(mobile.carrier.sent)
     body = {"kind": "reminder", "text": "stand up", "due_at": due.isoformat()}
     operator.local.request("POST", "/api/v1/memos", json=body)

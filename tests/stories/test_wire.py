@@ -7,6 +7,7 @@ import random
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def device(operator: Operator) -> Device:
 @pytest.fixture(autouse=True)
 def nothing_happened(roomy: GatewayProcess, operator: Operator, device: Device) -> Iterator[None]:
     """Whatever a test sends: no row changes, memory and log stay bounded, the gateway answers."""
+    assert device.credentials is not None
+    if device.credentials.expires_at_ms < time.time() * 1000 + 150_000:  # half its life
+        device.refresh()
     state, memory, lines = operator.state(without=UNTOUCHED), resident_mb(roomy), log_lines(roomy)
     yield
     assert roomy.http().get("/api/health").status_code == 200

@@ -16,6 +16,8 @@ TRACES = frozenset(
     {"audit_head", "audit_log", "audit_personal", "audit_signed_heads", "device_proofs", "pairing_failures"}
 )
 """Tables that a refused request may touch: traces of the refusal itself."""
+TOLD = frozenset({"notification_attempts", "notifications"})
+"""Tables that change by themselves for a while after something was told to somebody."""
 
 
 class Operator:

@@ -128,8 +128,10 @@ async def test_a_program_that_misbehaves_gives_no_text(tmp_path: Path, code: str
 
 
 def is_alive(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().split()[2] != "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def test_a_program_that_hangs_ends_with_what_it_started(tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ async def test_a_program_that_hangs_ends_with_what_it_started(tmp_path: Path) ->
         "import subprocess, sys, time; child = subprocess.Popen(['sleep', '600']); "
         f"open({str(alive)!r}, 'w').write(str(child.pid)); time.sleep(600)"
     )
-    assert (await fault(running(tmp_path, code, timeout=timedelta(seconds=2)))).fault is Fault.TIMEOUT
+    assert (await fault(running(tmp_path, code, timeout=timedelta(seconds=10)))).fault is Fault.TIMEOUT
     for _ in range(500):
         if not is_alive(int(alive.read_text())):
             break

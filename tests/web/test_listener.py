@@ -30,6 +30,7 @@ from entobot.web.http_protocol import HttpLimits
 from entobot.web.tls import TlsFiles, server_context
 from entobot.web.unix_socket import LocalPeer, SocketTaken, short_socket_path
 from tests.support.listening import Raw, eventually, hello_app, masked, raw, serving, upgrade_request
+from tests.support.process import GENEROUS_S
 
 ON_EVERY_LOOP = True
 
@@ -104,7 +105,7 @@ async def test_every_waiting_request_learns_that_a_pipelining_client_has_gone() 
         async with raw(server.port) as client:
             await client.send(GET + GET)
             await eventually(lambda: server.waiting.held == 0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GENEROUS_S):
             await gone.wait()
 
 
@@ -240,7 +241,7 @@ async def test_a_reader_that_stalls_is_cut() -> None:
         await eventually(lambda: server.listener.connection_count == 1)
         await eventually(lambda: server.listener.connection_count == 0)
         stopped.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GENEROUS_S):
             await ended.wait()
 
 
@@ -346,7 +347,7 @@ class Wire:
                 return step()
             except ssl.SSLWantReadError:
                 await self.flush()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(GENEROUS_S):
                 self.incoming.write(await asyncio.get_running_loop().sock_recv(self.socket, 65536))
 
     async def flush(self) -> None:
