@@ -100,6 +100,7 @@ def test_a_viewer_sees_alerts_and_changes_nothing(warned_gateway: GatewayProcess
 def test_a_phone_of_the_owner_shows_a_notice(warned_gateway: GatewayProcess, new_window: NewWindow) -> None:
     phone = new_window(warned_gateway, PHONE)
     phone.pair("Ada's phone")
+    phone.is_live()
     warned_gateway.ask("alerts", "ack", "disk_low")
     phone.sees("Somebody takes care of: The disk is nearly full")
 

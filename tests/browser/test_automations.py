@@ -140,6 +140,13 @@ def test_a_switch_that_is_turned_twice_before_the_gateway_has_answered_ends_as_i
     switch.click()
     window.sees("The gateway was not reached. Try again.")
     expect(switch).not_to_be_checked()
+    for _ in range(2):  # the page looks again by itself
+        page.wait_for_event("response", lambda answer: answer.url.endswith("/automations"))
+    window.sees("The gateway was not reached. Try again.")
+    window.link(re.compile("Temperature of Garage")).click()
+    window.button("Remove").dblclick()
+    expect(window.button("Really remove it?")).to_be_visible()
+    assert "Temperature of Garage" in gateway.cli("automations", "list").stdout
 
 
 def test_the_form_is_there_when_the_gateway_is_reached_again(

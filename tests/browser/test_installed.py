@@ -59,6 +59,7 @@ def test_the_app_can_be_installed_and_keeps_its_files_and_no_answers(
     assert len(kept) == 1
     assert not [path for path in next(iter(kept.values())) if re.match("/(api|ws|admin)", path)]
 
+    window.keeps("kept on the phone", "cache", "transcript")
     window.context.set_offline(True)
     window.open("/")
     window.link(re.compile("kept on the phone")).click()

@@ -51,6 +51,9 @@ def test_a_to_do_is_added_ticked_off_and_taken_back(shared_gateway: GatewayProce
     told(window, "Done")
     expect(tick).to_be_checked()
     assert kept(window, "water the tomatoes") == []
+    news = {"kind": "notice", "title": "News", "body": "", "priority": "normal"}
+    with window.page.expect_response(lambda answer: answer.url.endswith(AT)):  # the page reads its list anew
+        window.operator.request("POST", "/api/v1/notifications", json=news)
     tick.click()
     told(window, "Added: water the tomatoes")
     expect(tick).not_to_be_checked()

@@ -33,11 +33,11 @@ async (%s) => {
     now = outline();
     same = JSON.stringify(now) === before ? same + 1 : 0;
     before = JSON.stringify(now);
-  } while (!(%s same > 30));
+  } while (!(%s same > %d));
   return now;
 }
 """
-"""A link's number is left out: it stands there when there is something to count. The outline once it is the one that is wanted, or has not changed for three seconds: pages load in parts."""
+"""A link's number is left out: it stands there when there is something to count. The outline once it is the one that is wanted, or has not changed for a while: pages load in parts."""
 
 
 def pictured(window: Window, name: str, below: str = "innerHeight") -> None:
@@ -48,11 +48,11 @@ def pictured(window: Window, name: str, below: str = "innerHeight") -> None:
     kept = OUTLINES / f"{name}.txt"
     if TAKES_THEM:
         OUTLINES.mkdir(exist_ok=True)
-        kept.write_text("\n".join(ask(page, _COMPLETE % ("", below, ""))) + "\n", "utf-8")
+        kept.write_text("\n".join(ask(page, _COMPLETE % ("", below, "", 30))) + "\n", "utf-8")
         page.screenshot(path=IMAGES / f"{name}.png")
         return
     wanted = kept.read_text("utf-8").splitlines()
-    found = ask(page, _COMPLETE % ("wanted", below, "JSON.stringify(now) === JSON.stringify(wanted) ||"), wanted)
+    found = ask(page, _COMPLETE % ("wanted", below, "JSON.stringify(now) === JSON.stringify(wanted) ||", 300), wanted)
     assert found == wanted, "the page has changed: `make pictures`, and look at docs/images"
 
 

@@ -45,6 +45,7 @@ def test_a_form_is_filled_in_and_the_program_that_waits_has_the_answer(
 ) -> None:
     window = new_window(shared_gateway)
     window.pair("Asked")
+    window.is_live()
     asked = ask(window, **TRIP)
     with ThreadPoolExecutor(1) as apart:
         path, wait = f"{AT}/{asked['question_id']}", {"wait_s": 30}
@@ -77,6 +78,7 @@ def test_a_choice_is_made_by_keyboard_alone(shared_gateway: GatewayProcess, new_
     asked = ask(window, kind="choice", text="Which one?", options=["red", "blue"])
     window.open("/approvals")
     keyboard = window.page.keyboard
+    expect(window.link("Which one?")).to_be_visible()
     tab_to(window, "Which one?")
     keyboard.press("Enter")
     expect(window.page.get_by_role("heading", name="Question", exact=True)).to_be_visible()

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Request, Route, WebSocketRoute, expect
 
 from tests.browser.conftest import NewWindow
-from tests.browser.window import Window, ask
+from tests.browser.window import FRAMES, Window, ask
 from tests.support.process import ROOT, GatewayProcess, free_port
 
 OFFLINE = "You are offline. What you write is kept and sent when you are back."
@@ -32,6 +32,7 @@ def test_a_reload_keeps_session_chat_and_draft(phone: Window) -> None:
     phone.say("before")
     expect(phone.page).not_to_have_url(re.compile("/chat/new$"))
     phone.page.get_by_label("Message").fill("half a thought")
+    phone.keeps("half a thought", "drafts")
     phone.page.reload()
     expect(phone.answers).to_have_count(1)
     assert phone.transcript() == ["before", "before"]
@@ -59,8 +60,11 @@ def test_what_is_written_offline_survives_a_reload_and_is_sent_once(phone: Windo
     phone.write("first")
     phone.write("second")
     expect(phone.page.get_by_text(QUEUED)).to_have_count(2)
+    phone.keeps("second", "outbox")
+    phone.keeps("online", "cache", "transcript")
     phone.page.reload()
     expect(phone.page.get_by_text(QUEUED)).to_have_count(2)
+    expect(phone.answers).to_have_count(1)
     assert phone.transcript() == ["online", "online", "first", "second"]
 
     phone.context.set_offline(False)
@@ -157,6 +161,50 @@ def test_a_network_without_sockets_still_chats_approves_and_learns_of_its_remova
     phone.heading("This device was removed")
 
 
+def test_a_phone_that_is_paired_again_without_a_reload_keeps_what_is_said(phone: Window) -> None:
+    phone.say("before")
+    phone.operator.change(phone.name, "revoke")
+    phone.heading("This device was removed")
+    phone.button("Pair this device again").click()
+    phone.pair("Paired again")
+    phone.say("after")
+    phone.keeps("after", "cache", "transcript")
+
+
+def test_a_history_that_is_refused_is_not_asked_for_again_at_once(
+    phone: Window, shared_gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    asked: list[str] = []
+    refuses = True
+
+    def refuse(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            frame = json.loads(message)
+            if frame.get("name") != "conversation.history" or not refuses:
+                server.send(message)
+                return
+            asked.append(frame["id"])
+            problem = {"code": "rate_limited", "message": "Too many.", "retry": True, "retry_after_s": 60}
+            socket.send(json.dumps({"type": "error", "id": frame["id"], **problem}))
+
+        socket.on_message(pass_on)
+
+    phone.say("before")
+    expect(phone.page).not_to_have_url(re.compile("/chat/new$"))
+    other = new_window(shared_gateway)
+    other.pair("Other phone")
+    other.context.route_web_socket("**/ws", refuse)
+    other.page.goto(phone.page.url)
+    expect(other.page.get_by_text(re.compile("The conversation could not be loaded"))).to_have_count(1)
+    for _ in range(30):
+        ask(other.page, FRAMES)
+    assert len(asked) < 5
+    refuses = False
+    expect(other.answers).to_have_count(1)
+
+
 def test_two_tabs_never_refresh_at_the_same_time(phone: Window) -> None:
     held: list[Route] = []
     tokens: list[str] = []
@@ -200,6 +248,7 @@ def test_a_phone_whose_clock_is_an_hour_off_pairs_and_chats(
     with phone.page.expect_response(_is_refused_refresh) as refused:
         phone.page.reload()
     assert refused.value.json()["code"] == "proof_stale"
+    expect(phone.answers).to_have_count(1)
     phone.say("again")
 
 

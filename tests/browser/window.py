@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from typing import Any, TypedDict
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, WebError, WebSocket, expect
@@ -62,6 +63,15 @@ FRAMES = """async () => {
   for (let frame = 0; frame < 2; frame += 1) await new Promise((resolve) => requestAnimationFrame(resolve));
 }"""
 """What has come is drawn."""
+_RECORD = """
+(await new Promise((resolve) => {
+  const opening = indexedDB.open("entobot");
+  opening.onsuccess = () => {
+    const found = opening.result.transaction(%(store)s).objectStore(%(store)s).getAll(%(key)s);
+    found.onsuccess = () => { opening.result.close(); resolve(JSON.stringify(found.result)); };
+  };
+})).includes(%(text)s)
+"""
 COUNT_RECORDS = """
 () => new Promise((resolve) => {
   const opening = indexedDB.open("entobot");
@@ -208,10 +218,11 @@ class Window:
 
     def is_quiet(self) -> None:
         """Wait until nothing that a page asked for is under way."""
-        quiet = 0
+        quiet, until_s = 0, time.monotonic() + GENEROUS_MS / 1000
         while quiet < 2:
             ask(self.page, FRAMES)
             quiet = 0 if self._asked else quiet + 1
+            assert time.monotonic() < until_s, [request.url for request in self._asked]
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
@@ -245,6 +256,13 @@ class Window:
     def is_in_a_new_chat(self) -> None:
         expect(self.page).to_have_url(f"{self.origin}/chat/new")
         expect(self.page.get_by_label("Message")).to_be_visible()
+
+    def is_live(self) -> None:
+        """Wait until what happens now is told to the page as it happens: it is connected."""
+        until_s = time.monotonic() + GENEROUS_MS / 1000
+        while not any(frame["type"] == "ready" for frame in self.frames):
+            ask(self.page, FRAMES)
+            assert time.monotonic() < until_s, "the page does not connect"
 
     def write(self, text: str) -> None:
         self.page.get_by_label("Message").fill(text)
@@ -280,6 +298,11 @@ class Window:
         """From the chat to the request that waits there."""
         self.asked.click()
         self.heading("What will be done")
+
+    def keeps(self, text: str, store: str, key: str | None = None) -> None:
+        """Wait until a record of the page's own store is on the disk with this in it: what is shown is kept a moment later."""
+        names = {"store": json.dumps(store), "key": json.dumps(key) if key else "", "text": json.dumps(text)}
+        self.becomes(f"(async () => {_RECORD % names})()")
 
     def becomes(self, condition: str, *, tab: Page | None = None) -> None:
         """Wait for a JavaScript expression, which may be a promise, to be true."""

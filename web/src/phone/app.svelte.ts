@@ -172,6 +172,7 @@ class App {
     this.connection = null;
     this.credentials = null;
     clearTimeout(this.saveTimer);
+    this.saveTimer = undefined;
     await wipe();
     this.stop = because;
     this.identity = null;

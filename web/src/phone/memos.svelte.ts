@@ -1,5 +1,6 @@
 /** Notes, to-dos and reminders as the gateway has them, and what was read last for when it is not reached. */
 import { load, save } from "./device/database.ts";
+import { turns } from "./turns.ts";
 
 export const KINDS = ["todo", "reminder", "note"] as const;
 export type MemoKind = (typeof KINDS)[number];
@@ -31,19 +32,22 @@ class Memos {
   /** null until the gateway or this device's own copy has said what there is */
   known = $state<"gateway" | "kept" | null>(null);
   private deviceId = "";
-  private last: Promise<unknown> = Promise.resolve();
+  /** A tick that is taken back at once, and a list that was asked for before it, find what came of it. */
+  private inTurn = turns();
 
+  /** What is gone stays, so that it can be taken back: a list is read at any time. */
   load(ask: Ask): Promise<void> {
     return this.inTurn(async () => {
       const answer = (await (await ask("GET", AT)).json()) as { rows: Memo[] };
-      this.rows = answer.rows;
+      this.rows = [...answer.rows, ...this.rows.filter((one) => one.gone)];
       this.known = "gateway";
       this.keep();
     });
   }
 
-  /** What this pairing has kept. What another one left in memory is forgotten. */
+  /** What this pairing has kept. What another one left in memory is forgotten, and what is gone. */
   async open(deviceId: string): Promise<void> {
+    this.rows = this.rows.filter((one) => !one.gone);
     if (this.deviceId !== deviceId) {
       this.rows = [];
       this.known = null;
@@ -64,8 +68,8 @@ class Memos {
   }
 
   /**
-   * Done or removed, or taken back. A row that is gone stays on the page until the list is read anew; one that is
-   * taken back is a new one, for the gateway has forgotten the old.
+   * Done or removed, or taken back. A row that is gone stays until the page is opened anew; one that is taken back
+   * is a new one, for the gateway has forgotten the old.
    */
   change(ask: Ask, memo: Memo, gone: boolean): Promise<void> {
     return this.inTurn(async () => {
@@ -78,13 +82,6 @@ class Memos {
       const row = await this.post(ask, memo.kind, memo.text, memo.due_at);
       this.put({ ...row, created_at: memo.created_at, key: keyOf(memo) });
     });
-  }
-
-  /** One at a time: a tick that is taken back at once, and a list that was asked for before it, find what came of it. */
-  private inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.last.then(work);
-    this.last = done.catch(() => undefined);
-    return done;
   }
 
   private async post(ask: Ask, kind: MemoKind, text: string, due: string | null): Promise<Memo> {

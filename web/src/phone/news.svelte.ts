@@ -33,14 +33,15 @@ class News {
   filter = $state<Filter>("all");
   /** cursor of the following page, null at the end */
   next = $state<string | null>(null);
+  private turn = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private ask: Ask | null = null;
 
   async load(ask: Ask): Promise<void> {
     this.ask = ask;
-    const filter = this.filter;
+    const turn = ++this.turn;
     const page = await this.page(ask);
-    if (filter !== this.filter) return; // another was chosen meanwhile
+    if (turn !== this.turn) return; // asked for anew meanwhile, perhaps with another filter
     this.rows = page.rows;
     this.next = page.next;
     this.unread = page.unread;

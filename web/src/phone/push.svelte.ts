@@ -1,6 +1,7 @@
 /** This browser's subscription to pushes: asked for by a button, renewed at every start, ended by a button. */
 import { decodeBase64url } from "../shared/base64url.ts";
 import { isIos, isStandalone } from "./device/platform.ts";
+import { turns } from "./turns.ts";
 
 export type PushState = "unknown" | "unsupported" | "install" | "untrusted" | "denied" | "off" | "on";
 type Send = (name: string, data: Record<string, unknown>) => Promise<unknown>;
@@ -10,11 +11,16 @@ const WANTED = "entobot.push";
 class Push {
   state = $state<PushState>("unknown");
 
+  /** A renewal that is still on its way must not undo what was asked for after it. */
+  private inTurn = turns();
+
   /** What this browser can do now; subscribes anew where the person wanted pushes and the browser let them end. */
-  async look(pushKey: string, send: Send): Promise<void> {
-    this.state = await this.found();
-    if (this.state === "off" && this.wanted && Notification.permission === "granted") await this.subscribe(pushKey, send);
-    else if (this.state === "on") await this.subscribe(pushKey, send);
+  look(pushKey: string, send: Send): Promise<void> {
+    return this.inTurn(async () => {
+      this.state = await this.found();
+      if (this.state === "off" && this.wanted && Notification.permission === "granted") await this.subscribe(pushKey, send);
+      else if (this.state === "on") await this.subscribe(pushKey, send);
+    });
   }
 
   /** Only after a tap: browsers ask the person here. */
@@ -24,16 +30,18 @@ class Push {
       this.state = permission === "denied" ? "denied" : "off";
       return;
     }
-    await this.subscribe(pushKey, send);
+    await this.inTurn(() => this.subscribe(pushKey, send));
   }
 
-  async disable(send: Send): Promise<void> {
-    localStorage.removeItem(WANTED);
-    const registration = await navigator.serviceWorker.getRegistration();
-    const subscription = await registration?.pushManager.getSubscription();
-    await send("push.unsubscribe", {});
-    await subscription?.unsubscribe();
-    this.state = await this.found();
+  disable(send: Send): Promise<void> {
+    return this.inTurn(async () => {
+      localStorage.removeItem(WANTED);
+      const registration = await navigator.serviceWorker.getRegistration();
+      const subscription = await registration?.pushManager.getSubscription();
+      await send("push.unsubscribe", {});
+      await subscription?.unsubscribe();
+      this.state = await this.found();
+    });
   }
 
   private get wanted(): boolean {
