@@ -28,14 +28,14 @@ class Admin {
     this.ready = true;
   }
 
-  async useLink(): Promise<void> {
-    const link = this.link;
-    await this.doing(async () => {
-      this.me = await answered(api.POST("/api/v1/sign-in/link", { body: { link: link ?? "" } }));
-    });
-    this.link = null;
-    if (this.me !== null) router.go("/admin/welcome", true);
-  }
+  readonly useLink = this.once(async () => {
+    try {
+      this.me = await answered(api.POST("/api/v1/sign-in/link", { body: { link: this.link ?? "" } }));
+    } finally {
+      this.link = null;
+      if (this.me !== null) router.go("/admin/welcome", true);
+    }
+  });
 
   async usePasskey(): Promise<void> {
     await this.doing(async () => {
@@ -59,6 +59,30 @@ class Admin {
     } catch (error) {
       this.told(error, work);
     }
+  }
+
+  /** `work` as something to do that is not begun again while it runs, here or after a fresh sign-in: two clicks would make two. */
+  once<A extends unknown[]>(work: (...given: A) => Promise<unknown>): (...given: A) => Promise<void> {
+    let busy = false;
+    const alone = async (given: A): Promise<void> => {
+      if (busy) return;
+      busy = true;
+      try {
+        await work(...given);
+      } finally {
+        busy = false;
+      }
+    };
+    return (...given) => this.doing(() => alone(given));
+  }
+
+  /** `once`, for a form. */
+  sending(work: () => Promise<unknown>): (event: SubmitEvent) => void {
+    const send = this.once(work);
+    return (event) => {
+      event.preventDefault();
+      void send();
+    };
   }
 
   /** Runs `work` with a sign-in of the last minutes; asks for one first when there is none. */

@@ -1,0 +1,88 @@
+"""The dashboard while the gateway is slow or away: pressed twice, written on meanwhile, asked again."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.conftest import NewWindow, make_gateway
+from tests.browser.test_admin_pages import signed_in
+from tests.browser.window import FRAMES, GENEROUS_MS, Window, ask
+from tests.support.process import GatewayProcess
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, tls_folder: Path) -> Iterator[GatewayProcess]:
+    process = make_gateway(tmp_path_factory.mktemp("haste"), tls_folder, is_named=True)
+    process.environment |= {"OPENAI_BASE_URL": "", "ENTOBOT_SIGNIN__PASSWORDS": "true"}
+    yield process.start()
+    process.close()
+
+
+class Held:
+    """The requests of one kind, none of which the gateway has got yet."""
+
+    def __init__(self, page: Page, method: str, path: str) -> None:
+        self.routes: list[Route] = []
+        self._page, self._method = page, method
+        self._is_over = False
+        page.route(path, self._hold)
+
+    def _hold(self, route: Route) -> None:
+        if self._is_over or route.request.method != self._method:
+            route.fallback()
+        else:
+            self.routes.append(route)
+
+    def comes(self) -> None:
+        until = time.monotonic() + GENEROUS_MS / 1000
+        while not self.routes:
+            assert time.monotonic() < until, "nothing is asked"
+            ask(self._page, FRAMES)
+
+    def let_go(self) -> None:
+        self._is_over = True
+        for route in self.routes:
+            route.continue_()
+
+
+def is_asked_once(window: Window, button: str, path: str, method: str = "POST") -> None:
+    """By two clicks, the second of which comes before anything was answered."""
+    held = Held(window.page, method, path)
+    window.button(button).last.click()
+    held.comes()
+    window.button(button).last.click()
+    ask(window.page, FRAMES)
+    count = len(held.routes)
+    held.let_go()
+    window.is_quiet()
+    assert count == 1, path
+
+
+def test_what_is_made_by_two_clicks_is_made_once(gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, gateway)
+    page = window.page
+    window.open("/admin/tokens")
+    page.get_by_label("Name", exact=True).fill("Twice")
+    is_asked_once(window, "Make a token", "**/api/v1/api-keys")
+    assert window.operator.device("Twice")
+    window.open("/admin/enrolment")
+    page.get_by_label("Name", exact=True).fill("Twice")
+    is_asked_once(window, "Make the key", "**/api/v1/enrolment-keys")
+    assert len(gateway.ask("enrolment", "list")) == 1
+    window.open("/admin/people")
+    page.get_by_label("Login").fill("twice")
+    is_asked_once(window, "Add a person", "**/api/v1/users")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    window.open("/admin/settings")
+    page.get_by_label("Keep events").fill("9000")
+    window.button("Review changes").click()
+    is_asked_once(window, "Save", "**/api/v1/settings", "PATCH")
+    window.sees("1 change is saved.")
+    window.open("/admin/invites")
+    page.get_by_role("main").get_by_role("button", name="Pair a device").click()
+    is_asked_once(window, "Make an invite", "**/api/v1/pairing/invites")
+    window.button("Stop").click()
+    expect(page.get_by_role("cell", name="cancelled")).to_have_count(1)
