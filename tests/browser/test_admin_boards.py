@@ -25,6 +25,7 @@ TYPE = {
     "readings": {"temperature": {"kind": "number", "unit": "°C"}},
     "commands": {"calibrate": {"risk": "none"}},
 }
+BUSY = {"type": "about:blank", "title": "Busy", "status": 503, "code": "draining", "detail": "Not now.", "retry": True}
 
 
 @pytest.fixture
@@ -120,7 +121,12 @@ def test_boards_are_let_in_by_one_key_typed_and_cut_off(
     expect(page.get_by_label("Type of Bed 1")).to_have_value("thermometer")
     window.sees("never heard of")
     album.add("admin-things")
+    page.route("**/type", lambda route: route.fulfill(status=503, json=BUSY), times=1)
     page.get_by_label("Type of Bed 1").select_option("none")
+    window.sees("Not now.")
+    expect(page.get_by_label("Type of Bed 1")).to_have_value("thermometer")
+    with page.expect_response(lambda answer: answer.request.method == "PUT" and answer.url.endswith("/type")):
+        page.get_by_label("Type of Bed 1").select_option("none")
     expect(page.get_by_label("Type of Bed 1")).to_have_value("")
     assert gateway.ask("things", "show", "Bed 1")["type"] is None
     window.button("Remove the type thermometer").click()
