@@ -86,3 +86,20 @@ def test_what_is_made_by_two_clicks_is_made_once(gateway: GatewayProcess, new_wi
     is_asked_once(window, "Make an invite", "**/api/v1/pairing/invites")
     window.button("Stop").click()
     expect(page.get_by_role("cell", name="cancelled")).to_have_count(1)
+
+
+def test_what_happens_is_told_once_however_slow_the_log_is(gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, gateway)
+    window.open("/admin")
+    activity = window.page.get_by_role("region", name="Activity")
+    expect(activity.locator(".event").first).to_be_visible()
+    held = Held(window.page, "GET", "**/api/v1/audit?after=*")
+    held.comes()
+    window.button("Pause").click()
+    window.button("Go on").click()
+    ask(window.page, FRAMES)
+    count = len(held.routes)
+    window.operator.add_key("Seen once")
+    held.let_go()
+    expect(activity.locator("details", has_text="Seen once")).to_have_count(1)
+    assert count == 1
