@@ -12,6 +12,8 @@ from tests.browser.test_admin_pages import signed_in
 from tests.browser.window import FRAMES, GENEROUS_MS, Window, ask
 from tests.support.process import GatewayProcess
 
+POLICY = "permit (principal, action, resource);"
+
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, tls_folder: Path) -> Iterator[GatewayProcess]:
@@ -103,3 +105,47 @@ def test_what_happens_is_told_once_however_slow_the_log_is(gateway: GatewayProce
     held.let_go()
     expect(activity.locator("details", has_text="Seen once")).to_have_count(1)
     assert count == 1
+
+
+def test_a_check_of_what_stands_there_no_more_lets_nobody_save(gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, gateway)
+    page = window.page
+    window.open("/admin/policies")
+    window.button("New policy").click()
+    page.get_by_label("Name", exact=True).fill("wide")
+    page.get_by_label("Text, in Cedar").fill("forbid (principal, action, resource);")
+    held = Held(page, "POST", "**/policies/check")
+    window.button("Check").click()
+    held.comes()
+    page.get_by_label("Text, in Cedar").fill(POLICY)
+    held.let_go()
+    window.is_quiet()
+    expect(window.button("Save")).to_be_disabled()
+    window.button("Check").click()
+    expect(window.button("Save")).to_be_enabled()
+
+    window.open("/admin/settings")
+    page.get_by_label("Keep events", exact=True).fill("8000")
+    held = Held(page, "PATCH", "**/api/v1/settings")
+    window.button("Review changes").click()
+    held.comes()
+    page.get_by_label("Keep events", exact=True).fill("80")
+    held.let_go()
+    window.is_quiet()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+    window.operator.add_key("Valve")
+    window.open(f"/admin/devices/{window.operator.device('Valve')['device_id']}")
+    page.get_by_role("button", name="Change the topics of key_").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("May publish").select_option("none")
+    held = Held(page, "POST", "**/topics/check")
+    dialog.get_by_role("button", name="Check").click()
+    held.comes()
+    dialog.get_by_label("May publish").select_option("all")
+    held.let_go()
+    window.is_quiet()
+    save = dialog.get_by_role("button", name="Save the topics")
+    expect(save).to_be_disabled()
+    dialog.get_by_role("button", name="Check").click()
+    expect(save).to_be_enabled()
