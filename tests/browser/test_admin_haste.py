@@ -9,9 +9,11 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
-from tests.browser.window import FRAMES, GENEROUS_MS, Window, ask
+from tests.browser.window import DESKTOP, FRAMES, GENEROUS_MS, Window, ask
 from tests.support.process import GatewayProcess
 
+AGAIN = 3
+"""So often a page reads before it tells anybody that the gateway is away."""
 POLICY = "permit (principal, action, resource);"
 
 
@@ -149,3 +151,32 @@ def test_a_check_of_what_stands_there_no_more_lets_nobody_save(gateway: GatewayP
     expect(save).to_be_disabled()
     dialog.get_by_role("button", name="Check").click()
     expect(save).to_be_enabled()
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "shown"),
+    [
+        ("settings", "settings", "Keep events"),
+        ("audit", "audit?limit=50", "shown"),
+        ("people", "users", "Reset sign-in"),
+        ("you", "me/passkeys", "this browser"),
+    ],
+)
+def test_a_page_that_found_nobody_asks_again(
+    gateway: GatewayProcess, new_window: NewWindow, path: str, asked: str, shown: str
+) -> None:
+    window = signed_in(new_window, gateway)
+    window.may_lose_network = True
+    window.page.route(f"**/api/v1/{asked}*", lambda route: route.abort("connectionreset"), times=AGAIN)
+    window.open(f"/admin/{path}")
+    window.sees("The gateway does not answer.")
+    window.sees(shown)
+
+
+def test_a_sign_in_that_found_nobody_learns_of_passwords_later(gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = new_window(gateway, DESKTOP)
+    window.may_lose_network = True
+    window.page.route("**/api/v1/sign-in", lambda route: route.abort("connectionreset"), times=AGAIN)
+    window.open("/admin")
+    window.sees("The gateway does not answer.")
+    expect(window.button("Use a password")).to_be_visible()

@@ -80,9 +80,14 @@ export class Refused extends Error {
   }
 }
 
+/** Whether the same question may be answered later: nobody was reached, or the gateway says so. */
+export const mayComeLater = (error: unknown): boolean => !(error instanceof Refused) || error.problem.retry || error.problem.status >= 500;
+
+const isProblem = (error: unknown): error is Problem => typeof error === "object" && error !== null && "code" in error;
+
 /** What was answered. Throws Refused, and TypeError when nobody answers. */
 export async function answered<D>(asked: Promise<{ data?: D; error?: unknown; response: Response }>): Promise<D> {
   const { data, error, response } = await asked;
-  if (!response.ok) throw new Refused(error as Problem);
+  if (!response.ok) throw isProblem(error) ? new Refused(error) : new TypeError(`HTTP ${response.status}`); // of a proxy that reaches no gateway
   return data as D;
 }

@@ -1,14 +1,23 @@
 /** What a page shows of the gateway: loaded again when what it depends on changes, and every so often while looked at. */
 import { admin } from "./admin.svelte.ts";
+import { mayComeLater } from "./api.ts";
+
+const AGAIN_AFTER_MS = 3_000;
 
 export class Resource<T> {
   value = $state.raw<T | undefined>();
   busy = $state(false);
   private turn = 0;
+  /** since `ask` or what it depends on is what it is */
+  private isAnswered = false;
 
-  /** Call it while a component is made. `ask` is run again when state that it reads before its first await changes. */
+  /**
+   * Call it while a component is made. `ask` is run again when state that it reads before its first await changes; and
+   * until it has been answered once, since nothing is shown before.
+   */
   constructor(private readonly ask: () => Promise<T>, everyMs = 0) {
     $effect(() => {
+      this.isAnswered = false;
       void this.follow(this.ask());
     });
     $effect(() => {
@@ -29,9 +38,13 @@ export class Resource<T> {
     this.busy = true;
     try {
       const value = await asked;
-      if (turn === this.turn) this.value = value;
+      if (turn !== this.turn) return;
+      this.value = value;
+      this.isAnswered = true;
     } catch (error) {
-      if (turn === this.turn) admin.failed(error);
+      if (turn !== this.turn) return;
+      admin.failed(error);
+      if (!this.isAnswered && mayComeLater(error)) setTimeout(() => turn === this.turn && void this.load(), AGAIN_AFTER_MS);
     } finally {
       if (turn === this.turn) this.busy = false;
     }
@@ -53,10 +66,12 @@ export class Pages<R> {
   busy = $state(false);
   private turn = 0;
   private isFurther = false;
+  private isAnswered = false;
 
   /** As `Resource`; every `everyMs` the first page is looked at again while nobody has gone further. */
   constructor(private readonly ask: (cursor: string | undefined) => Promise<Page<R>>, everyMs = 0) {
     $effect(() => {
+      this.isAnswered = false;
       void this.follow(this.ask(undefined), []);
     });
     $effect(() => {
@@ -85,10 +100,14 @@ export class Pages<R> {
       if (turn !== this.turn) return;
       this.rows = [...before, ...page.rows];
       this.next = page.next;
-      if (before.length === 0) this.total = page.total ?? null;
       this.loaded = true;
+      if (before.length > 0) return;
+      this.total = page.total ?? null;
+      this.isAnswered = true;
     } catch (error) {
-      if (turn === this.turn) admin.failed(error);
+      if (turn !== this.turn) return;
+      admin.failed(error);
+      if (!this.isAnswered && mayComeLater(error)) setTimeout(() => turn === this.turn && void this.load(), AGAIN_AFTER_MS);
     } finally {
       if (turn === this.turn) this.busy = false;
     }
