@@ -1,5 +1,6 @@
 """The dashboard while the gateway is slow or away: pressed twice, written on meanwhile, asked again."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,3 +181,14 @@ def test_a_sign_in_that_found_nobody_learns_of_passwords_later(gateway: GatewayP
     window.open("/admin")
     window.sees("The gateway does not answer.")
     expect(window.button("Use a password")).to_be_visible()
+
+
+def test_words_typed_in_two_fields_of_the_log_both_narrow_it(gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, gateway)
+    page = window.page
+    window.open("/admin/audit")
+    window.heading("Audit log")
+    page.get_by_label("Event, such as device.").fill("api_key.")
+    page.get_by_label("By: a user or device id").fill("nobody")
+    window.sees("No entry is like that.")
+    expect(page).to_have_url(re.compile("event=api_key.&actor=nobody"))

@@ -1,7 +1,11 @@
 /** Where the dashboard is: a path below /admin, and what a list is narrowed to in the query. */
+const NARROW_AFTER_MS = 300;
+
 class Router {
   path = $state(location.pathname);
   query = $state.raw(new URLSearchParams(location.search));
+  private typed: Record<string, string> = {};
+  private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
     addEventListener("popstate", () => this.read());
@@ -18,7 +22,7 @@ class Router {
   /** Changes the query and stays on the page; an empty value takes its name out. */
   narrow(changes: Record<string, string>): void {
     const query = new URLSearchParams(this.query);
-    for (const [name, value] of Object.entries(changes)) {
+    for (const [name, value] of Object.entries({ ...this.typed, ...changes })) {
       if (value === "") query.delete(name);
       else query.set(name, value);
     }
@@ -26,11 +30,20 @@ class Router {
     this.go(text === "" ? this.path : `${this.path}?${text}`, true);
   }
 
+  /** `narrow` as soon as nobody types any more, by all that was typed until then; not on another page. */
+  narrowSoon(changes: Record<string, string>): void {
+    this.typed = { ...this.typed, ...changes };
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.narrow({}), NARROW_AFTER_MS);
+  }
+
   asked(name: string): string {
     return this.query.get(name) ?? "";
   }
 
   private read(): void {
+    clearTimeout(this.timer);
+    this.typed = {};
     this.path = location.pathname;
     this.query = new URLSearchParams(location.search);
   }
