@@ -192,3 +192,19 @@ def test_words_typed_in_two_fields_of_the_log_both_narrow_it(gateway: GatewayPro
     page.get_by_label("By: a user or device id").fill("nobody")
     window.sees("No entry is like that.")
     expect(page).to_have_url(re.compile("event=api_key.&actor=nobody"))
+
+
+def test_what_is_typed_for_the_bot_outlives_the_saving_of_a_key(gateway: GatewayProcess, new_window: NewWindow) -> None:
+    window = signed_in(new_window, gateway)
+    page = window.page
+    window.open("/admin/agents")
+    page.get_by_label("Instructions").fill("Half a sen")
+    card = page.get_by_role("form", name="OpenAI", exact=True)
+    card.get_by_label("API key").fill("sk-of-nobody")
+    card.get_by_role("button", name="Save").click()
+    expect(card).to_contain_text("Key stored")
+    window.is_quiet()
+    expect(page.get_by_label("Instructions")).to_have_value("Half a sen")
+    page.get_by_role("main").get_by_role("button", name="Save", exact=True).first.click()
+    window.sees("Saved. It holds for the next answer.")
+    assert window.operator.request("GET", "/api/v1/settings/bot")["instructions"] == "Half a sen"
