@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.keys import tab_to
@@ -94,6 +94,47 @@ def test_arguments_are_changed_looked_at_and_what_was_signed_runs(
     window.link("Open the conversation").click()
     expect(window.answers.last).to_contain_text("noted: buy oat milk")
     assert album.found == {}
+
+
+def test_a_change_that_was_typed_while_another_was_checked_is_not_taken_as_checked(
+    shared_gateway: GatewayProcess, new_window: NewWindow
+) -> None:
+    window = new_window(shared_gateway)
+    checks: set[str] = set()
+    held: list[tuple[WebSocketRoute, str | bytes]] = []
+
+    def hold_what_was_found(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        def up(message: str | bytes) -> None:
+            frame = json.loads(message)
+            if frame.get("name") == "approval.check_edit":
+                checks.add(frame["id"])
+            server.send(message)
+
+        def down(message: str | bytes) -> None:
+            if json.loads(message).get("id") in checks:
+                held.append((socket, message))
+            else:
+                socket.send(message)
+
+        socket.on_message(up)
+        server.on_message(down)
+
+    window.context.route_web_socket("**/ws", hold_what_was_found)
+    window.pair("In a hurry")
+    window.write("!note buy milk")
+    window.review()
+    window.page.get_by_text("Change it first").click()
+    text = window.page.get_by_label("text", exact=True)
+    text.fill("buy oat milk")
+    window.button("Look at the change").click()
+    window.until(lambda: held, "the gateway has not checked it")
+    text.fill("buy a distillery")
+    for socket, message in held:
+        socket.send(message)
+    expect(window.button("Look at the change")).to_be_enabled()
+    expect(window.button("Approve as changed")).to_have_count(0)
 
 
 def test_a_rule_is_made_by_keyboard_alone_and_ended_in_the_dashboard(

@@ -162,6 +162,7 @@ def test_a_network_without_sockets_still_chats_approves_and_learns_of_its_remova
 
 
 def test_a_phone_that_is_paired_again_without_a_reload_keeps_what_is_said(phone: Window) -> None:
+    phone.may_lose_network = True  # what was asked for as it was removed is refused
     phone.say("before")
     phone.operator.change(phone.name, "revoke")
     phone.heading("This device was removed")

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, WebError, WebSocket, expect
@@ -259,10 +260,14 @@ class Window:
 
     def is_live(self) -> None:
         """Wait until what happens now is told to the page as it happens: it is connected."""
+        self.until(lambda: any(frame["type"] == "ready" for frame in self.frames), "the page does not connect")
+
+    def until(self, holds: Callable[[], object], otherwise: str) -> None:
+        """Wait for what the test itself notes of the page's doings."""
         until_s = time.monotonic() + GENEROUS_MS / 1000
-        while not any(frame["type"] == "ready" for frame in self.frames):
+        while not holds():
             ask(self.page, FRAMES)
-            assert time.monotonic() < until_s, "the page does not connect"
+            assert time.monotonic() < until_s, otherwise
 
     def write(self, text: str) -> None:
         self.page.get_by_label("Message").fill(text)
