@@ -21,7 +21,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.process import GENEROUS_S
 
 NODE_LOST_S = 15.0
-LOOKED_FOR_S = 20.0
+LOOKED_FOR_S = 10.0
 """Generous for a look each 250 ms; the sweep, which would find it too, comes every 30 s."""
 
 
