@@ -375,7 +375,7 @@ async def test_another_users_things_do_not_exist(roomy: GatewayProcess, operator
     assert mine.credentials is not None
     device, conversation = mine.credentials.device_id, sent["conversation_id"]
     run_id = started["runId"]
-    before = operator.state(without=OWN_TRACES | TOLD)
+    before = operator.state(without=OWN_TRACES | TOLD), operator.told()
     for method, path, body in (
         ("GET", f"/api/v1/conversations/{conversation}/messages", None),
         ("GET", f"/api/v1/approvals/{asked['approval_id']}", None),
@@ -401,7 +401,7 @@ async def test_another_users_things_do_not_exist(roomy: GatewayProcess, operator
     assert other.command("approval.list", {"state": "all"})["rows"] == []
     assert other.command("conversation.list", {})["rows"] == []
     assert [row["device_name"] for row in other.request("GET", "/api/v1/devices")["rows"]] == ["Other"]
-    assert operator.state(without=OWN_TRACES | TOLD) == before
+    assert (operator.state(without=OWN_TRACES | TOLD), operator.told()) == before
     mine.decide(asked, "deny")
     operator.local.request("DELETE", f"{INVITES}/{invite['invite_id']}")
 

@@ -178,11 +178,11 @@ async def test_who_asks_without_end_is_stopped(gateway: GatewayProcess) -> None:
 )
 def test_what_cannot_be_asked_is_refused_and_changes_nothing(gateway: GatewayProcess, question: Any) -> None:
     operator = Operator(gateway)
-    before = operator.state(without=TOLD)
+    before = operator.state(without=TOLD), operator.told()
     with pytest.raises(Problem) as caught:
         operator.local.request("POST", AT, json=question)
     assert caught.value.code in ("invalid", "too_large")
-    assert operator.state(without=TOLD) == before
+    assert (operator.state(without=TOLD), operator.told()) == before
 
 
 async def test_the_answer_given_on_another_node_wakes_who_waits_here(tmp_path: Path, postgres: PostgresServer) -> None:

@@ -17,7 +17,7 @@ TRACES = frozenset(
 )
 """Tables that a refused request may touch: traces of the refusal itself."""
 TOLD = frozenset({"notification_attempts", "notifications"})
-"""Tables that change by themselves for a while after something was told to somebody."""
+"""Tables that change by themselves for a while after something was told to somebody: compare `Operator.told` instead."""
 
 
 class Operator:
@@ -75,6 +75,10 @@ class Operator:
         login = f"u{secrets.token_hex(4)}"
         added = self.local.request("POST", "/api/v1/users", json={"login": login, "name": name, "role": role})
         return str(added["user_id"])
+
+    def told(self) -> list[tuple[Any, ...]]:
+        """Who was told what, however that goes on."""
+        return self.query("SELECT notification_id, user_id, kind, title, body, link, sender FROM notifications")
 
     def state(self, *, without: Iterable[str] = ()) -> dict[str, str]:
         """A digest of every table's rows, to see what a request changed."""
