@@ -1,16 +1,15 @@
 """The dashboard while the gateway is slow or away: pressed twice, written on meanwhile, asked again."""
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import NewWindow, make_gateway
 from tests.browser.test_admin_pages import signed_in
-from tests.browser.window import DESKTOP, FRAMES, GENEROUS_MS, Window, ask
+from tests.browser.window import DESKTOP, FRAMES, Window, ask
 from tests.support.process import GatewayProcess
 
 AGAIN = 3
@@ -29,11 +28,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, tls_folder: Path) -> Itera
 class Held:
     """The requests of one kind, none of which the gateway has got yet."""
 
-    def __init__(self, page: Page, method: str, path: str) -> None:
+    def __init__(self, window: Window, method: str, path: str) -> None:
         self.routes: list[Route] = []
-        self._page, self._method = page, method
+        self._window, self._method = window, method
         self._is_over = False
-        page.route(path, self._hold)
+        window.page.route(path, self._hold)
 
     def _hold(self, route: Route) -> None:
         if self._is_over or route.request.method != self._method:
@@ -42,10 +41,7 @@ class Held:
             self.routes.append(route)
 
     def comes(self) -> None:
-        until = time.monotonic() + GENEROUS_MS / 1000
-        while not self.routes:
-            assert time.monotonic() < until, "nothing is asked"
-            ask(self._page, FRAMES)
+        self._window.until(lambda: self.routes, "nothing is asked")
 
     def let_go(self) -> None:
         self._is_over = True
@@ -55,7 +51,7 @@ class Held:
 
 def is_asked_once(window: Window, button: str, path: str, method: str = "POST") -> None:
     """By two clicks, the second of which comes before anything was answered."""
-    held = Held(window.page, method, path)
+    held = Held(window, method, path)
     window.button(button).last.click()
     held.comes()
     window.button(button).last.click()
@@ -98,7 +94,7 @@ def test_what_happens_is_told_once_however_slow_the_log_is(gateway: GatewayProce
     window.open("/admin")
     activity = window.page.get_by_role("region", name="Activity")
     expect(activity.locator(".event").first).to_be_visible()
-    held = Held(window.page, "GET", "**/api/v1/audit?after=*")
+    held = Held(window, "GET", "**/api/v1/audit?after=*")
     held.comes()
     window.button("Pause").click()
     window.button("Go on").click()
@@ -117,7 +113,7 @@ def test_a_check_of_what_stands_there_no_more_lets_nobody_save(gateway: GatewayP
     window.button("New policy").click()
     page.get_by_label("Name", exact=True).fill("wide")
     page.get_by_label("Text, in Cedar").fill("forbid (principal, action, resource);")
-    held = Held(page, "POST", "**/policies/check")
+    held = Held(window, "POST", "**/policies/check")
     window.button("Check").click()
     held.comes()
     page.get_by_label("Text, in Cedar").fill(POLICY)
@@ -129,7 +125,7 @@ def test_a_check_of_what_stands_there_no_more_lets_nobody_save(gateway: GatewayP
 
     window.open("/admin/settings")
     page.get_by_label("Keep events", exact=True).fill("8000")
-    held = Held(page, "PATCH", "**/api/v1/settings")
+    held = Held(window, "PATCH", "**/api/v1/settings")
     window.button("Review changes").click()
     held.comes()
     page.get_by_label("Keep events", exact=True).fill("80")
@@ -142,7 +138,7 @@ def test_a_check_of_what_stands_there_no_more_lets_nobody_save(gateway: GatewayP
     page.get_by_role("button", name="Change the topics of key_").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("May publish").select_option("none")
-    held = Held(page, "POST", "**/topics/check")
+    held = Held(window, "POST", "**/topics/check")
     dialog.get_by_role("button", name="Check").click()
     held.comes()
     dialog.get_by_label("May publish").select_option("all")
