@@ -43,18 +43,25 @@ async def client(build: Build, built: Pages):  # noqa: ANN201
         yield client
 
 
-ROUTER = Path(__file__).parents[2] / "web/src/phone/router.svelte.ts"
+PHONE = Path(__file__).parents[2] / "web/src/phone"
 
 
 def of_the_router() -> set[str]:
     """Every address that the app's own router knows, with an id where it takes one."""
-    lines = [line for line in ROUTER.read_text().splitlines() if 'first === "' in line]
+    lines = [line for line in (PHONE / "router.svelte.ts").read_text().splitlines() if 'first === "' in line]
     found = {(name, "id:" in line) for line in lines for name in re.findall(r'first === "(\w+)"', line)}
     return {f"/{name}/some_01" if takes_id else f"/{name}" for name, takes_id in found}
 
 
 def test_the_router_has_been_read() -> None:
     assert {"/chat/some_01", "/automations/some_01", "/things/some_01", "/pair"} <= of_the_router()
+
+
+@pytest.mark.parametrize("path", sorted({*APP_PATHS, *of_the_router()}))
+def test_the_service_worker_keeps_every_address_of_the_app(path: str) -> None:
+    found = re.search(r"PAGES = /(.+)/;", (PHONE / "service-worker.js").read_text())
+    assert found is not None
+    assert re.search(found[1].replace("\\/", "/"), path)
 
 
 @pytest.mark.parametrize("path", sorted({*APP_PATHS, "/automations", *of_the_router()}))

@@ -6,7 +6,7 @@ const PREFIX = "entobot-";
 const CACHE = `${PREFIX}__VERSION__`;
 const FILES = "__FILES__";
 const MOST_SHARED_BYTES = 64 * 1024 * 1024;
-const PAGES = /^\/(chat\/|approvals(\/|$)|questions(\/|$)|notifications(\/|$)|device$|things(\/|$)|automations(\/|$)|memos$|search$|share$|pair$|certificate$|$)/;
+const PAGES = /^\/(chat(\/|$)|approvals(\/|$)|questions(\/|$)|notifications(\/|$)|device$|things(\/|$)|automations(\/|$)|memos$|search$|share$|pair$|certificate$|$)/;
 
 // A new version waits: pages of the old one go on with the files they know until the person reloads.
 self.addEventListener("install", (event) => {
