@@ -1,6 +1,7 @@
 """What the board client takes of MicroPython's heap: `micropython -X heapsize=72k heap.py FOLDER`, with settings.json there.
 
-MICROPYPATH is firmware/. It is offline for some seconds first, so that batches are sent, too.
+MICROPYPATH is firmware/, and heap.py a copy in a folder of its own: beside it lie modules of the names that boards have.
+It is offline for some seconds first, so that batches are sent, too.
 """
 
 import gc
